@@ -1,0 +1,80 @@
+"""The standing check: whatever a test did, its managers lost nothing and hold nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from trio_conman import TaskHandle
+from trio_conman._execution import Runner
+from trio_conman._handles import Slot
+from trio_conman._outcomes import Outcome
+
+
+@attrs.define
+class Watch:
+    """What happened to the tasks of one manager, seen from its runner."""
+
+    runner: Runner
+    accepted: list[TaskHandle[Any]] = attrs.Factory(list)
+    delivered: list[Outcome[Any]] = attrs.Factory(list)
+    over_limit: list[str] = attrs.Factory(list)
+
+    def check(self) -> None:
+        runner, line = self.runner, self.runner.slots
+        assert [handle.index for handle in self.accepted] == list(range(runner.submitted))
+        outcomes = [handle.outcome for handle in self.accepted]
+        assert None not in outcomes, "an accepted task has no outcome"
+        assert {id(outcome) for outcome in outcomes} == {id(outcome) for outcome in self.delivered}
+        assert len(self.delivered) == len(self.accepted), "not one outcome for each accepted task"
+        assert {handle.state for handle in self.accepted} <= {"done"}
+        assert [handle for handle in self.accepted if handle._slot is not None] == []
+        assert (runner.in_hand, runner.backing_off, runner.without_slot, runner.unfinished) == (0, 0, 0, 0)
+        assert not runner.idle
+        assert self.over_limit == []
+        borrowers = line.limiter.statistics()
+        assert [b for b in borrowers.borrowers if isinstance(b, Slot)] == [], "a slot is still borrowed"
+        assert not line._queue and not line._returning, "somebody still waits for a slot"
+        if not line.shared:
+            assert (borrowers.borrowed_tokens, borrowers.tasks_waiting) == (0, 0)
+
+
+@pytest.fixture(autouse=True)
+def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]]:
+    """After each test: one outcome for each accepted task, no slot borrowed, nobody waiting, and at no start
+    more tasks running than the limit."""
+    watches: dict[int, Watch] = {}
+
+    def watch(runner: Runner) -> Watch:
+        return watches.setdefault(id(runner), Watch(runner))
+
+    accept, start, finish = Runner.accept, Runner.start, Runner._finish
+
+    def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
+        accept(self, handle)
+        watch(self).accepted.append(handle)
+
+    def watched_start(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        start(self, handle, slot, now)
+        running, limit = self.in_hand - self.backing_off, self.slots.limit
+        if running > limit:
+            watch(self).over_limit.append(f"{running} running, limit {limit}, at {now}")
+
+    def watched_finish(self: Runner, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
+        finish(self, handle, outcome)
+        assert handle.outcome is not None
+        watch(self).delivered.append(handle.outcome)
+
+    monkeypatch.setattr(Runner, "accept", watched_accept)
+    monkeypatch.setattr(Runner, "start", watched_start)
+    monkeypatch.setattr(Runner, "_finish", watched_finish)
+    yield watches
+    for each in watches.values():
+        each.check()
+
+
+@pytest.fixture
+def record() -> list[Any]:
+    """A list to append to, and to compare as a whole."""
+    return []

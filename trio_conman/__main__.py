@@ -1,0 +1,397 @@
+"""The demo, ``python -m trio_conman``: fetches many URLs at once under a limit, retries and deadlines.
+
+What the library does for it is all in the first functions: `fetch` is plain httpx and knows of no retries,
+`fetch_or_retry` says which of its errors are worth one, and `crawl` runs them under a manager. The rest is
+the command around that: what is shown meanwhile and at the end, and what is read from the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
+
+import trio
+
+from trio_conman import (
+    ConMan,
+    Failure,
+    Outcome,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    Success,
+    TaskCancelledError,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+WORTH_A_RETRY = {429, 500, 502, 503, 504}
+STDIN_PATIENCE = 3.0  # seconds
+
+Update: TypeAlias = Callable[[ConMan[int]], None]
+"""Shows how things stand."""
+
+
+async def fetch(client: httpx.AsyncClient, url: str) -> int:
+    """Fetch a page; return its size in bytes."""
+    size = 0
+    async with client.stream("GET", url) as response:
+        response.raise_for_status()
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+    return size
+
+
+async def fetch_or_retry(client: httpx.AsyncClient, url: str) -> int:
+    """Fetch a page, and ask for a retry where an error may pass."""
+    import httpx
+
+    try:
+        return await fetch(client, url)
+    except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as exc:
+        raise RetriableError(exc) from exc
+    except httpx.HTTPStatusError as exc:
+        if exc.response.status_code not in WORTH_A_RETRY:
+            raise
+        seconds = exc.response.headers.get("Retry-After", "")
+        retry_after = float(seconds) if re.fullmatch("[0-9]+", seconds) else None
+        raise RetriableError(exc, retry_after=retry_after) from exc
+
+
+async def crawl(
+    client: httpx.AsyncClient, urls: Sequence[str], options: Options, update: Update
+) -> ConMan[int]:
+    """Fetch the URLs, as many as time and the user allow; return the manager, which has the outcomes."""
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(
+            nursery,
+            limit=options.limit,
+            retry=RetryConfig.exponential(max_attempts=options.retries) if options.retries else None,
+            attempt_timeout=options.attempt_timeout,
+            timeout=options.timeout,
+        ) as cm:
+            nursery.start_soon(watch, cm, update)
+            nursery.start_soon(cancel_on_ctrl_c, cm)
+            for url in urls:
+                # Waits while as many as the limit allows are running.
+                await cm.run(fetch_or_retry if options.retries else fetch, client, url, name=url)
+        # Here all have ended: by themselves, by the timeout, or by Ctrl-C. None of that raises an error.
+        nursery.cancel_scope.cancel()  # ends the two helpers
+    update(cm)
+    return cm
+
+
+async def watch(cm: ConMan[int], update: Update) -> None:
+    """Show how things stand, again and again."""
+    while True:
+        update(cm)
+        await trio.sleep(0.1)
+
+
+async def cancel_on_ctrl_c(cm: ConMan[int]) -> None:
+    """Let a first Ctrl-C cancel the manager, which keeps its outcomes; a second one interrupts as usual."""
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        await anext(signals)
+    cm.cancel("interrupted")
+
+
+@contextlib.contextmanager
+def lines(_: int) -> Generator[Update]:
+    """Progress for a file or a pipe: a line for each URL as soon as it has ended."""
+    print("        retries    time  URL", flush=True)
+    shown = 0
+
+    def update(cm: ConMan[int]) -> None:
+        nonlocal shown
+        for outcome in cm.outcomes()[shown:]:
+            shown += 1
+            match outcome:
+                case Success(value=size):
+                    print(f"ok      {columns(outcome)}: {size:,} bytes", flush=True)
+                case Failure():
+                    print(f"failed  {columns(outcome)}: {why(outcome)}", flush=True)
+
+    yield update
+
+
+@contextlib.contextmanager
+def live_bar(total: int) -> Generator[Update]:
+    """Progress for a terminal: a bar, with how things stand below, which is gone at the end."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    start = trio.current_time()
+
+    def update(cm: ConMan[int]) -> None:
+        now = cm.statistics()
+        done = now.succeeded + now.failed
+        table = Table.grid(expand=True)
+        table.add_row(ProgressBar(total=total, completed=done))
+        table.add_row(
+            f"{done}/{total} done, {now.failed} failed, {now.retries} retries, {now.running} running, "
+            f"{now.backing_off} backing off, {trio.current_time() - start:.0f} s"
+        )
+        live.update(table, refresh=True)
+
+    with Live(console=Console(), auto_refresh=False, transient=True) as live:
+        yield update
+
+
+WORDS = {
+    StopReason.ERROR: "not retried",
+    StopReason.DEADLINE: "no time left for a retry",
+    StopReason.MANAGER_TIMEOUT: "the time was up",
+    StopReason.RETRY_AFTER: "asked to wait too long",
+}
+
+
+def why(failure: Failure) -> str:
+    """Why a URL failed, in words."""
+    import httpx
+
+    error = failure.error
+    if isinstance(error, httpx.HTTPStatusError):
+        text = f"{error.response.status_code} {error.response.reason_phrase}"
+    elif isinstance(error, (trio.TooSlowError, TaskCancelledError)):
+        text = "not finished"
+    else:
+        text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    return f"{text} ({WORDS.get(failure.reason, failure.reason.value)})"
+
+
+def columns(outcome: Outcome[int]) -> str:
+    """What every outcome has to tell."""
+    return f"{outcome.retries:7} {outcome.elapsed:6.2f}s  {outcome.name}"
+
+
+def summarize(cm: ConMan[int], urls: Sequence[str], duration: float) -> None:
+    """Print what a person wants to know at the end."""
+    outcomes = sorted(cm.outcomes(), key=lambda outcome: outcome.index)  # as they were submitted
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if failures:
+        print("\nretries    time  failed")
+        indent, width = " " * 17, max(40, shutil.get_terminal_size().columns)
+        for failure in failures:
+            print(columns(failure))
+            print(textwrap.fill(why(failure), width, initial_indent=indent, subsequent_indent=indent))
+    print("\nThe time was up:" if cm.timed_out else "\nInterrupted:" if interrupted(cm) else "")
+    sizes = cm.outputs()
+    print(f"succeeded    {len(sizes)} of {len(urls)}, {sum(sizes):,} bytes")
+    print(f"failed       {len(failures)}")
+    if len(outcomes) < len(urls):
+        print(f"not started  {len(urls) - len(outcomes)}, from {urls[len(outcomes)]} on")
+    print(f"retries      {sum(outcome.retries for outcome in outcomes)}")
+    print(f"time         {duration:.1f} s")
+    if outcomes:
+        slowest = max(outcomes, key=lambda outcome: outcome.elapsed)
+        print(f"slowest      {slowest.elapsed:.1f} s, {slowest.name}")
+
+
+def interrupted(cm: ConMan[int]) -> bool:
+    """Whether Ctrl-C ended the manager; nothing else cancels it but its timeout."""
+    return cm.cancel_scope.cancel_called and not cm.timed_out
+
+
+def judge(cm: ConMan[int], urls: Sequence[str], retries: int) -> bool:
+    """Whether all pages of the demo ended as their addresses say."""
+    from trio_conman._demo_server import expected
+
+    ended = {o.name: o.reason if isinstance(o, Failure) else None for o in cm.outcomes()}
+    wrong = [url for url in urls if url not in ended or ended[url] is not expected(url, retries)]
+    print("\nNot as it should be:" if wrong else "\nAll as it should be; some are made to fail.")
+    for url in wrong:
+        print(url)
+    return not wrong
+
+
+async def run(options: Options, parser: Parser) -> int:
+    """Do what the command line asks for; return the exit status."""
+    import httpx
+
+    urls = await read_urls(options, parser)
+    start = trio.current_time()
+    demo = not urls
+    if demo:
+        options.attempt_timeout = min(options.attempt_timeout, 1.2)  # its pages are quick, or hang
+    # None stands for a closed one; a dumb one cannot move its cursor.
+    on_terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    async with trio.open_nursery() as nursery:
+        if demo:
+            from trio_conman import _demo_server
+
+            server = await nursery.start(_demo_server.serve)
+            urls = [server + page for page in _demo_server.PAGES]
+        client = httpx.AsyncClient(
+            timeout=None,  # that, and the limits, are the manager's business
+            limits=httpx.Limits(max_connections=None),
+            follow_redirects=True,
+            trust_env=not demo,  # no proxy is asked for what is on this machine
+        )
+        print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each\n")
+        with (live_bar if on_terminal else lines)(len(urls)) as update:
+            async with client:
+                cm = await crawl(client, urls, options, update)
+        nursery.cancel_scope.cancel()  # ends the server
+    summarize(cm, urls, trio.current_time() - start)
+    if interrupted(cm):
+        return 130
+    if demo and not cm.timed_out:
+        return 0 if judge(cm, urls, options.retries) else 1
+    return 0 if len(cm.outputs()) == len(urls) else 1
+
+
+async def read_urls(options: Options, parser: Parser) -> list[str]:
+    """The URLs to fetch, checked; none means the demo's own."""
+    import httpx
+
+    urls: list[str] = []
+    words = [word for word in options.urls if word != "-"]
+    if len(words) < len(options.urls) or not words:
+        text = await read_stdin(insist="-" in options.urls)
+        lines = [line.strip() for line in text.splitlines()]
+        words += [line for line in lines if line and not line.startswith("#")]
+        if not words and (text or options.urls):
+            parser.error("no URLs on standard input")
+    for word in words:
+        try:
+            url = httpx.URL(word)
+            if url.scheme not in ("http", "https") or not url.host:
+                raise ValueError("it must start with http:// or https:// and a host")
+        except (httpx.InvalidURL, ValueError) as exc:
+            parser.error(f"not a URL to fetch: {word!r}: {exc}")
+        urls.append(str(url))
+    return urls
+
+
+async def read_stdin(*, insist: bool) -> str:
+    """All of standard input. Unless asked to `insist`, a terminal has nothing, nor has a silent pipe."""
+    if sys.stdin is None or (sys.stdin.isatty() and not insist):
+        return ""
+    data = b""
+    patience = trio.CancelScope(relative_deadline=math.inf if insist else STDIN_PATIENCE)
+    with contextlib.suppress(OSError), patience:  # nohup gives a standard input that cannot be read
+        # Read in a thread: it works for every kind of file, and is left behind when it is of no more use.
+        read = partial(os.read, sys.stdin.fileno(), 65536)
+        while chunk := await trio.to_thread.run_sync(read, abandon_on_cancel=True):
+            data += chunk
+            patience.deadline = math.inf  # somebody is there, so wait for the end
+    if patience.cancelled_caught:
+        print(f"no URLs on standard input after {STDIN_PATIENCE:g} s: running the demo", file=sys.stderr)
+    return data.decode("utf-8-sig", "replace")
+
+
+class Options(argparse.Namespace):
+    """The command line."""
+
+    urls: list[str]
+    limit: int
+    retries: int
+    attempt_timeout: float
+    timeout: float
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it, and exit."""
+        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+
+N = TypeVar("N", int, float)
+
+
+def number(convert: Callable[[str], N], above: int, wanted: str) -> Callable[[str], N]:
+    """The type of an argument that is a number above `above`."""
+
+    def parse(text: str) -> N:
+        with contextlib.suppress(ValueError):
+            if (value := convert(text)) > above:  # which NaN is not
+                return value
+        raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
+
+    return parse
+
+
+def make_parser() -> Parser:
+    """The command line's parser, and its help."""
+    seconds = number(float, 0, "a number of seconds above 0")
+    parser = Parser(
+        prog="python -m trio_conman",
+        description="Fetch many URLs at once, with a limit, retries and deadlines. Without URLs, start a "
+        "flaky server on this machine, fetch its 40 pages, and check that all ends as it should.",
+        epilog="Retried are connection errors, attempts that take too long, and the statuses 429, 500, 502, "
+        "503 and 504. The exit status is 0 when all was fetched (in the demo, when all went as it should), "
+        "otherwise 1; 2 for a wrong argument, and 130 after Ctrl-C.",
+    )
+    parser.add_argument(
+        "urls",
+        nargs="*",
+        metavar="URL",
+        help="what to fetch. Without any, the lines of standard input are, unless that is a terminal or "
+        "silent; '-' says to wait for them. Empty lines, and those that start with #, are skipped",
+    )
+    parser.add_argument(
+        "--limit",
+        type=number(int, 1, "a whole number of at least 2"),
+        default=6,
+        metavar="N",
+        help="how many are fetched at the same time, at least 2 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-attempts",
+        dest="retries",
+        type=number(int, -1, "a whole number of at least 0"),
+        default=3,
+        metavar="N",
+        help="how many retries may follow the first attempt: a URL is tried up to 1 + N times, and only once "
+        "with 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attempt-timeout",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="seconds for an attempt (default: 10)",
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, default=math.inf, metavar="S", help="seconds for all (default: no limit)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = make_parser()
+    options = parser.parse_intermixed_args(argv, Options())
+    if absent := [module for module in ("httpx", "h11", "rich") if find_spec(module) is None]:
+        parser.exit(2, f"{parser.prog} needs {', '.join(absent)}: pip install 'trio-conman[demo]'\n")
+    status = 1
+    try:
+        status = trio.run(run, options, parser)
+        print(end="", flush=True)
+    except* KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        status = 130
+    except* BrokenPipeError:
+        # Whoever read our output has enough of it. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The arithmetic of delays. Pure: numbers in, numbers out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from typing import Literal, TypeAlias
+
+logger = logging.getLogger("trio_conman")
+
+Strategy: TypeAlias = Literal["exponential", "linear", "none"]
+
+
+def backoff(
+    strategy: Strategy, retry: int, *, initial_delay: float, backoff_factor: float, max_delay: float
+) -> float:
+    """The delay before retry number `retry`, in seconds; the formulas are those of `RetryConfig.delay`."""
+    # A delay that starts at 0 stays there; 0 times an overflowed power would be NaN.
+    if strategy == "none" or initial_delay == 0:
+        return 0.0
+    # As floats: the power of an int would grow to millions of digits before it is capped.
+    factor = float(backoff_factor)
+    try:
+        if strategy == "exponential":
+            delay = initial_delay * factor ** (retry - 1)
+        else:
+            delay = initial_delay * (1 + factor * (retry - 1))
+    except OverflowError:
+        delay = math.inf
+    return min(float(delay), float(max_delay))
+
+
+def full_jitter(delay: float, rng: random.Random) -> float:
+    """A delay drawn uniformly from [0, `delay`].
+
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
+
+    A source of randomness that raises, or draws outside of the range, is logged and costs only the jitter.
+    """
+    try:
+        drawn = rng.uniform(0.0, delay)
+        if 0.0 <= drawn <= delay:
+            return drawn
+        logger.error("the rng drew %r for a delay from 0 to %r; waiting the whole delay", drawn, delay)
+    except Exception:
+        logger.exception("the rng failed to draw a delay from 0 to %r; waiting the whole delay", delay)
+    return delay

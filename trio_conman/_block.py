@@ -1,0 +1,166 @@
+"""The block of a manager: its scopes, its host, and how it ends.
+
+**Theory of operation.** Two scopes and two trio tasks make a block:
+
+- The *host* is a trio task in the user's nursery. It enters ``cancel_scope``, opens the nursery of the tasks
+  inside, and sleeps there until the block ends. Whatever cancels the tasks cancels this sleep with them, and
+  at once: trio calls the abort function in the instant of the cancellation, before any task has run.
+  `Block._tasks_cancelled` then notes whose cancellation it was, cancels the body, and closes the line, so
+  that a slot which a dying task gives back starts nothing.
+- The *collector* is a trio task beside those of the manager.
+- The *body* of the user's ``async with`` runs in the user's task, in a scope of its own. It is cancelled when
+  the tasks are; when it ends, it waits for them.
+
+The block is left when the host has ended, and not before: that wait is shielded, and ends in any case,
+because to say so is the host's last act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._collector import Collector
+from ._errors import ConManClosedError
+from ._execution import Runner, Stop
+from ._line import Line
+from ._outcomes import StopReason
+
+M = TypeVar("M")
+
+
+@final
+@attrs.define(eq=False)
+class Block:
+    """From the opening of a manager to its end."""
+
+    name: str
+    parent: trio.Nursery
+    cancel_scope: trio.CancelScope
+    line: Line
+    runner: Runner
+    collector: Collector[Any]
+
+    closed: bool = attrs.field(default=False, init=False)
+    _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _cancel_text: str | None = attrs.field(default=None, init=False)
+    _sleeping_host: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # Whether a BaseException ended the host.
+    _interrupted: bool = attrs.field(default=False, init=False)
+
+    @asynccontextmanager
+    @enable_ki_protection
+    async def opened(self, manager: M) -> AsyncIterator[M]:
+        """The block itself; yields `manager`."""
+        await self.parent.start(self._host, name=f"host of {self.name}")
+        try:
+            with self._body_scope:
+                try:
+                    yield manager
+                    await self.runner.wait_idle()
+                except ConManClosedError as error:
+                    # A loop in the body that fed the manager met its end.
+                    if error._owner is not self or self.runner.stopped is None:
+                        raise
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        finally:
+            self.closed = True
+            self._wake_host()
+            with trio.CancelScope(shield=True):
+                await self._host_ended.wait()
+        if self._interrupted:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise self.closed_error()
+
+    @enable_ki_protection
+    async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self.cancel_scope:
+                async with trio.open_nursery() as nursery:
+                    self.runner.nursery = self.line.nursery = nursery
+                    self.runner.now = trio.lowlevel.current_clock().current_time
+                    nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
+                    task_status.started()
+                    await self._sleep()
+                    self.collector.close()
+        except BaseException:
+            self._interrupted = True
+            raise
+        finally:
+            self.line.close()
+            self._host_ended.set()
+
+    @enable_ki_protection
+    async def _sleep(self) -> None:
+        """The host's part while the block is open."""
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._sleeping_host = None
+            self._tasks_cancelled()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleeping_host = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @enable_ki_protection
+    def _wake_host(self) -> None:
+        host, self._sleeping_host = self._sleeping_host, None
+        if host is not None:
+            trio.lowlevel.reschedule(host)
+
+    def _tasks_cancelled(self) -> None:
+        """Called in the instant in which the tasks are cancelled, whoever did it."""
+        self.closed = True
+        if self.runner.stopped is None:
+            self.runner.stopped = self._cause()
+        # The body first: waiting in run(), it shall meet a Cancelled, not the closed line.
+        self._body_scope.cancel(reason=self.runner.stopped.text)
+        self.line.close()
+
+    def _cause(self) -> Stop:
+        scope = self.cancel_scope
+        if self._cancel_text is not None:
+            return Stop(StopReason.CANCELLED, self._cancel_text)
+        if not scope.cancel_called:
+            return Stop(StopReason.CANCELLED, f"a cancel scope around {self.name!r} was cancelled")
+        if trio.current_time() >= scope.deadline:
+            return Stop(StopReason.MANAGER_TIMEOUT, f"the deadline of {self.name!r} passed")
+        return Stop(StopReason.CANCELLED, f"{self.name!r} was cancelled")
+
+    def _abandon(self, error: BaseException) -> None:
+        """The body raised: the tasks are cancelled."""
+        if self.runner.stopped is None:
+            text = f"the block of {self.name!r} was left by {type(error).__qualname__}"
+            self.runner.stopped = Stop(StopReason.CANCELLED, text)
+        self.runner.nursery.cancel_scope.cancel(reason=self.runner.stopped.text)
+
+    def cancel(self, reason: str | None) -> None:
+        """Cancel the tasks and the body; the block ends quietly."""
+        if self._cancel_text is None:
+            self._cancel_text = f"{self.name!r} was cancelled" + (f": {reason}" if reason else "")
+        self.cancel_scope.cancel(reason=reason)
+
+    def closed_error(self) -> ConManClosedError:
+        """What is raised where somebody still hands in work."""
+        stopped = self.runner.stopped
+        why = "" if stopped is None else f": {stopped.text}"
+        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why}")
+        error._owner = self
+        return error
+
+    def inside(self) -> bool:
+        """Whether the current trio task is one of the manager's, or a descendant of one."""
+        nursery = trio.lowlevel.current_task().parent_nursery
+        while nursery is not None:
+            if nursery is self.runner.nursery:
+                return True
+            nursery = nursery.parent_task.parent_nursery
+        return False

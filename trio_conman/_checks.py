@@ -1,0 +1,41 @@
+"""Checks of parameters: TypeError for a wrong kind, ValueError for a wrong range, naming both sides."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+
+def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse a `value` that is no `kind`; `wanted` says in words what would do."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+
+
+def check_bool(name: str, value: object) -> None:
+    check_type(name, value, bool, "True or False")
+
+
+def check_number(name: str, value: object, *, finite: bool = False) -> None:
+    """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too."""
+    wanted = "a finite number of at least 0" if finite else "a number of at least 0 (math.inf for no limit)"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
+    # The comparison is false for NaN too.
+    if not number >= 0 or (finite and math.isinf(number)):
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def check_count(name: str, value: object, *, minimum: int) -> None:
+    """Refuse what is neither a whole number of at least `minimum` nor `math.inf`."""
+    wanted = f"an int of at least {minimum}, or math.inf"
+    if value == math.inf and isinstance(value, float):
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")

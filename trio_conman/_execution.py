@@ -1,0 +1,371 @@
+"""One task's life: attempts, deadlines and backoff, from its slot to its outcome.
+
+**Theory of operation.** A task is started with a slot by `Runner.start`, in a trio task of its own, and
+passes through these states:
+
+    queued ──start──▶ running ◀──────▶ backing_off ──┐
+       │                 └───────────────────────────┴──finish──▶ done
+       └──finish (its manager ended first)──────────────────────▶ done
+
+`Runner._finish` is the only way to *done*. It is sync, so that no cancellation comes between a task's end and
+its record; it records the outcome, then passes the slot on, then wakes who waits. Whatever happens, a started
+task gets there exactly once.
+
+Who ended a task is decided from the inside out, each time after the scope in question has exited: where an
+attempt's scope caught the `Cancelled` it was that attempt's timeout; where the task's scope did, its handle,
+or else its timeout; what passes both comes from the manager's scope or from further out, and then
+`Runner.stopped` tells, which is set in the instant the tasks are cancelled. That `Cancelled` travels on.
+
+No frame of this module may be found from an outcome. A traceback leads to the frames that the error passed,
+and from CPython 3.13 on also to those that awaited them. So the traceback entries are cut off, and the
+coroutines here drop what they hold before they end.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from contextvars import copy_context
+from types import CoroutineType
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._errors import TaskCancelledError
+from ._handles import Slot, TaskHandle, is_awaitable, not_awaitable
+from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._retry import Retry, decide, real_error
+
+
+class Slots(Protocol):
+    """What an execution needs of the line."""
+
+    @property
+    def limit(self) -> int | float:
+        """How many slots there are."""
+        ...
+
+    def release(self, slot: Slot) -> None:
+        """Pass a slot on."""
+        ...
+
+    async def reenter(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot again, before all who have not started yet."""
+        ...
+
+
+@attrs.frozen
+class Stop:
+    """Why all tasks of a manager were ended."""
+
+    reason: StopReason
+    text: str
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its text could not be had)"
+
+
+def _own(error: Exception) -> Exception:
+    """An error without the traceback entry of the coroutine that caught it."""
+    traceback = error.__traceback__
+    return error if traceback is None else error.with_traceback(traceback.tb_next)
+
+
+@final
+@attrs.define(eq=False)
+class Runner:
+    """Starts the tasks of one manager, sees each of them to its outcome, and counts."""
+
+    slots: Slots
+    deliver: Callable[[Outcome[Any]], None]
+    rng: random.Random
+    # Both known only inside the trio run. The clock's own method: trio.current_time() looks it up each time.
+    nursery: trio.Nursery = attrs.field(init=False)
+    now: Callable[[], float] = attrs.field(init=False)
+    # Set once, when the tasks are cancelled together.
+    stopped: Stop | None = attrs.field(default=None, init=False)
+
+    submitted: int = attrs.field(default=0, init=False)
+    succeeded: int = attrs.field(default=0, init=False)
+    failed: int = attrs.field(default=0, init=False)
+    cancelled: int = attrs.field(default=0, init=False)
+    retries: int = attrs.field(default=0, init=False)
+    # Started and not done; some of them backing off; some of those without a slot.
+    in_hand: int = attrs.field(default=0, init=False)
+    backing_off: int = attrs.field(default=0, init=False)
+    without_slot: int = attrs.field(default=0, init=False)
+    idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    @property
+    def unfinished(self) -> int:
+        """How many accepted tasks have no outcome yet."""
+        return self.submitted - self.succeeded - self.failed
+
+    async def wait_idle(self) -> None:
+        """Wait until all tasks have ended; no checkpoint when they have."""
+        while self.unfinished:
+            await self.idle.park()
+
+    @enable_ki_protection
+    def accept(self, handle: TaskHandle[Any]) -> None:
+        """From here on the task ends in exactly one outcome."""
+        handle.index = self.submitted
+        self.submitted += 1
+
+    @enable_ki_protection
+    def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """Start an accepted task, in the context of its submitter."""
+        handle._slot = slot
+        handle._started = now
+        handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
+        handle.state = "running"
+        self.in_hand += 1
+        if handle._context is None:
+            self.nursery.start_soon(self._live, handle, name=handle.name)
+        else:
+            handle._context.run(self._spawn, handle)
+
+    def _spawn(self, handle: TaskHandle[Any]) -> None:
+        self.nursery.start_soon(self._live, handle, name=handle.name)
+
+    async def _live(self, handle: TaskHandle[Any]) -> None:
+        """The trio task of one task."""
+        outcome: Outcome[Any] | None = None
+        travels: BaseException | None = None
+        error: Exception | None = None
+        value = None
+        if handle._context is None:
+            handle._context = copy_context()
+        try:
+            # Cancelled before its first step: nothing of it shall run.
+            if handle._cancelled is None:
+                with handle._scope:  # type: ignore[union-attr]  # set by start()
+                    if handle._terms.attempt_timeout == math.inf:
+                        # _attempt() without its coroutine and its scope, which cost 4 of 13 microseconds.
+                        try:
+                            value = handle._call(*handle.args)  # type: ignore[misc]
+                            if type(value) is CoroutineType or is_awaitable(value):
+                                value = await value
+                                outcome = self._success(handle, value)
+                            else:
+                                outcome = self._not_awaitable(handle, value)
+                        except Exception as exc:
+                            error = _own(exc)
+                    if outcome is None:
+                        outcome = await self._attempts(handle, error)
+        except BaseException as exc:
+            outcome, travels = self._ended_by(handle, exc)
+        finally:
+            self._finish(handle, outcome)
+            del handle, outcome, error, value
+        if travels is not None:
+            try:
+                raise travels
+            finally:
+                del travels, self
+
+    async def _attempts(self, handle: TaskHandle[Any], error: Exception | None) -> Outcome[Any]:
+        """Attempts and the delays between them, until an outcome.
+
+        `error` is that of the first attempt, when it was already made.
+        """
+        terms = handle._terms
+        timed_out = False
+        value = None
+        try:
+            while True:
+                if error is not None:
+                    verdict = self._decide(handle, error, timed_out)
+                    if isinstance(verdict, StopReason):
+                        return self._failure(handle, real_error(error), verdict)
+                    await self._back_off(handle, error, verdict)
+                    error = None
+                timed_out = False
+                try:
+                    with trio.CancelScope(deadline=self.now() + terms.attempt_timeout) as scope:
+                        value = handle._call(*handle.args)  # type: ignore[misc]
+                        if not is_awaitable(value):
+                            return self._not_awaitable(handle, value)
+                        value = await value
+                        return self._success(handle, value)
+                except Exception as exc:
+                    error = _own(exc)
+                else:
+                    timed_out = scope.cancelled_caught
+                    limit = terms.attempt_timeout
+                    error = trio.TooSlowError(
+                        f"an attempt of task {handle.name!r} took longer than attempt_timeout={limit!r} s"
+                    )
+        finally:
+            del handle, error, value
+
+    def _decide(self, handle: TaskHandle[Any], error: Exception, timed_out: bool) -> Retry | StopReason:
+        deadline = trio.current_effective_deadline()
+        if deadline == -math.inf:
+            return StopReason.ERROR  # it was being cancelled when it raised
+        assert handle._started is not None
+        return decide(
+            error,
+            config=handle._terms.retry,
+            timed_out=timed_out,
+            retries=handle.retries,
+            first_attempt=handle._started,
+            now=self.now(),
+            deadline=deadline,
+            rng=self.rng,
+        )
+
+    async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
+        """Wait for the next attempt, without a slot where that is allowed."""
+        handle._error = real_error(error)
+        # The next attempt sees the submitter's context as it was, from the next schedule point on.
+        assert handle._context is not None
+        trio.lowlevel.current_task().context = handle._context.copy()
+        try:
+            if retry.delay == 0:
+                await trio.lowlevel.checkpoint()
+            else:
+                wake = self.now() + retry.delay
+                lent = self._step_aside(handle, retry)
+                try:
+                    await trio.sleep_until(wake)
+                    if lent:
+                        await self.slots.reenter(handle)
+                finally:
+                    self._step_back(handle, lent)
+            self._count_retry(handle, error, retry)
+        finally:
+            del handle, error
+
+    @enable_ki_protection
+    def _step_aside(self, handle: TaskHandle[Any], retry: Retry) -> bool:
+        """Start to back off; whether the slot was given back."""
+        handle.state = "backing_off"
+        self.backing_off += 1
+        slot = handle._slot
+        if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
+            return False
+        self.without_slot += 1
+        handle._slot = None
+        self.slots.release(slot)
+        return True
+
+    @enable_ki_protection
+    def _step_back(self, handle: TaskHandle[Any], lent: bool) -> None:
+        handle.state = "running"
+        self.backing_off -= 1
+        self.without_slot -= lent
+
+    @enable_ki_protection
+    def _count_retry(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
+        """The next attempt begins: what is left of the last one is a text."""
+        real = handle._error
+        assert real is not None
+        handle._error = None
+        handle.retries += 1
+        self.retries += 1
+        if handle._history is None:
+            handle._history = []
+        handle._history.append(RetriedError(type(real).__qualname__, _text(real), retry.delay))
+        # One exception that is raised again and again would collect the frames of all attempts.
+        real.__traceback__ = error.__traceback__ = None
+
+    def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
+        started = handle._started
+        assert started is not None
+        return Success(
+            value,
+            handle.index,
+            handle.name,
+            handle.args,
+            handle.retries,
+            started - handle._submitted,
+            self.now() - started,
+        )
+
+    def _not_awaitable(self, handle: TaskHandle[Any], result: object) -> Failure:
+        return self._failure(handle, not_awaitable(handle._call, result), StopReason.ERROR)
+
+    def _failure(self, handle: TaskHandle[Any], error: Exception, reason: StopReason) -> Failure:
+        now = self.now()
+        started = now if handle._started is None else handle._started
+        return Failure(
+            error,
+            reason,
+            tuple(handle._history or ()),
+            handle.index,
+            handle.name,
+            handle.args,
+            handle.retries,
+            started - handle._submitted,
+            now - started,
+        )
+
+    @enable_ki_protection
+    def _ended_by(
+        self, handle: TaskHandle[Any], exc: BaseException
+    ) -> tuple[Outcome[Any], BaseException | None]:
+        """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on."""
+        if isinstance(exc, Exception):
+            # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
+            return self._failure(handle, _own(exc), StopReason.ERROR), None
+        other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
+        if isinstance(exc, BaseExceptionGroup):
+            cancelled, other = exc.split(trio.Cancelled)
+            if isinstance(other, Exception):
+                return self._failure(handle, _own(other), StopReason.ERROR), cancelled
+        return self._cut_short(handle, other), exc
+
+    def _cut_short(self, handle: TaskHandle[Any], interrupt: BaseException | None = None) -> Failure:
+        """The outcome of a task that was ended by a cancellation, or by an `interrupt` that it raised."""
+        scope = handle._scope
+        reason = StopReason.CANCELLED
+        if handle._cancelled is not None:
+            text = handle._cancelled
+        elif scope is not None and scope.cancelled_caught:
+            reason = StopReason.TASK_TIMEOUT
+            text = f"its attempts took longer than task_timeout={handle._terms.task_timeout!r} s"
+        elif interrupt is not None:
+            text = f"it raised {type(interrupt).__qualname__}"
+        elif self.stopped is not None:
+            reason, text = self.stopped.reason, self.stopped.text
+        else:
+            text = "a cancel scope around it was cancelled"
+        error = handle._error
+        if error is None:
+            kind = TaskCancelledError if reason is StopReason.CANCELLED else trio.TooSlowError
+            verb = "cancelled" if reason is StopReason.CANCELLED else "ended"
+            error = kind(f"task {handle.name!r} (index {handle.index}) was {verb}: {text}")
+        return self._failure(handle, error, reason)
+
+    @enable_ki_protection
+    def _finish(self, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
+        """Record a started task's outcome, pass its slot on, and wake who waits. Never a checkpoint."""
+        if outcome is None:
+            outcome = self._cut_short(handle)
+        self.in_hand -= 1
+        if type(outcome) is Success:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+            if outcome.reason is StopReason.CANCELLED:
+                self.cancelled += 1
+        handle.outcome = outcome
+        handle.state = "done"
+        handle._call = handle._scope = handle._context = handle._error = handle._history = None
+        self.deliver(outcome)
+        slot = handle._slot
+        if slot is not None:
+            handle._slot = None
+            self.slots.release(slot)
+        if handle._done is not None:
+            handle._done.set()
+        if not self.unfinished:
+            self.idle.unpark_all()

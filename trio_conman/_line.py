@@ -1,0 +1,189 @@
+"""Who gets the next slot.
+
+**Theory of operation.** A slot is a token of a `trio.CapacityLimiter`, borrowed on behalf of a `Slot` object.
+Who waits for one stands in one of two queues: tasks that return from a backoff, and, after them, those that
+have not started. An entry is a key and a function to call with the key and a slot.
+
+What must always hold:
+
+- While somebody waits, no slot is spare, unless the line is closed.
+- Slots go to the head of the line only; `take` is for those who find nobody waiting.
+- A closed line grants nothing: a slot that comes back goes to the limiter.
+
+*A limiter of our own* is asked by nobody else. Its tokens are kept between tasks, in `_spare`, and a slot
+that is released with somebody waiting is passed on: to ask the limiter each time costs more than all the rest
+here. After the limit was lowered, `_excess` tokens go back to it first.
+
+*A limiter that was given* may be shared. Each slot goes back to it, so that others have their turn. Exactly
+while somebody waits here one trio task, the envoy, waits in the limiter for the head of the line; when nobody
+does any more it is recalled, and what it was granted meanwhile goes back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeAlias, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._handles import Slot, TaskHandle
+
+Grant: TypeAlias = Callable[[Any, Slot | None], None]
+
+
+@final
+@attrs.define(eq=False)
+class Line:
+    """Hands the tokens of a limiter to those who wait, first come first served."""
+
+    name: str
+    limiter: trio.CapacityLimiter
+    shared: bool
+    nursery: trio.Nursery = attrs.field(init=False)
+
+    _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
+    _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
+    _spare: list[Slot] = attrs.field(factory=list, init=False)
+    _excess: int = attrs.field(default=0, init=False)
+    _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+
+    @property
+    def limit(self) -> int | float:
+        return self.limiter.total_tokens
+
+    @limit.setter
+    def limit(self, limit: int | float) -> None:
+        self._resize(limit)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait that have not started."""
+        return len(self._queue)
+
+    @enable_ki_protection
+    def _resize(self, limit: int | float) -> None:
+        self.limiter.total_tokens = limit
+        if not self.shared:
+            while self._spare and self.limiter.available_tokens < 0:
+                self.limiter.release_on_behalf_of(self._spare.pop())
+            self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
+        self._serve()
+
+    @enable_ki_protection
+    def take(self) -> Slot | None:
+        """A slot for somebody who has not waited; None when others wait, or none is free."""
+        if self._queue or self._returning or self._closed:
+            return None
+        return self._free()
+
+    @enable_ki_protection
+    def join(self, key: Any, grant: Grant) -> None:
+        """Wait for a slot, at the tail."""
+        self._queue[key] = grant
+        self._mind_envoy()
+
+    @enable_ki_protection
+    def leave(self, key: Any) -> None:
+        """Wait no more."""
+        if self._queue.pop(key, None) is None:
+            self._returning.pop(key, None)
+        self._mind_envoy()
+
+    @enable_ki_protection
+    async def reenter(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot at the head of the line, behind those who returned earlier."""
+        if not self._returning and not self._closed:
+            handle._slot = self._free()
+            if handle._slot is not None:
+                return
+        task = trio.lowlevel.current_task()
+
+        def grant(handle: TaskHandle[Any], slot: Slot | None) -> None:
+            handle._slot = slot
+            trio.lowlevel.reschedule(task)
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self.leave(handle)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._returning[handle] = grant
+        self._mind_envoy()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @enable_ki_protection
+    def release(self, slot: Slot) -> None:
+        """Give a slot back: to the head of the line, or for later."""
+        if self.shared or self._closed:
+            self.limiter.release_on_behalf_of(slot)
+            self._serve()
+        elif self._excess:
+            self._excess -= 1
+            self.limiter.release_on_behalf_of(slot)
+        elif self._returning or self._queue:
+            self._grant(slot)
+        else:
+            self._spare.append(slot)
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Grant nothing from here on, and tell so those who have not started."""
+        self._closed = True
+        while self._spare:
+            self.limiter.release_on_behalf_of(self._spare.pop())
+        while self._queue:
+            key, grant = self._queue.popitem(last=False)
+            grant(key, None)
+        self._mind_envoy()
+
+    def _free(self) -> Slot | None:
+        if self._spare:
+            return self._spare.pop()
+        # Exceptions are dear: ask first. In a shared limiter others may wait though tokens are available.
+        if self.limiter.available_tokens > 0:
+            slot = Slot(self.name)
+            try:
+                self.limiter.acquire_on_behalf_of_nowait(slot)
+            except trio.WouldBlock:
+                return None
+            return slot
+        return None
+
+    def _grant(self, slot: Slot) -> None:
+        key, grant = (self._returning or self._queue).popitem(last=False)
+        grant(key, slot)
+
+    def _serve(self) -> None:
+        """Grant what is free, as far as it goes."""
+        while (self._returning or self._queue) and not self._closed:
+            slot = self._free()
+            if slot is None:
+                break
+            self._grant(slot)
+        self._mind_envoy()
+
+    def _mind_envoy(self) -> None:
+        if not self.shared:
+            return
+        needed = bool(self._returning or self._queue) and not self._closed
+        if needed and self._envoy is None:
+            self._envoy = trio.CancelScope()
+            self.nursery.start_soon(self._wait_in_limiter, self._envoy, name=f"envoy of {self.name}")
+        elif self._envoy is not None and not needed:
+            self._envoy.cancel(reason="nobody waits for a slot any more")
+            self._envoy = None
+
+    @enable_ki_protection
+    async def _wait_in_limiter(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while self._envoy is scope:
+                slot = Slot(self.name)
+                await self.limiter.acquire_on_behalf_of(slot)
+                if self._envoy is scope:
+                    self._grant(slot)
+                    self._mind_envoy()
+                else:
+                    self.limiter.release_on_behalf_of(slot)

@@ -1,0 +1,109 @@
+"""How a task ended: `Success` or `Failure`, one for each task that was accepted."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Generic, TypeAlias, TypeVar, final
+
+import attrs
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class StopReason(Enum):
+    """Why a task failed, or why it was not tried again."""
+
+    ERROR = "error"
+    """It raised what is not retried."""
+
+    RETRIES_EXHAUSTED = "retries exhausted"
+    """It failed once more after its last allowed retry."""
+
+    MAX_ELAPSED = "max elapsed"
+    """The next retry would have started later than ``max_elapsed`` after the first attempt."""
+
+    DEADLINE = "deadline"
+    """The next retry would not have started before a deadline of the task, the manager, or a scope around."""
+
+    ATTEMPT_TIMEOUT = "attempt timeout"
+    """An attempt took longer than ``attempt_timeout``, and no retry was configured or left."""
+
+    TASK_TIMEOUT = "task timeout"
+    """All attempts and delays together took longer than ``task_timeout``."""
+
+    MANAGER_TIMEOUT = "manager timeout"
+    """The manager's deadline passed."""
+
+    RETRY_AFTER = "retry after"
+    """The service asked for a longer wait than ``max_retry_after``."""
+
+    RETRY_BUDGET = "retry budget"
+    """The retry budget had no whole token left."""
+
+    CANCELLED = "cancelled"
+    """The task's handle, the manager, or a scope around them was cancelled."""
+
+
+@final
+@attrs.frozen
+class RetriedError:
+    """What a retried attempt failed with: texts and a number, so that no frame is kept alive."""
+
+    error_type: str
+    """The name of the error's type."""
+    message: str
+    """The error's text."""
+    delay: float
+    """Seconds waited before the next attempt."""
+
+
+# Compared by identity: values may be arrays, whose equality is no bool, and outcomes stay hashable.
+@final
+@attrs.frozen(eq=False)
+class Success(Generic[T_co]):
+    """A task that returned."""
+
+    value: T_co
+    """What it returned."""
+    index: int
+    """Its place in the order of acceptance, from 0; for a map, its item's position."""
+    name: str
+    """The task's name."""
+    args: tuple[Any, ...]
+    """The arguments it was called with."""
+    retries: int
+    """How many attempts followed the first one."""
+    waited: float
+    """Seconds from submission to its slot."""
+    elapsed: float
+    """Seconds from its slot to its end, backoff included."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Failure:
+    """A task that did not return."""
+
+    error: Exception
+    """The exception itself, never wrapped; for a `RetriableError` made from an exception, that exception."""
+    reason: StopReason
+    """What ended the task."""
+    history: tuple[RetriedError, ...]
+    """One entry for each attempt that was followed by another, oldest first."""
+    index: int
+    """Its place in the order of acceptance, from 0; for a map, its item's position."""
+    name: str
+    """The task's name."""
+    args: tuple[Any, ...]
+    """The arguments it was called with."""
+    retries: int
+    """How many attempts followed the first one."""
+    waited: float
+    """Seconds from submission to its slot."""
+    elapsed: float
+    """Seconds from its slot to its end, backoff included; 0 when it never had one."""
+
+
+Outcome: TypeAlias = Success[T] | Failure
+"""How a task ended, for ``match``: ``case Success(value=v)`` or ``case Failure(error=e)``."""
