@@ -120,8 +120,8 @@ def lines(_: int) -> Generator[Update]:
             match outcome:
                 case Success(value=size):
                     print(f"ok      {columns(outcome)}: {size:,} bytes", flush=True)
-                case Failure():
-                    print(f"failed  {columns(outcome)}: {why(outcome)}", flush=True)
+                case failure:
+                    print(f"failed  {columns(failure)}: {why(failure)}", flush=True)
 
     yield update
 

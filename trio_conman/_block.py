@@ -72,8 +72,7 @@ class Block:
             self._abandon(error)
             raise
         finally:
-            self.closed = True
-            self._wake_host()
+            self._close()
             with trio.CancelScope(shield=True):
                 await self._host_ended.wait()
         if self._interrupted:
@@ -95,7 +94,6 @@ class Block:
             self._interrupted = True
             raise
         finally:
-            self.line.close()
             self._host_ended.set()
 
     @enable_ki_protection
@@ -110,20 +108,21 @@ class Block:
         self._sleeping_host = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    @enable_ki_protection
-    def _wake_host(self) -> None:
-        host, self._sleeping_host = self._sleeping_host, None
-        if host is not None:
-            trio.lowlevel.reschedule(host)
+    def _close(self) -> None:
+        """Let nobody in any more, and wake the host if it still sleeps."""
+        self.closed = True
+        self.line.close()
+        if self._sleeping_host is not None:
+            trio.lowlevel.reschedule(self._sleeping_host)
+            self._sleeping_host = None
 
     def _tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
-        self.closed = True
         if self.runner.stopped is None:
             self.runner.stopped = self._cause()
         # The body first: waiting in run(), it shall meet a Cancelled, not the closed line.
         self._body_scope.cancel(reason=self.runner.stopped.text)
-        self.line.close()
+        self._close()
 
     def _cause(self) -> Stop:
         scope = self.cancel_scope
