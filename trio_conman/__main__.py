@@ -134,12 +134,14 @@ def live_bar(total: int) -> Generator[Update]:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
+    console = Console()
     start = trio.current_time()
 
     def update(cm: ConMan[int]) -> None:
         now = cm.statistics()
         done = now.succeeded + now.failed
         table = Table.grid(expand=True)
+        table.width = console.width - 3  # leaves room for a ^C
         table.add_row(ProgressBar(total=total, completed=done))
         table.add_row(
             f"{done}/{total} done, {now.failed} failed, {now.retries} retries, {now.running} running, "
@@ -147,7 +149,7 @@ def live_bar(total: int) -> Generator[Update]:
         )
         live.update(table, refresh=True)
 
-    with Live(console=Console(), auto_refresh=False, transient=True) as live:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         yield update
 
 
@@ -366,7 +368,7 @@ def make_parser() -> Parser:
         type=seconds,
         default=10.0,
         metavar="S",
-        help="seconds for an attempt (default: 10)",
+        help="seconds for an attempt (default: 10; in the demo at most 1.2)",
     )
     parser.add_argument(
         "--timeout", type=seconds, default=math.inf, metavar="S", help="seconds for all (default: no limit)"

@@ -19,13 +19,14 @@ def backoff(
     # A delay that starts at 0 stays there; 0 times an overflowed power would be NaN.
     if strategy == "none" or initial_delay == 0:
         return 0.0
-    # As floats: the power of an int would grow to millions of digits before it is capped.
-    factor = float(backoff_factor)
+    # As a float, and no more steps than a float can tell apart: the power of an int would grow to millions of
+    # digits before it is capped.
+    factor, steps = float(backoff_factor), min(retry - 1, 2**63)
     try:
         if strategy == "exponential":
-            delay = initial_delay * factor ** (retry - 1)
+            delay = initial_delay * factor**steps
         else:
-            delay = initial_delay * (1 + factor * (retry - 1))
+            delay = initial_delay * (1 + factor * steps)
     except OverflowError:
         delay = math.inf
     return min(float(delay), float(max_delay))

@@ -66,7 +66,7 @@ class Block:
                     await self.runner.wait_idle()
                 except ConManClosedError as error:
                     # A loop in the body that fed the manager met its end.
-                    if error._owner is not self or self.runner.stopped is None:
+                    if getattr(error, "_owner", None) is not self or self.runner.stopped is None:
                         raise
         except BaseException as error:
             self._abandon(error)

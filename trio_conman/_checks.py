@@ -33,7 +33,7 @@ def check_number(name: str, value: object, *, finite: bool = False) -> None:
 def check_count(name: str, value: object, *, minimum: int) -> None:
     """Refuse what is neither a whole number of at least `minimum` nor `math.inf`."""
     wanted = f"an int of at least {minimum}, or math.inf"
-    if value == math.inf and isinstance(value, float):
+    if isinstance(value, float) and value == math.inf:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be {wanted}, not {value!r}")

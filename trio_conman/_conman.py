@@ -245,6 +245,17 @@ class ConMan(Generic[R]):
     ) -> TaskHandle[R]:
         """Start a task now, as `run` does, or not at all; no checkpoint.
 
+        Args:
+            task: as for `run`, and so are the others.
+            args: what to call it with.
+            name: the task's name.
+            retry: how it is retried.
+            attempt_timeout: seconds for each attempt.
+            task_timeout: seconds from its slot to its end.
+
+        Returns:
+            the handle of the task, which has started.
+
         Raises:
             trio.WouldBlock: no slot is free, or others wait for one.
             ConManClosedError: the manager is closed.

@@ -8,9 +8,10 @@ import trio
 class ConManClosedError(trio.ClosedResourceError):
     """The manager accepts nothing new: it was closed, shut down or cancelled."""
 
-    # Which manager raised it, by identity: a manager may end its own block quietly on its own error, never
-    # on that of another manager.
-    _owner: object = None
+    # Which manager raised it: a block may end quietly on its own error, never on that of another manager.
+    # A slot, because copies and pickles take what is in __dict__ along.
+    __slots__ = ("_owner",)
+    _owner: object
 
 
 class TaskCancelledError(Exception):

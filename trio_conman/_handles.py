@@ -119,7 +119,8 @@ class TaskHandle(Generic[T]):
         return outcome.value
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel the task; its outcome is then a `TaskCancelledError`, unless it ends in another way first.
+        """Cancel the task. It then fails with `TaskCancelledError`, or, when it was backing off, with its last
+        real error, unless it ends in another way first.
 
         Args:
             reason: why, for the error's text.

@@ -14,9 +14,9 @@ What must always hold:
 that is released with somebody waiting is passed on: to ask the limiter each time costs more than all the rest
 here. After the limit was lowered, `_excess` tokens go back to it first.
 
-*A limiter that was given* may be shared. Each slot goes back to it, so that others have their turn. Exactly
-while somebody waits here one trio task, the envoy, waits in the limiter for the head of the line; when nobody
-does any more it is recalled, and what it was granted meanwhile goes back.
+*A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here one
+trio task, the envoy, waits in the limiter for the head of the line, again and again, so that all who share it
+have their turn; when nobody waits any more it is recalled, and what it was granted meanwhile goes back.
 """
 
 from __future__ import annotations
@@ -119,7 +119,6 @@ class Line:
         """Give a slot back: to the head of the line, or for later."""
         if self.shared or self._closed:
             self.limiter.release_on_behalf_of(slot)
-            self._serve()
         elif self._excess:
             self._excess -= 1
             self.limiter.release_on_behalf_of(slot)
@@ -157,13 +156,12 @@ class Line:
         grant(key, slot)
 
     def _serve(self) -> None:
-        """Grant what is free, as far as it goes."""
-        while (self._returning or self._queue) and not self._closed:
+        """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
+        while not self.shared and not self._closed and (self._returning or self._queue):
             slot = self._free()
             if slot is None:
                 break
             self._grant(slot)
-        self._mind_envoy()
 
     def _mind_envoy(self) -> None:
         if not self.shared:

@@ -159,12 +159,20 @@ class RetryConfig:
 
     @classmethod
     def exponential(cls, **overrides: Unpack[_Overrides]) -> Self:
-        """Up to 5 retries after 0.1, 0.2, 0.4, 0.8, 1.6 seconds, with jitter: the defaults of the class."""
+        """Up to 5 retries after at most 0.1, 0.2, 0.4, 0.8, 1.6 seconds: the defaults of the class.
+
+        Args:
+            overrides: fields of the class, in place of these.
+        """
         return cls(**overrides)
 
     @classmethod
     def linear(cls, **overrides: Unpack[_Overrides]) -> Self:
-        """Up to 5 retries after 0.2, 0.4, 0.6, 0.8, 1.0 seconds (at most 2), without jitter."""
+        """Up to 5 retries after 0.2, 0.4, 0.6, 0.8, 1.0 seconds (at most 2), without jitter.
+
+        Args:
+            overrides: fields of the class, in place of these.
+        """
         preset: _Overrides = {
             "initial_delay": 0.2,
             "backoff_factor": 1.0,
@@ -176,7 +184,11 @@ class RetryConfig:
 
     @classmethod
     def none(cls, **overrides: Unpack[_Overrides]) -> Self:
-        """Up to 3 retries without delay."""
+        """Up to 3 retries without delay.
+
+        Args:
+            overrides: fields of the class, in place of these.
+        """
         preset: _Overrides = {
             "max_attempts": 3,
             "initial_delay": 0.0,
@@ -206,6 +218,14 @@ class RetriableError(Exception):
         ValueError: `retry_after` is negative or not a number.
     """
 
+    # Defaults in the class, for subclasses whose constructors do not call this one.
+    err: Exception | None = None
+    """The exception it was made from; None for a message."""
+    retry_config: RetryConfig | None = None
+    """How to retry, when the error itself says so."""
+    retry_after: float | None = None
+    """Seconds to wait at least."""
+
     def __init__(
         self,
         error: Exception | str,
@@ -219,9 +239,9 @@ class RetriableError(Exception):
         if retry_after is not None:
             check_number("retry_after", retry_after)
         super().__init__(error)
-        self.err: Exception | None = error if isinstance(error, Exception) else None
-        self.retry_config: RetryConfig | None = retry_config
-        self.retry_after: float | None = retry_after
+        self.err = error if isinstance(error, Exception) else None
+        self.retry_config = retry_config
+        self.retry_after = retry_after
 
     def with_exponential_backoff(self) -> Self:
         """Retry by ``RetryConfig.exponential()``. Returns self."""
@@ -317,7 +337,8 @@ def _plans(error: Exception, config: RetryConfig) -> list[_Plan]:
     if isinstance(error, ExceptionGroup) and isinstance(config.retry_on, (type, tuple)):
         wanted = config.retry_on if isinstance(config.retry_on, tuple) else (config.retry_on,)
         if any(issubclass(kind, ExceptionGroup) and isinstance(error, kind) for kind in wanted):
-            return [_Plan(config)]
+            asked = [leaf.retry_after or 0.0 for leaf in _leaves(error) if isinstance(leaf, RetriableError)]
+            return [_Plan(config, max(asked, default=0.0))]
     plans = []
     for leaf in _leaves(error):
         plan = _plan(leaf, config)
@@ -333,7 +354,7 @@ def _delay(plan: _Plan, retry: int, rng: random.Random) -> float:
     delay = plan.config.delay(retry)
     if plan.config.jitter and delay > 0:
         delay = full_jitter(delay, rng)
-    return max(delay, plan.retry_after)
+    return max(delay, float(plan.retry_after))
 
 
 def decide(
@@ -376,7 +397,7 @@ def decide(
         return StopReason.RETRY_AFTER
     delay = max(_delay(plan, retries + 1, rng) for plan in plans)
     end = now + delay
-    if any(end - first_attempt > plan.config.max_elapsed for plan in plans):
+    if any(now - first_attempt + delay > plan.config.max_elapsed for plan in plans):
         return StopReason.MAX_ELAPSED
     # A delay that ends on the deadline is of no use: the attempt would be cancelled as it starts.
     if end >= deadline:
