@@ -18,20 +18,25 @@ class Watch:
     """What happened to the tasks of one manager, seen from its runner; it keeps no task alive."""
 
     runner: Runner
-    accepted: list[int] = attrs.Factory(list)
-    finished: list[int] = attrs.Factory(list)
+    accepted: int = 0
+    # The ids of the handles that have no outcome yet, and of those whose outcome has not arrived.
+    unfinished: set[int] = attrs.Factory(set)
+    unsettled: set[int] = attrs.Factory(set)
     faults: list[str] = attrs.Factory(list)
 
     def check(self) -> None:
         runner, line = self.runner, self.runner.slots
         assert isinstance(line, Line)
-        assert self.accepted == list(range(runner.submitted))
-        assert sorted(self.finished) == self.accepted, "not one outcome for each accepted task"
+        assert self.accepted == runner.submitted == runner.succeeded + runner.failed
+        assert not self.unfinished, "an accepted task has no outcome"
+        assert not self.unsettled, "an outcome has not arrived"
         assert self.faults == []
         assert (runner.in_hand, runner.backing_off, runner.without_slot, runner.unfinished) == (0, 0, 0, 0)
         assert not runner.idle
         limiter = line.limiter.statistics()
-        assert [each for each in limiter.borrowers if isinstance(each, Slot)] == [], "a slot is still borrowed"
+        assert [each for each in limiter.borrowers if isinstance(each, Slot)] == [], (
+            "a slot is still borrowed"
+        )
         assert not line._queue, "somebody still waits for a slot"
         assert not line._returning, "somebody still waits for a slot"
         if not line.shared:
@@ -47,27 +52,40 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     def watch(runner: Runner) -> Watch:
         return watches.setdefault(id(runner), Watch(runner))
 
-    accept, start, finish = Runner.accept, Runner.start, Runner._finish
+    accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
         accept(self, handle)
-        watch(self).accepted.append(handle.index)
+        watch(self).accepted += 1
+        watch(self).unfinished.add(id(handle))
+        watch(self).unsettled.add(id(handle))
 
-    def watched_start(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
-        start(self, handle, slot, now)
+    def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        begin(self, handle, slot, now)
         running, limit = self.in_hand - self.backing_off, self.slots.limit
         if running > limit:
             watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
 
     def watched_finish(self: Runner, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
+        if id(handle) in watch(self).unfinished:
+            watch(self).unfinished.remove(id(handle))
+        else:
+            watch(self).faults.append(f"{handle!r} finished twice")
         finish(self, handle, outcome)
-        watch(self).finished.append(handle.index)
-        if handle.outcome is None or handle.state != "done" or handle._slot is not None:
-            watch(self).faults.append(f"{handle!r} is finished, but {handle.outcome} {handle._slot}")
+        if handle.outcome is None or handle.state != "done":
+            watch(self).faults.append(f"{handle!r} finished, but its outcome is {handle.outcome}")
+
+    def watched_settle(self: Runner, handle: TaskHandle[Any]) -> None:
+        if id(handle) in watch(self).unsettled:
+            watch(self).unsettled.remove(id(handle))
+        else:
+            watch(self).faults.append(f"{handle!r} settled twice")
+        settle(self, handle)
 
     monkeypatch.setattr(Runner, "accept", watched_accept)
-    monkeypatch.setattr(Runner, "start", watched_start)
+    monkeypatch.setattr(Runner, "begin", watched_begin)
     monkeypatch.setattr(Runner, "_finish", watched_finish)
+    monkeypatch.setattr(Runner, "settle", watched_settle)
     yield watches
     for each in watches.values():
         each.check()

@@ -1,10 +1,11 @@
 """trio-conman: run many tasks on trio under a limit, with retries and deadlines, and lose none of them."""
 
-from ._conman import ConMan, ConManStatistics
+from ._conman import ConMan
 from ._errors import ConManClosedError, TaskCancelledError
 from ._handles import Task, TaskHandle
 from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._retry import RetriableError, RetryConfig
+from ._views import ConManStatistics
 
 __all__ = [
     "ConMan",

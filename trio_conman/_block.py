@@ -17,7 +17,7 @@ because to say so is the host's last act.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, final
 
@@ -47,12 +47,17 @@ class Block:
     collector: Collector[Any]
 
     closed: bool = attrs.field(default=False, init=False)
+    # What to call when nothing new is accepted any more: open maps.
+    on_close: dict[Callable[[], None], None] = attrs.field(factory=dict, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
     _sleeping_host: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
     _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     # Whether a BaseException ended the host.
     _interrupted: bool = attrs.field(default=False, init=False)
+    # Whether the body goes on when the tasks are cancelled.
+    _spare_body: bool = attrs.field(default=False, init=False)
+    _too_many_errors: bool = attrs.field(default=False, init=False)
 
     @asynccontextmanager
     @enable_ki_protection
@@ -60,16 +65,17 @@ class Block:
         """The block itself; yields `manager`."""
         await self.parent.start(self._host, name=f"host of {self.name}")
         try:
-            with self._body_scope:
-                try:
+            try:
+                with self._body_scope:
                     yield manager
-                    await self.runner.wait_idle()
-                except ConManClosedError as error:
-                    # A loop in the body that fed the manager met its end.
-                    if getattr(error, "_owner", None) is not self or self.runner.stopped is None:
-                        raise
+            except (ConManClosedError, ExceptionGroup) as error:
+                # A loop in the body that fed the manager met its end.
+                if not self._is_own_end(error):
+                    raise
+            self.line.resume()
+            await self.runner.wait_idle()
         except BaseException as error:
-            self._abandon(error)
+            self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
             raise
         finally:
             self._close()
@@ -77,6 +83,9 @@ class Block:
                 await self._host_ended.wait()
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
+        if self._too_many_errors:
+            raise self.runner.error_group(self.runner.errors, self.name)
+        if self._interrupted:
             raise self.closed_error()
 
     @enable_ki_protection
@@ -94,6 +103,7 @@ class Block:
             self._interrupted = True
             raise
         finally:
+            self.collector.close_channel()
             self._host_ended.set()
 
     @enable_ki_protection
@@ -110,18 +120,24 @@ class Block:
 
     def _close(self) -> None:
         """Let nobody in any more, and wake the host if it still sleeps."""
-        self.closed = True
+        self._refuse()
         self.line.close()
         if self._sleeping_host is not None:
             trio.lowlevel.reschedule(self._sleeping_host)
             self._sleeping_host = None
+
+    def _refuse(self) -> None:
+        self.closed = True
+        for tell in list(self.on_close):
+            tell()
 
     def _tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
         if self.runner.stopped is None:
             self.runner.stopped = self._cause()
         # The body first: waiting in run(), it shall meet a Cancelled, not the closed line.
-        self._body_scope.cancel(reason=self.runner.stopped.text)
+        if not self._spare_body:
+            self._body_scope.cancel(reason=self.runner.stopped.text)
         self._close()
 
     def _cause(self) -> Stop:
@@ -134,12 +150,32 @@ class Block:
             return Stop(StopReason.MANAGER_TIMEOUT, f"the deadline of {self.name!r} passed")
         return Stop(StopReason.CANCELLED, f"{self.name!r} was cancelled")
 
-    def _abandon(self, error: BaseException) -> None:
-        """The body raised: the tasks are cancelled."""
+    def _cancel_tasks(self, text: str) -> None:
+        """Cancel the tasks, and the body unless it is to be spared, without touching the user's scope."""
         if self.runner.stopped is None:
-            text = f"the block of {self.name!r} was left by {type(error).__qualname__}"
             self.runner.stopped = Stop(StopReason.CANCELLED, text)
         self.runner.nursery.cancel_scope.cancel(reason=self.runner.stopped.text)
+
+    def give_up(self) -> None:
+        """More tasks have failed than were allowed."""
+        self._too_many_errors = True
+        self._cancel_tasks(f"more than {self.runner.max_errors} tasks of {self.name!r} failed")
+
+    async def shutdown(self, grace: float) -> None:
+        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
+        self._refuse()
+        self.line.resume()
+        self.line.refuse_sleepers()
+        try:
+            await trio.lowlevel.checkpoint()
+            with trio.move_on_after(grace):
+                await self.runner.wait_idle()
+        finally:
+            if self.runner.unfinished:
+                self._spare_body = True
+                self._cancel_tasks(f"{self.name!r} was shut down")
+                with trio.CancelScope(shield=True):
+                    await self.runner.wait_idle()
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the tasks and the body; the block ends quietly."""
@@ -155,11 +191,27 @@ class Block:
         error._owner = self
         return error
 
-    def inside(self) -> bool:
-        """Whether the current trio task is one of the manager's, or a descendant of one."""
-        nursery = trio.lowlevel.current_task().parent_nursery
+    def _is_own_end(self, error: BaseException) -> bool:
+        """Whether `error` says nothing but that this manager is closed."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_own_end(each) for each in error.exceptions)
+        return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self
+
+    def holder(self) -> trio.lowlevel.Task | None:
+        """The managed trio task that the current one is, or is a descendant of; None outside of all."""
+        task = trio.lowlevel.current_task()
+        nursery = task.parent_nursery
         while nursery is not None:
             if nursery is self.runner.nursery:
-                return True
-            nursery = nursery.parent_task.parent_nursery
-        return False
+                return task
+            task = nursery.parent_task
+            nursery = task.parent_nursery
+        return None
+
+    def refuse_inside(self, method: str, instead: str) -> None:
+        """Raise when called from inside a managed task, which would wait for itself."""
+        if self.holder() is not None:
+            raise RuntimeError(
+                f"{method}() was called from inside a task of {self.name!r}, which would wait for itself: "
+                + instead
+            )

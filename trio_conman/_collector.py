@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Generic, TypeVar, final
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, final
 
 import trio
 
+from ._handles import TaskHandle
 from ._outcomes import Outcome
 
 T = TypeVar("T")
@@ -14,49 +16,100 @@ T = TypeVar("T")
 
 @final
 class Collector(Generic[T]):
-    """Takes outcomes through a memory channel into a list.
+    """Takes outcomes through a memory channel into a list, or on to the user's channel.
 
     They travel in batches: the first outcome of a batch sends it, those that follow before it has arrived
     join it. So the collector wakes once for all outcomes of a tick, and a reader that cannot wait for it
     finds what is underway in one place.
+
+    With a user's channel, `settle` is called for each task when its outcome was taken. What the channel did
+    not take, because the manager was cancelled or the consumer went away, is kept.
     """
 
-    def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[list[Outcome[T]]](math.inf)
-        self._underway: list[Outcome[T]] | None = None
+    def __init__(
+        self, send_to: trio.MemorySendChannel[Outcome[T]] | None, settle: Callable[[TaskHandle[Any]], None]
+    ) -> None:
+        self._send, self._receive = trio.open_memory_channel[list[TaskHandle[T]]](math.inf)
+        self._send_to = send_to
+        self._settle = settle
+        self._underway: list[TaskHandle[T]] | None = None
         self._kept: list[Outcome[T]] = []
+        # Whether outcomes still go to the user's channel.
+        self._forwarding = send_to is not None
 
     @trio.lowlevel.enable_ki_protection
-    def put(self, outcome: Outcome[T]) -> None:
-        """Hand an outcome over; no checkpoint."""
+    def put(self, handle: TaskHandle[T]) -> bool:
+        """Hand over a task that has its outcome; no checkpoint. Returns whether it needs no settling."""
         if self._underway is None:
-            self._underway = [outcome]
+            self._underway = [handle]
             self._send.send_nowait(self._underway)
         else:
-            self._underway.append(outcome)
+            self._underway.append(handle)
+        return not self._forwarding
 
     @trio.lowlevel.enable_ki_protection
     async def collect(self) -> None:
         """Take batches in until `close`."""
-        async for batch in self._receive:
-            self._kept += batch
-            self._underway = None
+        try:
+            async for batch in self._receive:
+                self._underway = None
+                if self._forwarding:
+                    await self._forward(batch)
+                else:
+                    self._keep(batch)
+        finally:
+            if self._forwarding:
+                self._keep_from_here([])
+
+    async def _forward(self, batch: list[TaskHandle[T]]) -> None:
+        """Send a batch to the user's channel, as far as that takes it."""
+        assert self._send_to is not None
+        sent = 0
+        try:
+            for handle in batch:
+                assert handle.outcome is not None
+                await self._send_to.send(handle.outcome)
+                sent += 1
+                self._settle(handle)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the consumer went away
+        finally:
+            if sent < len(batch):
+                self._keep_from_here(batch[sent:])
+
+    def _keep_from_here(self, batch: list[TaskHandle[T]]) -> None:
+        """Forward no more; `batch` was not taken, nor is what is underway."""
+        self._forwarding = False
+        left = batch + (self._underway or [])
+        if self._underway:
+            self._underway.clear()
+        self._keep(left)
+        for handle in left:
+            self._settle(handle)
+
+    def _keep(self, batch: list[TaskHandle[T]]) -> None:
+        self._kept += [handle.outcome for handle in batch if handle.outcome is not None]
 
     def close(self) -> None:
         """End `collect`. Nothing may be put after this."""
         self._send.close()
 
+    def close_channel(self) -> None:
+        """Close the user's channel."""
+        if self._send_to is not None:
+            self._send_to.close()
+
     @trio.lowlevel.enable_ki_protection
     def kept(self) -> list[Outcome[T]]:
-        """All outcomes so far, in completion order: the live list, for reading."""
-        if self._underway:
-            self._kept += self._underway
+        """The outcomes so far that were not forwarded, in completion order: the live list, for reading."""
+        if self._underway and not self._forwarding:
+            self._keep(self._underway)
             self._underway.clear()
         return self._kept
 
     @trio.lowlevel.enable_ki_protection
     def pop(self) -> list[Outcome[T]]:
-        """All outcomes so far, forgotten here."""
+        """The same, forgotten here."""
         kept = self.kept()
         self._kept = []
         return kept

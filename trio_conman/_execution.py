@@ -8,8 +8,8 @@ passes through these states:
        └──finish (its manager ended first)──────────────────────▶ done
 
 `Runner._finish` is the only way to *done*. It is sync, so that no cancellation comes between a task's end and
-its record; it records the outcome, then passes the slot on, then wakes who waits. Whatever happens, a started
-task gets there exactly once.
+its record. Whatever happens, an accepted task gets there exactly once. When its outcome has arrived, at once
+or when a slow consumer has taken it, `Runner.settle` passes the slot on and wakes who waits for all tasks.
 
 Who ended a task is decided from the inside out, each time after the scope in question has exited: where an
 attempt's scope caught the `Cancelled` it was that attempt's timeout; where the task's scope did, its handle,
@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, Protocol, final
 
@@ -36,25 +36,9 @@ from trio.lowlevel import enable_ki_protection
 
 from ._errors import TaskCancelledError
 from ._handles import Slot, TaskHandle, is_awaitable, not_awaitable
+from ._ledger import Ledger
 from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._retry import Retry, decide, real_error
-
-
-class Slots(Protocol):
-    """What an execution needs of the line."""
-
-    @property
-    def limit(self) -> int | float:
-        """How many slots there are."""
-        ...
-
-    def release(self, slot: Slot) -> None:
-        """Pass a slot on."""
-        ...
-
-    async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot again, before all who have not started yet."""
-        ...
 
 
 @attrs.frozen
@@ -63,6 +47,57 @@ class Stop:
 
     reason: StopReason
     text: str
+
+
+class Relay(Protocol):
+    """What a worker's items come from."""
+
+    def next(self, worker: Worker) -> TaskHandle[Any] | None:
+        """An item for a worker that has a slot; None when it has none, or there is no item for it."""
+        ...
+
+    async def rest(self, worker: Worker) -> None:
+        """Wait until the worker has a slot."""
+        ...
+
+    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
+        """An item is finished, and its worker goes on."""
+        ...
+
+    def gone(self, worker: Worker) -> None:
+        """The worker has ended."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class Worker:
+    """A trio task that runs items one after another, in one scope."""
+
+    relay: Relay
+    name: str
+    # Its slot, while it has no item.
+    slot: Slot | None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    handle: TaskHandle[Any] | None = attrs.field(default=None, init=False)
+    # Its trio task, while it rests.
+    sleeper: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+
+
+def _is_spent(scope: trio.CancelScope, handle: TaskHandle[Any]) -> bool:
+    """Whether a worker's scope was cancelled for an item that ended by itself in the same tick."""
+    if handle._terms.task_timeout != math.inf:
+        scope.deadline = math.inf
+        return scope.cancel_called
+    return handle._cancelled is not None
+
+
+def _is_same(context: Context, base: Context) -> bool:
+    """Whether every variable holds the very object that it holds in `base`.
+
+    Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
+    """
+    return len(context) == len(base) and all(context.get(variable) is base[variable] for variable in base)
 
 
 def _text(error: Exception) -> str:
@@ -80,79 +115,80 @@ def _own(error: Exception) -> Exception:
 
 @final
 @attrs.define(eq=False)
-class Runner:
-    """Starts the tasks of one manager, sees each of them to its outcome, and counts."""
+class Runner(Ledger):
+    """Starts the tasks of one manager, and sees each of them to its outcome."""
 
-    slots: Slots
-    deliver: Callable[[Outcome[Any]], None]
     rng: random.Random
+    # Called once, when more than max_errors tasks have failed.
+    too_many_errors: Callable[[], None] = attrs.field(init=False)
     # Both known only inside the trio run. The clock's own method: trio.current_time() looks it up each time.
     nursery: trio.Nursery = attrs.field(init=False)
     now: Callable[[], float] = attrs.field(init=False)
     # Set once, when the tasks are cancelled together.
     stopped: Stop | None = attrs.field(default=None, init=False)
 
-    submitted: int = attrs.field(default=0, init=False)
-    succeeded: int = attrs.field(default=0, init=False)
-    failed: int = attrs.field(default=0, init=False)
-    cancelled: int = attrs.field(default=0, init=False)
-    retries: int = attrs.field(default=0, init=False)
-    # Started and not done; some of them backing off; some of those without a slot.
-    in_hand: int = attrs.field(default=0, init=False)
-    backing_off: int = attrs.field(default=0, init=False)
-    without_slot: int = attrs.field(default=0, init=False)
-    idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
-
-    @property
-    def unfinished(self) -> int:
-        """How many accepted tasks have no outcome yet."""
-        return self.submitted - self.succeeded - self.failed
-
-    async def wait_idle(self) -> None:
-        """Wait until all tasks have ended; no checkpoint when they have."""
-        while self.unfinished:
-            await self.idle.park()
-
-    @enable_ki_protection
-    def accept(self, handle: TaskHandle[Any]) -> None:
-        """From here on the task ends in exactly one outcome."""
-        handle.index = self.submitted
-        self.submitted += 1
-
     @enable_ki_protection
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """Start an accepted task, in the context of its submitter."""
-        handle._slot = slot
-        handle._started = now
+        self.begin(handle, slot, now)
         handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
-        handle.state = "running"
-        self.in_hand += 1
         if handle._context is None:
-            self.nursery.start_soon(self._live, handle, name=handle.name)
+            self._spawn(handle, None, handle.name)
         else:
-            handle._context.run(self._spawn, handle)
+            handle._context.run(self._spawn, handle, None, handle.name)
 
-    def _spawn(self, handle: TaskHandle[Any]) -> None:
-        self.nursery.start_soon(self._live, handle, name=handle.name)
+    @enable_ki_protection
+    def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
+        """The end of a queued task's wait: with a slot, or without one because its manager ends."""
+        handle._withdraw = None
+        if slot is None:
+            self._finish(handle, None)
+        else:
+            self.start(handle, slot, self.now())
 
-    async def _live(self, handle: TaskHandle[Any]) -> None:
-        """The trio task of one task."""
+    @enable_ki_protection
+    def withdraw(self, handle: TaskHandle[Any]) -> None:
+        """Cancel a queued task."""
+        self.slots.leave(handle)
+        self._finish(handle, None)
+
+    def _spawn(self, handle: TaskHandle[Any] | None, worker: Worker | None, name: str) -> None:
+        self.nursery.start_soon(self._live, handle, worker, name=name)
+
+    def start_worker(self, worker: Worker, context: Context) -> None:
+        """Start a worker in a copy of `context`."""
+        context.run(self._spawn, None, worker, worker.name)
+
+    async def _live(self, handle: TaskHandle[Any] | None, worker: Worker | None) -> None:
+        """The trio task of one task, or of all those that a worker runs one after another."""
         outcome: Outcome[Any] | None = None
         travels: BaseException | None = None
         error: Exception | None = None
         value = None
         task = trio.lowlevel.current_task()
-        if handle._context is None:
-            handle._context = copy_context()
+        scope = worker.scope if worker is not None else handle._scope  # type: ignore[union-attr]
+        assert scope is not None
         try:
-            # Cancelled before its first step: nothing of it shall run.
-            if handle._cancelled is None:
-                with handle._scope:  # type: ignore[union-attr]  # set by start()
-                    # Private, because nothing public shows a scope that an attempt left open, which would govern
-                    # the backoff. test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff guards it.
-                    status = task._cancel_status
+            with scope:
+                # Private, because nothing public shows a scope that was left open, which would govern the
+                # backoff, or a worker's next item. Guarded by
+                # test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff.
+                status = task._cancel_status
+                while True:
+                    if worker is not None:
+                        while (handle := worker.relay.next(worker)) is None:
+                            await worker.relay.rest(worker)
+                        handle._scope = scope
+                        if handle._terms.task_timeout != math.inf:
+                            scope.deadline = self.now() + handle._terms.task_timeout
+                    assert handle is not None
+                    if handle._context is None:
+                        handle._context = copy_context()
+                    if handle._cancelled is not None:
+                        break  # before its first step: nothing of it shall run
                     if handle._terms.attempt_timeout == math.inf:
-                        # _attempt() without its coroutine and its scope, which cost 4 of 13 microseconds.
+                        # The first attempt of _attempts() without its coroutine and its scope, which cost a
+                        # quarter of the whole.
                         try:
                             value = handle._call(*handle.args)  # type: ignore[misc]
                             if type(value) is CoroutineType or is_awaitable(value):
@@ -164,10 +200,23 @@ class Runner:
                             error = _own(exc)
                     if outcome is None and task._cancel_status is status:
                         outcome = await self._attempts(handle, error)
+                    if worker is None or task._cancel_status is not status or _is_spent(scope, handle):
+                        break
+                    clean = _is_same(task.context, handle._context)
+                    if not clean:
+                        task.context = handle._context.copy()
+                    self._finish(handle, outcome)
+                    worker.relay.done(worker, handle)
+                    handle = outcome = error = value = None
+                    if not clean:
+                        await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
         except BaseException as exc:
             outcome, travels = self._ended_by(handle, exc)
         finally:
-            self._finish(handle, outcome)
+            if handle is not None:
+                self._finish(handle, outcome)
+            if worker is not None:
+                worker.relay.gone(worker)
             del handle, outcome, error, value
         if travels is not None:
             try:
@@ -314,9 +363,11 @@ class Runner:
 
     @enable_ki_protection
     def _ended_by(
-        self, handle: TaskHandle[Any], exc: BaseException
-    ) -> tuple[Outcome[Any], BaseException | None]:
+        self, handle: TaskHandle[Any] | None, exc: BaseException
+    ) -> tuple[Outcome[Any] | None, BaseException | None]:
         """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on."""
+        if handle is None:
+            return None, exc
         if isinstance(exc, Exception):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             return self._failure(handle, _own(exc), StopReason.ERROR), None
@@ -351,25 +402,17 @@ class Runner:
 
     @enable_ki_protection
     def _finish(self, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
-        """Record a started task's outcome, pass its slot on, and wake who waits. Never a checkpoint."""
+        """Record the outcome of an accepted task. Never a checkpoint."""
         if outcome is None:
             outcome = self._cut_short(handle)
-        self.in_hand -= 1
-        if type(outcome) is Success:
-            self.succeeded += 1
-        else:
-            self.failed += 1
-            if outcome.reason is StopReason.CANCELLED:
-                self.cancelled += 1
         handle.outcome = outcome
         handle.state = "done"
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
-        self.deliver(outcome)
-        slot = handle._slot
-        if slot is not None:
-            handle._slot = None
-            self.slots.release(slot)
+        handle._withdraw = None
+        self.count(outcome)
+        if handle._terms.deliver(handle):
+            self.settle(handle)
         if handle._done is not None:
             handle._done.set()
-        if not self.unfinished:
-            self.idle.unpark_all()
+        if self.has_too_many_errors() and self.stopped is None:
+            self.too_many_errors()

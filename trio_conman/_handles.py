@@ -36,6 +36,9 @@ class Terms:
     retry: RetryConfig | None
     attempt_timeout: float
     task_timeout: float
+    # Where the outcome goes. Takes a handle that has it; True when it has arrived, else Runner.settle() is
+    # called when it has.
+    deliver: Callable[[TaskHandle[Any]], bool]
 
 
 class Slot:
@@ -81,6 +84,8 @@ class TaskHandle(Generic[T]):
     _error: Exception | None = attrs.field(default=None, init=False)
     _history: list[RetriedError] | None = attrs.field(default=None, init=False)
     _done: trio.Event | None = attrs.field(default=None, init=False)
+    # How to take it out of the queue, while it is in there.
+    _withdraw: Callable[[TaskHandle[Any]], None] | None = attrs.field(default=None, init=False)
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name!r} index={self.index} {self.state}>"
@@ -119,8 +124,9 @@ class TaskHandle(Generic[T]):
         return outcome.value
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel the task. It then fails with `TaskCancelledError`, or, when it was backing off, with its last
-        real error, unless it ends in another way first.
+        """Cancel the task, unless it ends in another way first.
+
+        It fails with `TaskCancelledError`, or, when it was backing off, with its last real error.
 
         Args:
             reason: why, for the error's text.
@@ -130,10 +136,13 @@ class TaskHandle(Generic[T]):
         """
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a str or None, not {reason!r}")
-        if self._scope is None or self.outcome is not None or self._scope.cancel_called:
+        if self._withdraw is None and (self._scope is None or self._scope.cancel_called):
             return
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
-        self._scope.cancel(reason=reason)
+        if self._withdraw is not None:
+            self._withdraw(self)
+        elif self._scope is not None:
+            self._scope.cancel(reason=reason)
 
 
 def callable_of(task: object) -> Callable[..., Any]:
@@ -148,7 +157,7 @@ def callable_of(task: object) -> Callable[..., Any]:
         if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
             raise TypeError(
                 f"task must be an async callable, but {task!r} is an async generator function: "
-                "iterate over it inside an async function, and hand that in"
+                f"iterate over it inside an async function, and {_HINT}"
             )
         return task
     execute: object = getattr(task, "execute", None)

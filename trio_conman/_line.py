@@ -1,22 +1,27 @@
 """Who gets the next slot.
 
 **Theory of operation.** A slot is a token of a `trio.CapacityLimiter`, borrowed on behalf of a `Slot` object.
-Who waits for one stands in one of two queues: tasks that return from a backoff, and, after them, those that
-have not started. An entry is a key and a function to call with the key and a slot.
+Who waits for one has a `Place` in one of two queues: tasks that return from a backoff, and, after them, all
+that have not started.
 
 What must always hold:
 
-- While somebody waits, no slot is spare, unless the line is closed.
+- While somebody waits, no slot is spare, unless the line is paused or closed.
 - Slots go to the head of the line only; `take` is for those who find nobody waiting.
-- A closed line grants nothing: a slot that comes back goes to the limiter.
+- A paused line grants nothing. A closed one never will: a slot that comes back goes to the limiter.
 
 *A limiter of our own* is asked by nobody else. Its tokens are kept between tasks, in `_spare`, and a slot
 that is released with somebody waiting is passed on: to ask the limiter each time costs more than all the rest
 here. After the limit was lowered, `_excess` tokens go back to it first.
 
-*A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here one
-trio task, the envoy, waits in the limiter for the head of the line, again and again, so that all who share it
-have their turn; when nobody waits any more it is recalled, and what it was granted meanwhile goes back.
+*A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here who may
+be served, one trio task, the envoy, waits in the limiter for the head of the line, again and again, so that
+all who share it have their turn; else it is recalled, and what it was granted meanwhile goes back.
+
+*Deadlock.* When each token is held by a task that itself waits in this line, none will ever come back. So who
+waits inside of a managed task says so with `block`, and the last one that closes such a ring is told. A ring
+can also close when a slot goes back to the limiter while the limit is lower than it was, and when a pause
+ends.
 """
 
 from __future__ import annotations
@@ -31,7 +36,15 @@ from trio.lowlevel import enable_ki_protection
 
 from ._handles import Slot, TaskHandle
 
+# Called with a key and its slot, or None when the line is closed.
 Grant: TypeAlias = Callable[[Any, Slot | None], None]
+Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
+
+
+@attrs.define(eq=False)
+class _Sleeper:
+    task: trio.lowlevel.Task
+    deadlocked: bool = False
 
 
 @final
@@ -43,6 +56,9 @@ class Line:
     limiter: trio.CapacityLimiter
     shared: bool
     nursery: trio.Nursery = attrs.field(init=False)
+    paused: bool = attrs.field(default=False, init=False)
+    # Those who wait in `sleep`: their tasks are not accepted yet.
+    sleepers: dict[TaskHandle[Any], _Sleeper] = attrs.field(factory=dict, init=False)
 
     _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
     _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
@@ -50,6 +66,10 @@ class Line:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
     _closed: bool = attrs.field(default=False, init=False)
+    # Keys that are waited for inside of a managed task: that task, and how to tell who waits.
+    _blocked: OrderedDict[Any, tuple[trio.lowlevel.Task, Callable[[], None]]] = attrs.field(
+        factory=OrderedDict, init=False
+    )
 
     @property
     def limit(self) -> int | float:
@@ -58,11 +78,6 @@ class Line:
     @limit.setter
     def limit(self, limit: int | float) -> None:
         self._resize(limit)
-
-    @property
-    def waiting(self) -> int:
-        """How many wait that have not started."""
-        return len(self._queue)
 
     @enable_ki_protection
     def _resize(self, limit: int | float) -> None:
@@ -74,9 +89,32 @@ class Line:
         self._serve()
 
     @enable_ki_protection
+    def pause(self) -> None:
+        """Grant nothing until `resume`."""
+        self.paused = True
+        self._mind_envoy()
+
+    @enable_ki_protection
+    def resume(self) -> None:
+        """Grant again."""
+        self.paused = False
+        self._serve()
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Grant nothing from here on, and tell so those who have not started."""
+        self._closed = True
+        while self._spare:
+            self.limiter.release_on_behalf_of(self._spare.pop())
+        while self._queue:
+            key, grant = self._queue.popitem(last=False)
+            grant(key, None)
+        self._mind_envoy()
+
+    @enable_ki_protection
     def take(self) -> Slot | None:
         """A slot for somebody who has not waited; None when others wait, or none is free."""
-        if self._queue or self._returning or self._closed:
+        if self._queue or self._returning or self.paused or self._closed:
             return None
         return self._free()
 
@@ -94,9 +132,57 @@ class Line:
         self._mind_envoy()
 
     @enable_ki_protection
+    async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
+        """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.
+
+        Raises:
+            RuntimeError: inside of the managed task `holder` this wait could never end.
+        """
+        sleeper = _Sleeper(trio.lowlevel.current_task())
+
+        def granted(handle: TaskHandle[Any], slot: Slot | None) -> None:
+            if slot is not None:
+                start(handle, slot)
+            self._wake(handle)
+
+        def deadlocked() -> None:
+            sleeper.deadlocked = True
+            self._wake(handle)
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._forget(handle)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if holder is None or self.block(handle, holder, deadlocked):
+            self.sleepers[handle] = sleeper
+            self.join(handle, granted)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        else:
+            sleeper.deadlocked = True
+        if sleeper.deadlocked:
+            raise RuntimeError(
+                f"run() was called inside a task of {self.name!r} while every slot is held by a task that "
+                "itself waits in run(), so no slot would ever be free: use start_soon(), which does not wait"
+            )
+
+    @enable_ki_protection
+    def refuse_sleepers(self) -> None:
+        """Wake those who sleep, with nothing granted."""
+        for handle in list(self.sleepers):
+            self._wake(handle)
+
+    def _wake(self, handle: TaskHandle[Any]) -> None:
+        trio.lowlevel.reschedule(self._forget(handle))
+
+    def _forget(self, handle: TaskHandle[Any]) -> trio.lowlevel.Task:
+        self.leave(handle)
+        self.unblock(handle)
+        return self.sleepers.pop(handle).task
+
+    @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot at the head of the line, behind those who returned earlier."""
-        if not self._returning and not self._closed:
+        if not (self._returning or self.paused or self._closed):
             handle._slot = self._free()
             if handle._slot is not None:
                 return
@@ -114,29 +200,26 @@ class Line:
         self._mind_envoy()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def may_keep(self, key: Any) -> bool:
+        """Whether a slot may be used again for `key` instead of being given back."""
+        if self.shared or self.paused or self._closed or self._excess or self._returning:
+            return False
+        return not self._queue or (len(self._queue) == 1 and key in self._queue)
+
     @enable_ki_protection
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
         if self.shared or self._closed:
             self.limiter.release_on_behalf_of(slot)
+            self._break_rings()
         elif self._excess:
             self._excess -= 1
             self.limiter.release_on_behalf_of(slot)
-        elif self._returning or self._queue:
+            self._break_rings()
+        elif (self._returning or self._queue) and not self.paused:
             self._grant(slot)
         else:
             self._spare.append(slot)
-
-    @enable_ki_protection
-    def close(self) -> None:
-        """Grant nothing from here on, and tell so those who have not started."""
-        self._closed = True
-        while self._spare:
-            self.limiter.release_on_behalf_of(self._spare.pop())
-        while self._queue:
-            key, grant = self._queue.popitem(last=False)
-            grant(key, None)
-        self._mind_envoy()
 
     def _free(self) -> Slot | None:
         if self._spare:
@@ -157,16 +240,51 @@ class Line:
 
     def _serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not self.shared and not self._closed and (self._returning or self._queue):
+        while not (self.shared or self.paused or self._closed) and (self._returning or self._queue):
             slot = self._free()
             if slot is None:
                 break
             self._grant(slot)
+        self._mind_envoy()
+        self._break_rings()
+
+    # Deadlock
+
+    @enable_ki_protection
+    def block(self, key: Any, holder: trio.lowlevel.Task, tell: Callable[[], None]) -> bool:
+        """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
+
+        Returns whether it was noted: not when this would close a ring. Where it closes later, `tell` is
+        called.
+        """
+        self._blocked[key] = (holder, tell)
+        if self._is_ring():
+            del self._blocked[key]
+            return False
+        return True
+
+    @enable_ki_protection
+    def unblock(self, key: Any) -> None:
+        """`key` is waited for no more."""
+        self._blocked.pop(key, None)
+
+    def _break_rings(self) -> None:
+        while self._blocked and self._is_ring():
+            _, (_, tell) = self._blocked.popitem()
+            tell()
+
+    def _is_ring(self) -> bool:
+        if self.paused or self._closed or self.limiter.available_tokens > 0:
+            return False
+        holders = {holder for holder, _ in self._blocked.values()}
+        return len(holders) >= self.limiter.borrowed_tokens - len(self._spare)
+
+    # The envoy
 
     def _mind_envoy(self) -> None:
         if not self.shared:
             return
-        needed = bool(self._returning or self._queue) and not self._closed
+        needed = bool(self._returning or self._queue) and not (self.paused or self._closed)
         if needed and self._envoy is None:
             self._envoy = trio.CancelScope()
             self.nursery.start_soon(self._wait_in_limiter, self._envoy, name=f"envoy of {self.name}")

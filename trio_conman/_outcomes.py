@@ -21,10 +21,10 @@ class StopReason(Enum):
     """It failed once more after its last allowed retry."""
 
     MAX_ELAPSED = "max elapsed"
-    """The delay before the next retry would have ended later than ``max_elapsed`` after the first attempt began."""
+    """The next delay would have ended later than ``max_elapsed`` after the first attempt began."""
 
     DEADLINE = "deadline"
-    """The delay would not have ended before a deadline of the task, the manager, or a scope around."""
+    """The next delay would not have ended before a deadline of the task, the manager, or a scope around."""
 
     ATTEMPT_TIMEOUT = "attempt timeout"
     """An attempt took longer than ``attempt_timeout``, and no retry was configured or left."""

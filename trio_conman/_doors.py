@@ -1,0 +1,298 @@
+"""The doors of a manager, through which work comes in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from typing import Any, Generic, TypeVar, TypeVarTuple, overload
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._block import Block
+from ._checks import check_bool, check_number, check_type
+from ._execution import Runner
+from ._handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
+from ._line import Line
+from ._mapping import Mapping
+from ._outcomes import Outcome
+from ._retry import RetryConfig
+
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+Item = TypeVar("Item")
+Ts = TypeVarTuple("Ts")
+
+
+class Doors(Generic[R]):
+    """The part of a manager that takes tasks."""
+
+    _terms: Terms
+    _line: Line
+    _runner: Runner
+    _block: Block
+    # Made once: a bound method of its own for each queued task would cost memory.
+    _granted: Callable[[TaskHandle[Any], Slot | None], None]
+    _withdraw: Callable[[TaskHandle[Any]], None]
+
+    @overload
+    async def run(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def run(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    async def run(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Wait for a slot, first come first served, then start a task; always a checkpoint.
+
+        The caller's cancel scopes govern the wait only. A wait that is cancelled leaves nothing behind; once
+        started, the task belongs to the manager.
+
+        Args:
+            task: an async callable, or an object with ``async def execute(self)``.
+            args: what to call it with.
+            name: the task's name. Default: its ``__qualname__``.
+            retry: how it is retried. Default: as the manager says.
+            attempt_timeout: seconds for each attempt. Default: as the manager says.
+            task_timeout: seconds from its slot to its end. Default: as the manager says.
+
+        Returns:
+            the handle of the task, which has started.
+
+        Raises:
+            ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._start(handle):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._sleep_in_line(handle)
+        return handle
+
+    @overload
+    def run_nowait(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    def run_nowait(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    def run_nowait(  # type: ignore[misc]  # as for run
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Start a task now, as `run` does, or not at all; no checkpoint.
+
+        Args:
+            task: as for `run`, and so are the others.
+            args: what to call it with.
+            name: the task's name.
+            retry: how it is retried.
+            attempt_timeout: seconds for each attempt.
+            task_timeout: seconds from its slot to its end.
+
+        Returns:
+            the handle of the task, which has started.
+
+        Raises:
+            trio.WouldBlock: no slot is free, or others wait for one.
+            ConManClosedError: the manager is closed.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        if not self._start(handle):
+            raise trio.WouldBlock
+        return handle
+
+    def _handle(
+        self,
+        task: Any,
+        args: tuple[Any, ...],
+        name: str | None,
+        retry: RetryConfig | None,
+        attempt_timeout: float | None,
+        task_timeout: float | None,
+    ) -> TaskHandle[Any]:
+        call = callable_of(task)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        return TaskHandle(_name(name, task), args, call, terms, self._runner.now())
+
+    def _terms_with(
+        self, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+    ) -> Terms:
+        if retry is None and attempt_timeout is None and task_timeout is None:
+            return self._terms
+        return _terms(self._terms, retry, attempt_timeout, task_timeout)
+
+    @overload
+    def start_soon(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    def start_soon(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    def start_soon(  # type: ignore[misc]  # as for run
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
+
+        The way for a task to add tasks. While queued it costs a handle, not a trio task.
+
+        Raises:
+            ConManClosedError: the manager is closed.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        if not self._start(handle):
+            self._queue(handle)
+        return handle
+
+    @enable_ki_protection
+    def _start(self, handle: TaskHandle[Any]) -> bool:
+        """Start a task if it need not wait; whether it was started."""
+        if self._block.closed:
+            raise self._block.closed_error()
+        slot = self._line.take()
+        if slot is None:
+            return False
+        self._runner.accept(handle)
+        self._runner.start(handle, slot, handle._submitted)
+        return True
+
+    @enable_ki_protection
+    def _queue(self, handle: TaskHandle[Any]) -> None:
+        handle._context = copy_context()
+        self._runner.accept(handle)
+        handle._withdraw = self._withdraw
+        self._line.join(handle, self._granted)
+
+    async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
+        handle._context = copy_context()
+        with self._runner.caller():
+            await self._line.sleep(handle, self._accept_and_start, self._block.holder())
+        if handle.state == "queued":
+            raise self._block.closed_error()
+
+    def _accept_and_start(self, handle: TaskHandle[Any], slot: Slot) -> None:
+        self._runner.accept(handle)
+        self._runner.start(handle, slot, self._runner.now())
+
+    def map(
+        self,
+        fn: Callable[[Item], Awaitable[T_co]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        ordered: bool = False,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
+        """Call `fn` with each of `items`, and stream the outcomes."""
+        call = callable_of(fn)
+        if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
+            raise TypeError(f"items must be an iterable or an async iterable, not {items!r}")
+        check_bool("ordered", ordered)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        mapping: Mapping[T_co] = Mapping(
+            self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
+        )
+        return mapping.opened()
+
+
+def _name(name: str | None, task: object) -> str:
+    if name is None:
+        return name_of(task)
+    check_type("name", name, str, "a str or None")
+    return name
+
+
+def _terms(
+    base: Terms, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+) -> Terms:
+    """The options given, checked, over those of `base`."""
+    if retry is None:
+        retry = base.retry
+    else:
+        check_type("retry", retry, RetryConfig, "a RetryConfig or None")
+    if attempt_timeout is None:
+        attempt_timeout = base.attempt_timeout
+    else:
+        check_number("attempt_timeout", attempt_timeout)
+    if task_timeout is None:
+        task_timeout = base.task_timeout
+    else:
+        check_number("task_timeout", task_timeout)
+    return Terms(retry, attempt_timeout, task_timeout, base.deliver)

@@ -1,0 +1,93 @@
+"""An async source of a map, iterated over and closed by one and the same trio task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable
+from typing import Any, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+_NOTHING: Any = object()
+
+
+async def close(items: object) -> None:
+    """Close what a map was given, if it has ``aclose``; a file, say, is left alone."""
+    aclose = getattr(items, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+@final
+class Feeder:
+    """Draws one item, waits until it was taken and there is room for another one, and draws that."""
+
+    def __init__(
+        self, items: AsyncIterable[Any], has_room: Callable[[], bool], stocked: Callable[[], None]
+    ) -> None:
+        self.scope = trio.CancelScope()
+        self._items = items
+        self._iterator = aiter(items)
+        self._has_room = has_room
+        self._stocked = stocked
+        self._item: Any = _NOTHING
+        self._sleeper: trio.lowlevel.Task | None = None
+        self._close_error: Exception | None = None
+
+    def has_item(self) -> bool:
+        """Whether an item waits to be taken."""
+        return self._item is not _NOTHING
+
+    def take(self) -> Any:
+        """The item."""
+        item, self._item = self._item, _NOTHING
+        self.wake()
+        return item
+
+    def wake(self) -> None:
+        """Draw again, if that can be."""
+        if self._sleeper is not None and not self.has_item() and self._has_room():
+            trio.lowlevel.reschedule(self._sleeper)
+            self._sleeper = None
+
+    async def draw(self) -> Exception | None:
+        """Draw items until there are no more, or `scope` is cancelled. Returns what the source raised."""
+        try:
+            with self.scope:
+                async for item in self._iterator:
+                    self._item = item
+                    self._stocked()
+                    await self._rest()
+        except Exception as error:
+            return error
+        return None
+
+    @enable_ki_protection
+    async def _rest(self) -> None:
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._sleeper = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if self.has_item() or not self._has_room():
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def close(self) -> None:
+        """Close the source; an error of that is kept for `raise_close_error`."""
+        try:
+            if inspect.isasyncgen(self._iterator):
+                await self._iterator.aclose()
+            if self._items is not self._iterator:
+                await close(self._items)
+        except Exception as error:
+            self._close_error = error
+
+    def raise_close_error(self) -> None:
+        """Raise what the closing raised, if it did."""
+        error, self._close_error = self._close_error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error

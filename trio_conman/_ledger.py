@@ -1,0 +1,125 @@
+"""The books of a manager: every task from its acceptance until its outcome has arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._handles import Slot, TaskHandle
+from ._outcomes import Outcome, StopReason, Success
+
+
+class Slots(Protocol):
+    """What an execution needs of the line."""
+
+    @property
+    def limit(self) -> int | float:
+        """How many slots there are."""
+        ...
+
+    def release(self, slot: Slot) -> None:
+        """Pass a slot on."""
+        ...
+
+    def leave(self, key: object) -> None:
+        """Wait for a slot no more."""
+        ...
+
+    async def reenter(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot again, before all who have not started yet."""
+        ...
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Counts the tasks of one manager, and wakes who waits for all of them."""
+
+    slots: Slots
+    max_errors: int | None
+
+    submitted: int = attrs.field(default=0, init=False)
+    succeeded: int = attrs.field(default=0, init=False)
+    failed: int = attrs.field(default=0, init=False)
+    cancelled: int = attrs.field(default=0, init=False)
+    retries: int = attrs.field(default=0, init=False)
+    # The real errors, for max_errors.
+    errors: list[Exception] = attrs.field(factory=list, init=False)
+    # Who waits in run().
+    callers: int = attrs.field(default=0, init=False)
+    # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
+    unfinished: int = attrs.field(default=0, init=False)
+    in_hand: int = attrs.field(default=0, init=False)
+    backing_off: int = attrs.field(default=0, init=False)
+    without_slot: int = attrs.field(default=0, init=False)
+    idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+
+    def error_group(self, errors: list[Exception], name: str) -> ExceptionGroup[Exception]:
+        """What to raise for the errors of some tasks."""
+        finished = self.succeeded + self.failed
+        return ExceptionGroup(f"{len(errors)} of {finished} tasks of {name!r} failed", errors)
+
+    async def wait_idle(self) -> None:
+        """Wait until all tasks have ended, and nobody waits to start one; no checkpoint when that is so."""
+        while self.unfinished or self.callers:
+            await self.idle.park()
+
+    @contextmanager
+    def caller(self) -> Iterator[None]:
+        """Around the wait of somebody whose task is not accepted yet."""
+        self.callers += 1
+        try:
+            yield
+        finally:
+            self.callers -= 1
+            self._wake_if_idle()
+
+    def _wake_if_idle(self) -> None:
+        if not (self.unfinished or self.callers):
+            self.idle.unpark_all()
+
+    @enable_ki_protection
+    def accept(self, handle: TaskHandle[Any]) -> None:
+        """From here on the task ends in exactly one outcome."""
+        handle.index = self.submitted
+        self.submitted += 1
+        self.unfinished += 1
+
+    def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """An accepted task has its slot."""
+        handle._slot = slot
+        handle._started = now
+        handle.state = "running"
+        self.in_hand += 1
+
+    def count(self, outcome: Outcome[Any]) -> None:
+        """A task has its outcome."""
+        if isinstance(outcome, Success):
+            self.succeeded += 1
+            return
+        self.failed += 1
+        if outcome.reason is StopReason.CANCELLED:
+            self.cancelled += 1
+        elif self.max_errors is not None:
+            self.errors.append(outcome.error)
+
+    def has_too_many_errors(self) -> bool:
+        """Whether more tasks have failed than are allowed."""
+        return self.max_errors is not None and len(self.errors) > self.max_errors
+
+    @enable_ki_protection
+    def settle(self, handle: TaskHandle[Any]) -> None:
+        """The outcome of a task has arrived."""
+        if handle._started is not None:
+            self.in_hand -= 1
+        slot = handle._slot
+        if slot is not None:
+            handle._slot = None
+            self.slots.release(slot)
+        self.unfinished -= 1
+        if not self.unfinished:
+            self._wake_if_idle()

@@ -1,0 +1,411 @@
+"""`map`: a stream of outcomes from a stream of items, in bounded memory.
+
+**Theory of operation.** A map holds one place in the line while it could start an item. A slot that it is
+given goes to a *worker*, a trio task beside the other managed ones that runs item after item: one that is
+idle, or a new one. The worker draws its item itself, in its own step, so that the user's iterator runs in no
+other task's clean-up; when an item has ended it goes on with the next one and keeps its slot, unless somebody
+else waits for one, the line is paused, or the limit was lowered.
+
+An async source has a trio task of its own, with a `Feeder`.
+
+``outstanding`` counts the items that were drawn, or are about to be, and whose outcomes the consumer has not
+taken. It is what bounds the memory: no item is drawn while it has reached `bound`.
+
+Leaving the map cancels the scopes of the workers and the feeder, and waits, shielded, until the last of them
+has said that it ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from math import inf
+from typing import Any, Generic, TypeVar, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._block import Block
+from ._execution import Runner, Worker
+from ._feeder import Feeder, close
+from ._handles import Slot, TaskHandle, Terms
+from ._line import Line
+from ._outcomes import Outcome
+
+T = TypeVar("T")
+
+
+@final
+class Mapping(Generic[T]):
+    """One map: the async iterator that its consumer has, and what goes on behind it."""
+
+    def __init__(
+        self,
+        block: Block,
+        call: Callable[..., Any],
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        name: str,
+        terms: Terms,
+        ordered: bool,
+    ) -> None:
+        self._block = block
+        self._line: Line = block.line
+        self._runner: Runner = block.runner
+        self._call = call
+        self._items = items
+        self._name = name
+        self._terms = attrs.evolve(terms, deliver=self._put)
+        self._ordered = ordered
+        # Outcomes that the consumer has not taken: in completion order, or by index.
+        self._ready: deque[Outcome[T]] = deque()
+        self._early: dict[int, Outcome[T]] = {}
+        self._next_index = 0
+        self._drawn = 0
+        self._outstanding = 0
+        self._reserved = 0  # workers that have a slot and are about to draw
+        self._in_line = False
+        self._drawing = True  # whether there may be more to draw
+        self._refused = False  # the manager accepts nothing new
+        self._left = False
+        self._holder: trio.lowlevel.Task | None = None  # the managed task in which the consumer sleeps
+        self._deadlocked = False
+        self._error: Exception | None = None
+        self._feeder: Feeder | None = None
+        self._workers: set[Worker] = set()
+        self._idle: dict[Worker, None] = {}
+        self._living = 0  # workers and feeder
+        self._consumers = trio.lowlevel.ParkingLot()
+        self._ended = trio.lowlevel.ParkingLot()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[Outcome[T]]]:
+        """The block of the map."""
+        if self._block.closed:
+            raise self._block.closed_error()
+        self._context = copy_context()
+        # Items see the context as it is now; what the source sets is for the source.
+        self._drawing_context = copy_context()
+        if isinstance(self._items, AsyncIterable):
+            self._feeder = Feeder(self._items, self._has_room, self._stocked)
+        else:
+            self._iterator = iter(self._items)
+        self._block.on_close[self.refuse] = None
+        try:
+            if self._feeder is not None:
+                self._living += 1
+                self._runner.nursery.start_soon(self._feed, self._feeder, name=f"feeder of {self._name}")
+            else:
+                self._want()
+            yield self
+        finally:
+            del self._block.on_close[self.refuse]
+            self._leave()
+            with trio.CancelScope(shield=True):
+                while self._living:
+                    await self._ended.park()
+            if self._feeder is not None:
+                self._feeder.raise_close_error()
+            else:
+                if inspect.isgenerator(self._iterator):
+                    self._drawing_context.run(self._iterator.close)
+                await close(self._items)
+
+    # The consumer
+
+    def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        return self
+
+    async def __anext__(self) -> Outcome[T]:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while (outcome := self._take()) is None:
+            if not self._drawing and not self._outstanding:
+                self._raise_end()
+            await self._sleep()
+        return outcome
+
+    @enable_ki_protection
+    def _take(self) -> Outcome[T] | None:
+        """The next outcome, if it is there; then another item may be drawn."""
+        if self._ordered:
+            outcome = self._early.pop(self._next_index, None)
+            if outcome is None:
+                return None
+            self._next_index += 1
+        elif self._ready:
+            outcome = self._ready.popleft()
+        else:
+            return None
+        self._outstanding -= 1
+        if self._feeder is not None:
+            self._feeder.wake()
+        elif not self._in_line:
+            self._want()
+        return outcome
+
+    def _raise_end(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        if self._refused:
+            raise self._block.closed_error()
+        raise StopAsyncIteration
+
+    @enable_ki_protection
+    async def _sleep(self) -> None:
+        self._holder = self._block.holder()
+        self._mind_deadlock()
+        try:
+            if not self._deadlocked:
+                await self._consumers.park()
+        finally:
+            self._holder = None
+            self._line.unblock(self)
+        if self._deadlocked:
+            self._deadlocked = False
+            raise RuntimeError(
+                f"a map of {self._line.name!r} was consumed inside one of its tasks while every slot is held "
+                "by a task that itself waits for one, so no slot would ever be free: consume it outside, or "
+                "give the inner work a manager of its own"
+            )
+
+    def _mind_deadlock(self) -> None:
+        """Tell the line when the consumer sleeps inside a managed task and needs slots to wake."""
+        if self._holder is not None and (self._in_line or self._workers) and not self._deadlocked:
+            self._deadlocked = not self._line.block(self, self._holder, self._tell_deadlocked)
+
+    def _tell_deadlocked(self) -> None:
+        self._deadlocked = True
+        self._wake_consumers()
+
+    def _wake_consumers(self) -> None:
+        self._line.unblock(self)
+        self._consumers.unpark_all()
+
+    def _put(self, handle: TaskHandle[Any]) -> bool:
+        """An item has its outcome. Returns that its worker settles the rest."""
+        outcome = handle.outcome
+        assert outcome is not None
+        if self._ordered:
+            self._early[handle.index] = outcome
+        else:
+            self._ready.append(outcome)
+        if self._consumers and (not self._ordered or handle.index == self._next_index):
+            self._wake_consumers()
+        return False
+
+    # Slots
+
+    def _may_draw(self) -> bool:
+        if not self._drawing:
+            return False
+        if self._feeder is not None:
+            return self._feeder.has_item() and not self._reserved
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        limit = self._line.limit
+        return self._outstanding < (2 * limit if limit != inf else 1000)
+
+    def _want(self) -> None:
+        """Take as many slots as can be used, or a place in the line."""
+        while not self._in_line and self._may_draw():
+            slot = self._line.take()
+            if slot is not None:
+                self._give(slot)
+            else:
+                self._in_line = True
+                self._line.join(self, self._granted)
+                if self._holder is not None:
+                    self._mind_deadlock()
+                    if self._deadlocked:
+                        self._wake_consumers()
+
+    def _granted(self, _: object, slot: Slot | None) -> None:
+        self._in_line = False
+        if slot is not None:
+            self._give(slot)
+            self._want()
+
+    def _give(self, slot: Slot) -> None:
+        """Let a worker draw an item for a slot."""
+        self._reserved += 1
+        if self._feeder is None:
+            self._outstanding += 1
+        if self._idle:
+            worker, _ = self._idle.popitem()
+            worker.slot = slot
+            if worker.sleeper is not None:
+                trio.lowlevel.reschedule(worker.sleeper)
+                worker.sleeper = None
+        else:
+            worker = Worker(self, self._name, slot)
+            self._workers.add(worker)
+            self._living += 1
+            self._runner.start_worker(worker, self._context)
+
+    # Workers
+
+    @enable_ki_protection
+    def next(self, worker: Worker) -> TaskHandle[Any] | None:
+        """Draw an item for a worker that was given a slot."""
+        slot = worker.slot
+        if slot is None:
+            return None
+        handle = None
+        try:
+            handle = self._draw()
+        finally:
+            worker.slot = None
+            self._reserved -= 1
+            if handle is None:
+                if self._feeder is None:
+                    self._outstanding -= 1
+                self._line.release(slot)
+                self._wake_if_ended()
+        if handle is not None:
+            worker.handle = handle
+            self._runner.begin(handle, slot, handle._submitted)
+            if not self._in_line:
+                self._want()
+        return handle
+
+    def _draw(self) -> TaskHandle[Any] | None:
+        if not self._drawing:
+            return None
+        if self._feeder is not None:
+            item = self._feeder.take()
+        else:
+            try:
+                item = self._drawing_context.run(next, self._iterator)
+            except StopIteration:
+                self._end_drawing(None)
+                return None
+            except Exception as error:
+                self._end_drawing(error)
+                return None
+            except BaseException:
+                self._end_drawing(None)
+                raise
+        handle: TaskHandle[Any] = TaskHandle(self._name, (item,), self._call, self._terms, self._runner.now())
+        handle._context = self._context
+        self._runner.accept(handle)
+        handle.index = self._drawn
+        self._drawn += 1
+        return handle
+
+    @enable_ki_protection
+    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
+        """An item of a worker that goes on has ended: keep its slot for the next one, or give it back."""
+        worker.handle = None
+        slot = handle._slot
+        if slot is not None and self._may_draw() and self._line.may_keep(self):
+            handle._slot = None
+            worker.slot = slot
+            self._reserved += 1
+            if self._feeder is None:
+                self._outstanding += 1
+        else:
+            # Idle first: the slot may come back to this map at once.
+            self._idle[worker] = None
+        self._runner.settle(handle)
+
+    @enable_ki_protection
+    async def rest(self, worker: Worker) -> None:
+        """Wait for a slot."""
+        if worker.slot is not None:
+            return
+        self._idle[worker] = None
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            worker.sleeper = None
+            self._idle.pop(worker, None)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        worker.sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @enable_ki_protection
+    def gone(self, worker: Worker) -> None:
+        """A worker has ended, with or without an item."""
+        self._idle.pop(worker, None)
+        self._workers.discard(worker)
+        slot, handle = worker.slot, worker.handle
+        if slot is not None:
+            worker.slot = None
+            self._reserved -= 1
+            if self._feeder is None:
+                self._outstanding -= 1
+            self._line.release(slot)
+        if handle is not None:
+            worker.handle = None
+            self._runner.settle(handle)
+        self._want()
+        self._end_one()
+
+    def _end_one(self) -> None:
+        self._living -= 1
+        if not self._living:
+            self._ended.unpark_all()
+        self._wake_if_ended()
+
+    def _wake_if_ended(self) -> None:
+        if not self._drawing and not self._outstanding:
+            self._wake_consumers()
+
+    # The source
+
+    def _end_drawing(self, error: Exception | None) -> None:
+        """Nothing is drawn from here on."""
+        self._drawing = False
+        if error is not None:
+            self._error = error
+        if self._in_line:
+            self._in_line = False
+            self._line.leave(self)
+        self._wake_if_ended()
+
+    def _stocked(self) -> None:
+        """The feeder has an item."""
+        self._outstanding += 1
+        self._want()
+
+    async def _feed(self, feeder: Feeder) -> None:
+        try:
+            error = await feeder.draw()
+            if feeder.has_item():
+                # Drawn, and stopped before it had a slot.
+                feeder.take()
+                self._outstanding -= 1
+            self._end_drawing(error)
+            await feeder.close()
+        finally:
+            self._end_drawing(None)
+            self._end_one()
+
+    # The end
+
+    def refuse(self) -> None:
+        """The manager accepts nothing new: what has started goes on."""
+        if self._drawing:
+            self._refused = True
+            self._end_drawing(None)
+            if self._feeder is not None:
+                self._feeder.scope.cancel(reason="the manager accepts no more tasks")
+
+    @enable_ki_protection
+    def _leave(self) -> None:
+        self._end_drawing(None)
+        for worker in self._workers:
+            if worker.handle is not None and worker.handle._cancelled is None:
+                worker.handle._cancelled = "its map was left"
+            worker.scope.cancel(reason="the map was left")
+        if self._feeder is not None:
+            self._feeder.scope.cancel(reason="the map was left")

@@ -1,0 +1,97 @@
+"""The views of what became of a manager's tasks."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, final
+
+import attrs
+
+from ._collector import Collector
+from ._execution import Runner
+from ._line import Line
+from ._outcomes import Failure, Outcome, Success
+
+R = TypeVar("R")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ConManStatistics:
+    """Where the tasks of a manager stand, at one moment."""
+
+    limit: int | float
+    """How many tasks may run at once."""
+    running: int
+    """Tasks that run now."""
+    waiting: int
+    """Calls of `ConMan.run` that wait for a slot."""
+    queued: int
+    """Accepted tasks that have not started."""
+    backing_off: int
+    """Tasks that wait to be retried."""
+    submitted: int
+    """Tasks accepted so far."""
+    succeeded: int
+    """Tasks that returned."""
+    failed: int
+    """Tasks that did not, the cancelled ones included."""
+    cancelled: int
+    """Tasks that were cancelled."""
+    retries: int
+    """Attempts that followed a first one, of all tasks together."""
+
+
+class Views(Generic[R]):
+    """The part of a manager that is read, at any time, also after its end."""
+
+    name: str
+    """The manager's name, for messages and for the names of its trio tasks."""
+
+    _line: Line
+    _collector: Collector[R]
+    _runner: Runner
+
+    def outcomes(self) -> list[Outcome[R]]:
+        """How the tasks ended so far, in completion order: a new list."""
+        return self._collector.kept().copy()
+
+    def outputs(self) -> list[R]:
+        """What the tasks returned that succeeded so far, in completion order: a new list."""
+        return [outcome.value for outcome in self._collector.kept() if isinstance(outcome, Success)]
+
+    def errors(self) -> list[Exception]:
+        """The errors of the tasks that failed so far, in completion order: a new list."""
+        return [outcome.error for outcome in self._collector.kept() if isinstance(outcome, Failure)]
+
+    def pop_outcomes(self) -> list[Outcome[R]]:
+        """Like `outcomes`, and forgets them: for managers that live long."""
+        return self._collector.pop()
+
+    def raise_errors(self) -> None:
+        """Raise the errors so far, if there are any.
+
+        Raises:
+            ExceptionGroup: of `errors`, in completion order.
+        """
+        errors = self.errors()
+        if errors:
+            try:
+                raise self._runner.error_group(errors, self.name)
+            finally:
+                del errors
+
+    def statistics(self) -> ConManStatistics:
+        """Where the tasks stand now."""
+        runner = self._runner
+        return ConManStatistics(
+            limit=self._line.limit,
+            running=runner.in_hand - runner.backing_off,
+            waiting=len(self._line.sleepers),
+            queued=runner.unfinished - runner.in_hand,
+            backing_off=runner.backing_off,
+            submitted=runner.submitted,
+            succeeded=runner.succeeded,
+            failed=runner.failed,
+            cancelled=runner.cancelled,
+            retries=runner.retries,
+        )
