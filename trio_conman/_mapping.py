@@ -378,16 +378,20 @@ class Mapping(Generic[T]):
         self._want()
 
     async def _feed(self, feeder: Feeder) -> None:
+        """The trio task of an async source."""
+        error: Exception | None = None
         try:
-            error = await feeder.draw()
-            if feeder.has_item():
-                # Drawn, and stopped before it had a slot.
-                feeder.take()
-                self._outstanding -= 1
-            self._end_drawing(error)
-            await feeder.close()
+            try:
+                error = await feeder.draw()
+            finally:
+                if feeder.has_item():
+                    # Drawn, and stopped before it had a slot.
+                    feeder.take()
+                    self._outstanding -= 1
+                self._end_drawing(error)
+                await feeder.close()
         finally:
-            self._end_drawing(None)
+            del error
             self._end_one()
 
     # The end

@@ -1,0 +1,124 @@
+"""The checks of this project: `nox` runs those that a change must pass, `nox --list` shows them all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2026.8.17"  # older ones fail where pyenv's stand-in for a Python cannot run
+nox.options.default_venv_backend = "virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # a Python that is not there is skipped, in CI too
+nox.options.reuse_venv = "yes"
+nox.options.allow_parallel = True
+nox.options.parallel = os.cpu_count()
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+SELF = ".[demo]"
+# The tests in tests/typing run the type checkers, which only the session `types` installs.
+NO_TYPING = "--ignore=tests/typing"
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def lowest() -> list[str]:
+    """The lowest release that each runtime requirement, of the demo too, allows."""
+    project = PYPROJECT["project"]
+    pins: list[str] = []
+    for text in [*project["dependencies"], *project["optional-dependencies"]["demo"]]:
+        requirement = Requirement(text)
+        (bound,) = (s.version for s in requirement.specifier if s.operator == ">=")
+        pins.append(f"{requirement.name}=={bound}")
+    return pins
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    session.install("-e", SELF, *group("types"), *group("tests"), *group("docs"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "trio_conman", "--ignoreexternal")
+    session.run("pytest", "tests/typing")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    session.install("-e", SELF, *group("tests"))
+    data = ROOT / f".coverage.{session.name}"
+    for old in ROOT.glob(f"{data.name}.*"):
+        old.unlink()
+    session.run(
+        "coverage", "run", "-m", "pytest", NO_TYPING, *session.posargs, env={"COVERAGE_FILE": str(data)}
+    )
+
+
+@nox.session(python=PYTHONS[0])
+def minimums(session: nox.Session) -> None:
+    """The tests with the lowest allowed release of every runtime requirement."""
+    session.install("-e", SELF, *lowest(), *group("tests"))
+    session.run("pytest", NO_TYPING, *session.posargs)
+
+
+@nox.session(requires=["tests"])
+def coverage(session: nox.Session) -> None:
+    """Add up what the tests have measured on each Python."""
+    session.install(*group("tests"))
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    session.install("-e", SELF, *group("docs"))
+    # -a -E: a page that has not changed since the last build must warn again.
+    session.run("sphinx-build", "-aEnW", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(reuse_venv=False)
+def build(session: nox.Session) -> None:
+    """Build the sdist and, from it, the wheel; test the wheel with what the sdist holds."""
+    session.install(*group("tests"))
+    with tempfile.TemporaryDirectory() as directory:
+        tmp = Path(directory).resolve()
+        session.run("python", "-m", "build", "--outdir", str(tmp))
+        (sdist,) = tmp.glob("*.tar.gz")
+        (wheel,) = tmp.glob("*.whl")
+        session.install(f"{wheel}[demo]")
+        shutil.unpack_archive(sdist, tmp)
+        with session.chdir(tmp / sdist.name.removesuffix(".tar.gz")):
+            # The unpacked sdist holds the source too; PYTHONSAFEPATH keeps it from being imported.
+            env = {"PYTHONSAFEPATH": "1"}
+            code = "import trio_conman; print(trio_conman.__file__, end='')"
+            found = str(session.run("python", "-c", code, env=env, silent=True))
+            if Path(found).is_relative_to(tmp):
+                session.error(f"the tests would import {found}, not the wheel")
+            session.run("python", "-m", "pytest", NO_TYPING, *session.posargs, env=env)
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """The tests that take long or look at the wall clock."""
+    session.install("-e", SELF, *group("tests"))
+    session.run("pytest", "-m", "slow", NO_TYPING, *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    session.install(SELF, *group("bench"))
+    session.run("python", "tests/benchmarks/bench_run.py", *session.posargs)

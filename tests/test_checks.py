@@ -1,0 +1,129 @@
+"""Parameters are checked where they are given: a wrong kind is a TypeError, a wrong range a ValueError."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from trio_conman._checks import check_bool, check_count, check_number, check_type
+
+# More than any float holds.
+HUGE = 10**400
+
+
+class Ambiguous:
+    """Like an array: compares element by element, and the result is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __ge__ = __gt__ = __le__ = __lt__ = __ne__ = __eq__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    def __float__(self) -> float:
+        raise TypeError("only arrays of one element are numbers")
+
+    def __repr__(self) -> str:
+        return "array([1, 2])"
+
+
+def raises(kind: type[Exception], value: object) -> Any:
+    """Refused as `kind`, in a message that names the parameter first and the value last."""
+    return pytest.raises(kind, match=rf"^field must be .*, not {re.escape(repr(value))}$")
+
+
+@pytest.mark.parametrize("value", [1, "text", None, ValueError])
+def test_a_value_of_another_type_is_refused(value: object) -> None:
+    with raises(TypeError, value):
+        check_type("field", value, (float, Exception), "a float or an exception")
+
+
+def test_a_value_of_one_of_the_types_passes() -> None:
+    check_type("field", 1.0, (float, Exception), "a float or an exception")
+    check_type("field", KeyError(), (float, Exception), "a float or an exception")
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", math.nan, Ambiguous()], ids=repr)
+def test_only_true_and_false_are_bools(value: object) -> None:
+    with raises(TypeError, value):
+        check_bool("field", value)
+    check_bool("field", True)
+    check_bool("field", False)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize(
+    "value", [True, False, None, "1", b"1", 1j, [1], (1,), Decimal(1), object, Ambiguous()], ids=repr
+)
+def test_what_is_no_real_number_is_of_the_wrong_kind(value: object, finite: bool) -> None:
+    with raises(TypeError, value):
+        check_number("field", value, finite=finite)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("value", [-1, -1e-300, -math.inf, math.nan, -math.nan, Fraction(-1, 3)], ids=repr)
+def test_a_negative_or_undefined_number_is_out_of_range(value: object, finite: bool) -> None:
+    with raises(ValueError, value):
+        check_number("field", value, finite=finite)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("value", [HUGE, -HUGE, Fraction(HUGE)], ids=["int", "negative", "fraction"])
+def test_a_number_that_no_float_can_hold_is_out_of_range(value: object, finite: bool) -> None:
+    with raises(ValueError, value):
+        check_number("field", value, finite=finite)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, 3, 0.5, 1e308, 5e-324, Fraction(1, 3)], ids=repr)
+def test_numbers_from_zero_up_pass(value: object, finite: bool) -> None:
+    check_number("field", value, finite=finite)
+
+
+def test_infinity_is_a_number_where_it_need_not_be_finite() -> None:
+    check_number("field", math.inf)
+    with raises(ValueError, math.inf):
+        check_number("field", math.inf, finite=True)
+
+
+@pytest.mark.parametrize("minimum", [1, 2])
+@pytest.mark.parametrize(
+    "value", [True, None, "2", 2.0, 2.5, math.nan, Decimal(2), Fraction(2), 2j, Ambiguous()], ids=repr
+)
+def test_what_is_no_int_is_no_count(value: object, minimum: int) -> None:
+    with raises(TypeError, value):
+        check_count("field", value, minimum=minimum)
+
+
+@pytest.mark.parametrize("value, minimum", [(0, 1), (-1, 1), (1, 2), (0, 2), (-HUGE, 1)])
+def test_a_count_below_the_minimum_is_out_of_range(value: int, minimum: int) -> None:
+    with raises(ValueError, value):
+        check_count("field", value, minimum=minimum)
+
+
+@pytest.mark.parametrize("value", [2, 3, HUGE, math.inf], ids=["minimum", "more", "huge", "inf"])
+def test_ints_from_the_minimum_up_and_infinity_are_counts(value: float) -> None:
+    check_count("field", value, minimum=2)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda value: check_number("field", value),
+        lambda value: check_count("field", value, minimum=1),
+        lambda value: check_bool("field", value),
+    ],
+    ids=["number", "count", "bool"],
+)
+def test_a_message_says_what_would_do(check: Callable[[object], None]) -> None:
+    with pytest.raises(TypeError, match=r"^field must be (a number of|an int of|True or False).*, not 'x'$"):
+        check("x")

@@ -1,0 +1,584 @@
+"""The demo as people meet it: a program, with real sockets, pipes, signals and a terminal."""
+
+import io
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from queue import SimpleQueue
+
+import pytest
+import trio
+import trio.testing
+
+from trio_conman import ConMan, StopReason, __main__ as program, _demo_server
+
+MODULE = [sys.executable, "-m", "trio_conman"]
+WITHOUT_EXTRA = (
+    "import sys, runpy; sys.modules[{!r}] = None; runpy.run_module('trio_conman', None, '__main__', True)"
+)
+
+Page = Callable[..., str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """No proxy, no colors, and lines of the usual width."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1")
+        patch.delenv("FORCE_COLOR", raising=False)
+        patch.setenv("COLUMNS", "80")
+        yield
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The flaky server, in a thread of its own."""
+    started: SimpleQueue[tuple[str, trio.CancelScope, trio.lowlevel.TrioToken]] = SimpleQueue()
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(_demo_server.serve)
+            started.put((address, nursery.cancel_scope, trio.lowlevel.current_trio_token()))
+
+    thread = threading.Thread(target=trio.run, args=(serve,))
+    thread.start()
+    address, scope, token = started.get(timeout=10)
+    yield address
+    trio.from_thread.run_sync(scope.cancel, trio_token=token)
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(server: str) -> Page:
+    """Makes addresses of pages that nobody has asked for yet."""
+    numbers = itertools.count(1)
+
+    def make(answers: str, *, latency: int = 0) -> str:
+        return f"{server}/{next(numbers)}{latency}/{answers}"
+
+    return make
+
+
+def run(*args: str, stdin: str = "", code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the demo as a program of its own."""
+    command = MODULE if code is None else [sys.executable, "-c", code]
+    return subprocess.run(
+        [*command, *args], input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def start(*args: str) -> "subprocess.Popen[str]":
+    """Start the demo, to be talked to while it runs."""
+    return subprocess.Popen(
+        [*MODULE, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def row(status: str, retries: int, url: str, rest: str) -> str:
+    """A pattern for the line of a URL that is done."""
+    return rf"(?m)^{status} +{retries} +[0-9.]+s  {re.escape(url)}: {re.escape(rest)}$"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def demo(environment: None) -> Iterator["subprocess.Popen[str]"]:
+    """The demo with its own pages takes some seconds, in which other tests can run."""
+    with start() as child:
+        yield child
+
+
+# The bundled server's pages
+
+
+@pytest.mark.parametrize(
+    "page, retries, reason",
+    [
+        ("/1/ok", 3, None),
+        ("/1/503,ok", 1, None),
+        ("/1/503,ok", 0, StopReason.ERROR),
+        ("/1/503,drop,ok", 1, StopReason.RETRIES_EXHAUSTED),
+        ("/1/cut", 3, StopReason.RETRIES_EXHAUSTED),
+        ("/1/hang", 3, StopReason.ATTEMPT_TIMEOUT),
+        ("/1/404", 3, StopReason.ERROR),
+        ("/1/closed", 3, StopReason.RETRY_AFTER),
+        ("/1/closed", 0, StopReason.ERROR),
+    ],
+)
+def test_expected_end(page: str, retries: int, reason: StopReason | None) -> None:
+    assert _demo_server.expected(page, retries) is reason
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_demo_with_other_numbers_of_retries(
+    retries: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as after <&-
+    pages = ("/10/ok", "/20/503,cut,ok", "/30/404", "/40/hang", "/50/closed", "/60/drop", "/70/500,ok")
+    monkeypatch.setattr(_demo_server, "PAGES", pages)
+    assert program.main(["--max-attempts", str(retries), "--attempt-timeout", "0.2", "--limit", "9"]) == 0
+    assert "\nAll as it should be" in capsys.readouterr().out
+
+
+def test_demo_that_goes_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def success(address: str, retries: int) -> StopReason | None:
+        return None
+
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok", "/20/404", "/30/503"))
+    monkeypatch.setattr(_demo_server, "expected", success)
+    assert program.main(["--max-attempts", "1"]) == 1
+    verdict = capsys.readouterr().out.partition("\nNot as it should be:\n")[2]
+    assert re.fullmatch(r"http://127.0.0.1:\d+/20/404\nhttp://127.0.0.1:\d+/30/503\n", verdict)
+
+
+def test_demo_that_runs_out_of_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(_demo_server, "PAGES", ("/10/hang",))
+    assert program.main(["--timeout", "0.1"]) == 1
+    out = capsys.readouterr().out
+    assert "\nThe time was up:\nsucceeded    0 of 1, 0 bytes\n" in out
+    assert "as it should be" not in out
+
+
+# The user's own URLs
+
+
+def test_all_fetched(page: Page) -> None:
+    plain, flaky = page("ok"), page("503,drop,cut,ok")
+    done = run("--limit", "2", plain, flaky)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(row("ok", 0, plain, "1,760 bytes"), done.stdout)
+    assert re.search(row("ok", 3, flaky, "1,760 bytes"), done.stdout)
+    assert "\n\nsucceeded    2 of 2, 3,520 bytes\nfailed       0\nretries      3\n" in done.stdout
+    assert f" s, {flaky}\n" in done.stdout
+
+
+def test_some_failed(page: Page) -> None:
+    urls = page("ok"), page("404"), page("drop"), page("429")
+    done = run(*urls, "--max-attempts", "1")
+    assert (done.returncode, done.stderr) == (1, "")
+    dropped = "RemoteProtocolError: Server disconnected without sending a response. (retries exhausted)"
+    assert re.search(row("ok", 0, urls[0], "1,760 bytes"), done.stdout)
+    assert re.search(row("failed", 0, urls[1], "404 Not Found (not retried)"), done.stdout)
+    assert re.search(row("failed", 1, urls[2], dropped), done.stdout)
+    assert re.search(row("failed", 1, urls[3], "429 Too Many Requests (retries exhausted)"), done.stdout)
+    assert "\n\nsucceeded    1 of 4, 1,760 bytes\nfailed       3\nretries      2\n" in done.stdout
+
+
+def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        assert program.main(["--max-attempts", "1", url]) == 1
+    assert re.search(
+        rf"failed +1 +[0-9.]+s  {url}: ConnectError: .*\(retries exhausted\)\n", capsys.readouterr().out
+    )
+
+
+def test_statuses_that_may_pass(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    urls = [page(f"{status},ok") for status in (429, 500, 502, 503, 504)]
+    assert program.main(urls) == 0
+    assert "\nretries      5\n" in capsys.readouterr().out
+
+
+def test_statuses_that_stay(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    statuses = [400, 403, 404, 410, 501]
+    assert program.main([page(f"{status},ok") for status in statuses]) == 1
+    out = capsys.readouterr().out
+    assert re.findall(r"(?m)^ {17}(\d+) .* \(not retried\)$", out) == [str(status) for status in statuses]
+    assert "\nretries      0\n" in out
+
+
+def test_no_retries(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--max-attempts", "0", page("503,ok"), page("drop,ok"), page("ok")]) == 1
+    out = capsys.readouterr().out
+    assert "\nsucceeded    1 of 3, 1,760 bytes\nfailed       2\nretries      0\n" in out
+    assert "503 Service Unavailable (not retried)\n" in out
+
+
+def test_retry_after(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    soon, late = page("busy,ok"), page("closed,ok")
+    assert program.main([soon, late]) == 1
+    out = capsys.readouterr().out
+    waited = re.search(rf"(?m)^ok +1 +([0-9.]+)s  {soon}: ", out)
+    assert waited is not None
+    assert float(waited[1]) >= 1
+    assert re.search(row("failed", 0, late, "503 Service Unavailable (asked to wait too long)"), out)
+
+
+def test_attempt_timeout(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    url = page("hang,ok")
+    assert program.main(["--attempt-timeout", "0.2", url]) == 0
+    assert re.search(row("ok", 1, url, "1,760 bytes"), capsys.readouterr().out)
+
+
+def test_timeout(page: Page) -> None:
+    urls = page("ok"), page("hang"), page("hang"), page("ok"), page("ok")
+    done = run("--limit", "2", "--timeout", "0.5", *urls)
+    assert (done.returncode, done.stderr) == (1, "")
+    for url in urls[1:3]:
+        assert re.search(row("failed", 0, url, "not finished (the time was up)"), done.stdout)
+    assert (
+        "\n\nThe time was up:\nsucceeded    1 of 5, 1,760 bytes\nfailed       2\n"
+        f"not started  2, from {urls[3]} on\nretries      0\n" in done.stdout
+    )
+
+
+def test_timeout_before_anything_runs(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    url = page("ok")
+    assert program.main(["--timeout", "1e-9", url]) == 1
+    assert re.search(
+        r"\n\nThe time was up:\nsucceeded    0 of 1, 0 bytes\nfailed       0\n"
+        rf"not started  1, from {url} on\nretries      0\ntime         \d\.\d s\n\Z",
+        capsys.readouterr().out,
+    )
+
+
+def test_no_time_for_a_retry(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--timeout", "0.9", page("busy,ok")]) == 1
+    out = capsys.readouterr().out
+    assert "503 Service Unavailable (no time left for a retry)\n" in out
+    assert "The time was up" not in out
+
+
+# What it is given
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--limit", "1"], "argument --limit: must be a whole number of at least 2, not '1'"),
+        (["--limit", "2.5"], "argument --limit: must be a whole number of at least 2, not '2.5'"),
+        (["--limit", "many"], "argument --limit: must be a whole number of at least 2, not 'many'"),
+        (["--limit"], "argument --limit: expected one argument"),
+        (["--max-attempts", "-1"], "argument --max-attempts: must be a whole number of at least 0, not '-1'"),
+        (["--max-attempts", "x"], "argument --max-attempts: must be a whole number of at least 0, not 'x'"),
+        (["--timeout", "-1"], "argument --timeout: must be a number of seconds above 0, not '-1'"),
+        (["--timeout", "0"], "argument --timeout: must be a number of seconds above 0, not '0'"),
+        (["--timeout", "nan"], "argument --timeout: must be a number of seconds above 0, not 'nan'"),
+        (["--timeout", "soon"], "argument --timeout: must be a number of seconds above 0, not 'soon'"),
+        (
+            ["--attempt-timeout=-inf"],
+            "argument --attempt-timeout: must be a number of seconds above 0, not '-inf'",
+        ),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (
+            ["example.org"],
+            "not a URL to fetch: 'example.org': it must start with http:// or https:// and a host",
+        ),
+        (["ftp://a/"], "not a URL to fetch: 'ftp://a/': it must start with http:// or https:// and a host"),
+        (["http://"], "not a URL to fetch: 'http://': it must start with http:// or https:// and a host"),
+        (["http://a/", ""], "not a URL to fetch: '': it must start with http:// or https:// and a host"),
+        (["http://a:b/"], "not a URL to fetch: 'http://a:b/': Invalid port: 'b'"),
+    ],
+)
+def test_bad_arguments(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        program.main(args)
+    assert exit_info.value.code == 2
+    assert capsys.readouterr() == ("", f"python -m trio_conman: {message} (--help tells more)\n")
+
+
+def test_bad_international_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        program.main(["http://xn--/"])
+    assert exit_info.value.code == 2
+    assert re.fullmatch(
+        r"python -m trio_conman: not a URL to fetch: 'http://xn--/': .+\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("args", [["--limit", "1"], ["nonsense"]])
+def test_bad_arguments_of_the_program(args: list[str]) -> None:
+    done = run(*args)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("python -m trio_conman: ")
+
+
+def test_help_needs_no_extra() -> None:
+    done = run("--help", code=WITHOUT_EXTRA.format("httpx"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m trio_conman [-h] [--limit N] [--max-attempts N]")
+    assert "a URL is tried up to 1 + N times" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["httpx", "h11", "rich"])
+def test_without_the_extra(module: str) -> None:
+    done = run(code=WITHOUT_EXTRA.format(module))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m trio_conman needs {module}: pip install 'trio-conman[demo]'\n"
+
+
+def test_urls_from_a_pipe(page: Page) -> None:
+    urls = page("ok"), page("503,ok")
+    done = run("--limit", "2", stdin=f"\ufeff# two pages\n\n{urls[0]}\r\n  {urls[1]}\n  # done")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(row("ok", 0, urls[0], "1,760 bytes"), done.stdout)
+    assert re.search(row("ok", 1, urls[1], "1,760 bytes"), done.stdout)
+
+
+def test_urls_from_both(page: Page) -> None:
+    done = run(page("ok"), "-", "--limit", "3", page("ok"), stdin=page("404"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "\nsucceeded    2 of 3, 3,520 bytes\n" in done.stdout
+
+
+def test_urls_from_arguments_leave_the_pipe_alone(page: Page) -> None:
+    done = run(page("ok"), stdin="no URL")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "args, stdin, message",
+    [
+        ([], "# nothing\n", "no URLs on standard input"),
+        (["-"], "", "no URLs on standard input"),
+        ([], "what?", "not a URL to fetch: 'what?': it must start with http:// or https:// and a host"),
+    ],
+)
+def test_bad_pipe(args: Sequence[str], stdin: str, message: str) -> None:
+    done = run(*args, stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m trio_conman: {message} (--help tells more)\n"
+
+
+def test_silent_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(program, "STDIN_PATIENCE", 0.01)
+    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok",))
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "w"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert program.main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("URLs: 1; ")
+    assert captured.err == "no URLs on standard input after 0.01 s: running the demo\n"
+
+
+def test_pipe_that_takes_its_time(
+    page: Page, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "STDIN_PATIENCE", 0.05)
+    first, second = page("ok"), page("ok")
+    reader, writer = os.pipe()
+    os.write(writer, f"{first}\n".encode())
+
+    def finish() -> None:
+        time.sleep(0.2)  # longer than it waits for the first byte
+        os.write(writer, f"{second}\n".encode())
+        os.close(writer)
+
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        thread = threading.Thread(target=finish)
+        thread.start()
+        assert program.main([]) == 0
+        thread.join()
+    assert "\nsucceeded    2 of 2," in capsys.readouterr().out
+
+
+def test_standard_input_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok",))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # it has no descriptor; that of nohup refuses the read
+    assert program.main([]) == 0
+    assert capsys.readouterr().out.startswith("URLs: 1; ")
+
+
+# How it is ended
+
+
+def test_ctrl_c(page: Page) -> None:
+    urls = page("ok"), page("hang"), page("hang"), page("ok")
+    with start("--limit", "2", *urls) as child:
+        assert child.stdout is not None
+        while not child.stdout.readline().startswith("ok "):
+            pass
+        child.send_signal(signal.SIGINT)
+        signalled = time.monotonic()
+        out, err = child.communicate(timeout=60)
+        assert time.monotonic() - signalled < 5  # far from all timeouts
+    assert (child.returncode, err) == (130, "")
+    for url in urls[1:3]:
+        assert re.search(rf"\n +0 +[0-9.]+s  {url}\n +not finished \(cancelled\)\n", out)
+    assert "\n\nInterrupted:\nsucceeded    1 of 4, 1,760 bytes\nfailed       2\n" in out
+    assert f"\nnot started  1, from {urls[3]} on\n" in out
+
+
+def test_ctrl_c_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(*, insist: bool) -> str:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(program, "read_stdin", interrupted)
+    assert program.main(["-"]) == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+def test_second_ctrl_c_interrupts_as_usual() -> None:
+    record: list[str] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery) as cm:
+                nursery.start_soon(program.cancel_on_ctrl_c, cm)
+                await trio.testing.wait_all_tasks_blocked()
+                signal.raise_signal(signal.SIGINT)
+                await trio.sleep_forever()
+            record.append(f"interrupted: {program.interrupted(cm)}")
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        trio.run(main)
+    assert record == ["interrupted: True"]
+
+
+def test_reader_goes_away(page: Page) -> None:
+    with start(page("ok", latency=3), page("hang")) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("URLs: 2; ")
+        child.stdout.close()
+        assert child.wait(timeout=60) == 1
+        assert child.stderr is not None
+        assert child.stderr.read() == ""
+
+
+def test_closed_output(page: Page) -> None:
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    done = subprocess.run(
+        [*shell, *MODULE, page("ok")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# On a terminal
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_terminal(interrupt: bool, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    termios = pytest.importorskip("termios")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    urls = page("ok"), page("hang" if interrupt else "503,ok", latency=3), page("404")
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    output = b""
+    with subprocess.Popen([*MODULE, *urls], stdin=slave, stdout=slave, stderr=slave) as child:
+        os.close(slave)
+        signalled = not interrupt
+        while chunk := read_terminal(master):
+            output += chunk
+            if not signalled and b"2/3 done" in output:
+                child.send_signal(signal.SIGINT)
+                signalled = True
+    os.close(master)
+    assert child.returncode == (130 if interrupt else 1)
+    text = output.decode().replace("\r\n", "\n")
+    assert text.startswith("URLs: 3; 6 at a time, at most 3 retries each\n\n\x1b[?25l")
+    assert re.search(r"\d/3 done, \d failed, \d retries, \d running, \d backing off, \d s", text)
+    live, shown, summary = text.rpartition("\x1b[?25h")
+    assert shown, "the cursor is hidden"
+    assert "\x1b[?25l" not in summary
+    assert "\u2501" in live
+    assert not re.search(r"\x1b\[[0-9;]*[0-9]+m", live), "a color"
+    assert summary.endswith(f"s, {urls[1]}\n")
+    if interrupt:
+        assert "\n\nInterrupted:\nsucceeded    1 of 3, 1,760 bytes\nfailed       2\n" in summary
+    else:
+        assert "\n\nsucceeded    2 of 3, 3,520 bytes\nfailed       1\nretries      1\n" in summary
+
+
+def read_terminal(master: int) -> bytes:
+    """What a terminal's program writes next; nothing at its end."""
+    try:
+        return os.read(master, 65536)
+    except OSError:  # Linux says it so
+        return b""
+
+
+# The server's manners
+
+
+def exchange(server: str, request: bytes) -> bytes:
+    """Send something to the server, and return all that comes until it closes the connection."""
+    host, _, port = server.removeprefix("http://").partition(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as connection:
+        connection.sendall(request)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def test_server_bears_with_nonsense(server: str) -> None:
+    assert exchange(server, b"What?\r\n\r\n") == b""
+
+
+def test_server_closes_when_asked_to(page: Page, server: str) -> None:
+    path = page("ok").removeprefix(server)
+    answer = exchange(server, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"dull boy.\n")
+
+
+def test_server_reads_what_comes_with_a_request(page: Page, server: str) -> None:
+    path = page("404").removeprefix(server)
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"
+    assert exchange(server, head.encode() + b"Me!").startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+def test_server_has_no_other_pages(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = ["/", "/favicon.ico", "/1/", "/1/ok,", "/1/maybe", "/1/ok,maybe", "/x/ok"]
+    assert program.main([server + path for path in paths]) == 1
+    assert capsys.readouterr().out.count("\n                 404 Not Found") == len(paths)
+
+
+# At last, what was started first
+
+
+def test_demo(demo: "subprocess.Popen[str]") -> None:
+    out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, err) == (0, "")
+    assert "\x1b" not in out
+    assert re.match(r"URLs: 40; 6 at a time, at most 3 retries each\n\n        retries    time  URL\n", out)
+    listed = out.partition("retries    time  failed\n")[2].partition("\n\n")[0]
+    assert re.sub(r" +[0-9.]+s  http://127.0.0.1:[0-9]+", "  ", listed).splitlines() == [
+        "      3  /8/hang",
+        "                 not finished (attempt timeout)",
+        "      0  /13/404",
+        "                 404 Not Found (not retried)",
+        "      0  /20/closed",
+        "                 503 Service Unavailable (asked to wait too long)",
+        "      3  /31/503",
+        "                 503 Service Unavailable (retries exhausted)",
+    ]
+    assert re.search(
+        r"""
+
+succeeded    36 of 40, 63,360 bytes
+failed       4
+retries      \d+
+time         \d\.\d s
+slowest      \d\.\d s, http://127\.0\.0\.1:\d+/8/hang
+
+All as it should be; some are made to fail\.
+\Z""",
+        out,
+    )
+    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith(("ok", "failed  ")))

@@ -1,0 +1,53 @@
+"""What the package exports, and that it shows itself under its public name."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from types import ModuleType
+
+import pytest
+
+import trio_conman
+
+PUBLIC = {name: getattr(trio_conman, name) for name in trio_conman.__all__}
+# A type alias has neither a module nor a docstring of its own.
+DEFINED = {name: value for name, value in PUBLIC.items() if typing.get_origin(value) is None}
+
+
+def test_all_is_sorted_and_has_no_name_twice() -> None:
+    assert list(trio_conman.__all__) == sorted(set(trio_conman.__all__))
+
+
+def test_all_is_complete() -> None:
+    names = {
+        name
+        for name, value in vars(trio_conman).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert names - {"annotations"} == set(trio_conman.__all__)
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_module_is_the_public_one(name: str) -> None:
+    assert DEFINED[name].__module__ == "trio_conman"
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_has_a_docstring(name: str) -> None:
+    # Not inspect.getdoc: an inherited docstring tells of another class.
+    assert DEFINED[name].__doc__
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(member, id=f"{name}.{attribute}")
+        for name, cls in DEFINED.items()
+        if inspect.isclass(cls)
+        for attribute, member in vars(cls).items()
+        if not attribute.startswith("_") and (inspect.isroutine(member) or isinstance(member, property))
+    ],
+)
+def test_public_methods_and_properties_have_docstrings(method: object) -> None:
+    assert inspect.getdoc(method)
