@@ -27,6 +27,7 @@ CORE = [
     "_line",
     "_execution",
     "_ledger",
+    "_worker",
     "_handles",
     "_rate",
     "_instruments",

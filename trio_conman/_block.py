@@ -104,6 +104,7 @@ class Block:
             raise
         finally:
             self.collector.close_channel()
+            del self.runner.too_many_errors  # which leads back here: a dropped manager goes at once
             self._host_ended.set()
 
     @enable_ki_protection
@@ -154,7 +155,9 @@ class Block:
         """Cancel the tasks, and the body unless it is to be spared, without touching the user's scope."""
         if self.runner.stopped is None:
             self.runner.stopped = Stop(StopReason.CANCELLED, text)
-        self.runner.nursery.cancel_scope.cancel(reason=self.runner.stopped.text)
+        nursery, text = self.runner.nursery, self.runner.stopped.text
+        del self  # see TaskHandle.cancel()
+        nursery.cancel_scope.cancel(reason=text)
 
     def give_up(self) -> None:
         """More tasks have failed than were allowed."""
@@ -181,7 +184,9 @@ class Block:
         """Cancel the tasks and the body; the block ends quietly."""
         if self._cancel_text is None:
             self._cancel_text = f"{self.name!r} was cancelled" + (f": {reason}" if reason else "")
-        self.cancel_scope.cancel(reason=reason)
+        scope = self.cancel_scope
+        del self  # see TaskHandle.cancel()
+        scope.cancel(reason=reason)
 
     def closed_error(self) -> ConManClosedError:
         """What is raised where somebody still hands in work."""

@@ -57,6 +57,7 @@ class Collector(Generic[T]):
                     await self._forward(batch)
                 else:
                     self._keep(batch)
+                del batch  # or it would keep its tasks alive until the next one comes
         finally:
             if self._forwarding:
                 self._keep_from_here([])

@@ -171,7 +171,9 @@ class ConMan(Doors[R], Views[R]):
         """
         if reason is not None:
             check_type("reason", reason, str, "a str or None")
-        self._block.cancel(reason)
+        block = self._block
+        del self  # see TaskHandle.cancel()
+        block.cancel(reason)
 
     def pause(self) -> None:
         """Start nothing until `resume`, retries that gave their slot back included. What runs goes on."""

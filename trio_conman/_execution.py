@@ -28,17 +28,18 @@ import random
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._errors import TaskCancelledError
-from ._handles import Slot, TaskHandle, is_awaitable, not_awaitable
+from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
 from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._retry import Retry, decide, real_error
+from ._worker import Worker, is_same, is_spent
 
 
 @attrs.frozen
@@ -47,57 +48,6 @@ class Stop:
 
     reason: StopReason
     text: str
-
-
-class Relay(Protocol):
-    """What a worker's items come from."""
-
-    def next(self, worker: Worker) -> TaskHandle[Any] | None:
-        """An item for a worker that has a slot; None when it has none, or there is no item for it."""
-        ...
-
-    async def rest(self, worker: Worker) -> None:
-        """Wait until the worker has a slot."""
-        ...
-
-    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
-        """An item is finished, and its worker goes on."""
-        ...
-
-    def gone(self, worker: Worker) -> None:
-        """The worker has ended."""
-        ...
-
-
-@final
-@attrs.define(eq=False)
-class Worker:
-    """A trio task that runs items one after another, in one scope."""
-
-    relay: Relay
-    name: str
-    # Its slot, while it has no item.
-    slot: Slot | None
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    handle: TaskHandle[Any] | None = attrs.field(default=None, init=False)
-    # Its trio task, while it rests.
-    sleeper: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
-
-
-def _is_spent(scope: trio.CancelScope, handle: TaskHandle[Any]) -> bool:
-    """Whether a worker's scope was cancelled for an item that ended by itself in the same tick."""
-    if handle._terms.task_timeout != math.inf:
-        scope.deadline = math.inf
-        return scope.cancel_called
-    return handle._cancelled is not None
-
-
-def _is_same(context: Context, base: Context) -> bool:
-    """Whether every variable holds the very object that it holds in `base`.
-
-    Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
-    """
-    return len(context) == len(base) and all(context.get(variable) is base[variable] for variable in base)
 
 
 def _text(error: Exception) -> str:
@@ -177,7 +127,8 @@ class Runner(Ledger):
                 while True:
                     if worker is not None:
                         while (handle := worker.relay.next(worker)) is None:
-                            await worker.relay.rest(worker)
+                            if not await worker.relay.rest(worker):
+                                return
                         handle._scope = scope
                         if handle._terms.task_timeout != math.inf:
                             scope.deadline = self.now() + handle._terms.task_timeout
@@ -200,9 +151,9 @@ class Runner(Ledger):
                             error = _own(exc)
                     if outcome is None and task._cancel_status is status:
                         outcome = await self._attempts(handle, error)
-                    if worker is None or task._cancel_status is not status or _is_spent(scope, handle):
+                    if worker is None or task._cancel_status is not status or is_spent(scope, handle):
                         break
-                    clean = _is_same(task.context, handle._context)
+                    clean = is_same(task.context, handle._context)
                     if not clean:
                         task.context = handle._context.copy()
                     self._finish(handle, outcome)
@@ -217,12 +168,12 @@ class Runner(Ledger):
                 self._finish(handle, outcome)
             if worker is not None:
                 worker.relay.gone(worker)
-            del handle, outcome, error, value
+            del self, worker, handle, outcome, error, value
         if travels is not None:
             try:
                 raise travels
             finally:
-                del travels, self
+                del travels
 
     async def _attempts(self, handle: TaskHandle[Any], error: Exception | None) -> Outcome[Any]:
         """Attempts and the delays between them, until an outcome.
@@ -410,9 +361,12 @@ class Runner(Ledger):
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         handle._withdraw = None
         self.count(outcome)
-        if handle._terms.deliver(handle):
+        # A handle that is kept shall not keep the manager.
+        deliver, handle._terms = handle._terms.deliver, DONE
+        if deliver(handle):
             self.settle(handle)
         if handle._done is not None:
             handle._done.set()
         if self.has_too_many_errors() and self.stopped is None:
+            del handle, outcome
             self.too_many_errors()

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
+from math import inf
 from types import CoroutineType
 from typing import Any, Generic, Literal, Protocol, TypeVar, final
 
@@ -39,6 +40,10 @@ class Terms:
     # Where the outcome goes. Takes a handle that has it; True when it has arrived, else Runner.settle() is
     # called when it has.
     deliver: Callable[[TaskHandle[Any]], bool]
+
+
+# The terms of a task that is done.
+DONE = Terms(None, inf, inf, lambda _: True)
 
 
 class Slot:
@@ -139,10 +144,14 @@ class TaskHandle(Generic[T]):
         if self._withdraw is None and (self._scope is None or self._scope.cancel_called):
             return
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
-        if self._withdraw is not None:
-            self._withdraw(self)
-        elif self._scope is not None:
-            self._scope.cancel(reason=reason)
+        try:
+            if self._withdraw is not None:
+                self._withdraw(self)
+            elif self._scope is not None:
+                self._scope.cancel(reason=reason)
+        finally:
+            # A Cancelled that becomes the context of the task's error leads to this frame.
+            del self
 
 
 def callable_of(task: object) -> Callable[..., Any]:

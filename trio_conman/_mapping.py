@@ -30,11 +30,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
-from ._execution import Runner, Worker
+from ._execution import Runner
 from ._feeder import Feeder, close
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
+from ._worker import Worker
 
 T = TypeVar("T")
 
@@ -230,9 +231,14 @@ class Mapping(Generic[T]):
 
     def _granted(self, _: object, slot: Slot | None) -> None:
         self._in_line = False
-        if slot is not None:
+        if slot is None:
+            return
+        # A worker that kept its slot may have taken what this place was for.
+        if self._may_draw():
             self._give(slot)
             self._want()
+        else:
+            self._line.release(slot)
 
     def _give(self, slot: Slot) -> None:
         """Let a worker draw an item for a slot."""
@@ -242,9 +248,7 @@ class Mapping(Generic[T]):
         if self._idle:
             worker, _ = self._idle.popitem()
             worker.slot = slot
-            if worker.sleeper is not None:
-                trio.lowlevel.reschedule(worker.sleeper)
-                worker.sleeper = None
+            worker.wake()
         else:
             worker = Worker(self, self._name, slot)
             self._workers.add(worker)
@@ -318,10 +322,12 @@ class Mapping(Generic[T]):
         self._runner.settle(handle)
 
     @enable_ki_protection
-    async def rest(self, worker: Worker) -> None:
-        """Wait for a slot."""
+    async def rest(self, worker: Worker) -> bool:
+        """Wait until there may be a slot; False when none will come, as nothing is left to draw."""
         if worker.slot is not None:
-            return
+            return True
+        if not self._drawing:
+            return False
         self._idle[worker] = None
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -331,6 +337,7 @@ class Mapping(Generic[T]):
 
         worker.sleeper = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
+        return True
 
     @enable_ki_protection
     def gone(self, worker: Worker) -> None:
@@ -370,6 +377,8 @@ class Mapping(Generic[T]):
         if self._in_line:
             self._in_line = False
             self._line.leave(self)
+        for worker in self._idle:
+            worker.wake()
         self._wake_if_ended()
 
     def _stocked(self) -> None:

@@ -333,15 +333,22 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 
 
 def _plans(error: Exception, config: RetryConfig) -> list[_Plan]:
-    """How an error wants to be retried: a plan for each leaf; none when one leaf does not want to."""
-    if isinstance(error, ExceptionGroup) and isinstance(config.retry_on, (type, tuple)):
-        wanted = config.retry_on if isinstance(config.retry_on, tuple) else (config.retry_on,)
-        if any(issubclass(kind, ExceptionGroup) and isinstance(error, kind) for kind in wanted):
-            asked = [leaf.retry_after or 0.0 for leaf in _leaves(error) if isinstance(leaf, RetriableError)]
-            return [_Plan(config, max(asked, default=0.0))]
+    """How an error wants to be retried: a plan for each part of it; none when one part does not want to."""
+    wanted = config.retry_on if isinstance(config.retry_on, tuple) else (config.retry_on,)
+    groups = tuple(kind for kind in wanted if isinstance(kind, type) and issubclass(kind, ExceptionGroup))
     plans = []
-    for leaf in _leaves(error):
-        plan = _plan(leaf, config)
+    stack = [error]
+    while stack:
+        part = stack.pop()
+        plan: _Plan | None
+        if isinstance(part, groups):
+            leaves = (leaf for leaf in _leaves(part) if isinstance(leaf, RetriableError))
+            plan = _Plan(config, max((leaf.retry_after or 0.0 for leaf in leaves), default=0.0))
+        elif isinstance(part, ExceptionGroup):
+            stack.extend(part.exceptions)
+            continue
+        else:
+            plan = _plan(part, config)
         if plan is None:
             return []
         plans.append(plan)

@@ -1,0 +1,69 @@
+"""What a trio task needs to run items of a map one after another."""
+
+from __future__ import annotations
+
+import math
+from contextvars import Context
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+
+from ._handles import Slot, TaskHandle
+
+
+class Relay(Protocol):
+    """What a worker's items come from."""
+
+    def next(self, worker: Worker) -> TaskHandle[Any] | None:
+        """An item for a worker that has a slot; None when it has none, or there is no item for it."""
+        ...
+
+    async def rest(self, worker: Worker) -> bool:
+        """Wait until the worker may have a slot; False when it never will."""
+        ...
+
+    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
+        """An item is finished, and its worker goes on."""
+        ...
+
+    def gone(self, worker: Worker) -> None:
+        """The worker has ended."""
+        ...
+
+
+@final
+@attrs.define(eq=False)
+class Worker:
+    """A trio task that runs items one after another, in one scope."""
+
+    relay: Relay
+    name: str
+    # Its slot, while it has no item.
+    slot: Slot | None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    handle: TaskHandle[Any] | None = attrs.field(default=None, init=False)
+    # Its trio task, while it rests.
+    sleeper: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+
+    def wake(self) -> None:
+        """End the worker's rest, if it rests."""
+        if self.sleeper is not None:
+            trio.lowlevel.reschedule(self.sleeper)
+            self.sleeper = None
+
+
+def is_spent(scope: trio.CancelScope, handle: TaskHandle[Any]) -> bool:
+    """Whether a worker's scope was cancelled for an item that ended by itself in the same tick."""
+    if handle._terms.task_timeout != math.inf:
+        scope.deadline = math.inf
+        return scope.cancel_called
+    return handle._cancelled is not None
+
+
+def is_same(context: Context, base: Context) -> bool:
+    """Whether every variable holds the very object that it holds in `base`.
+
+    Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
+    """
+    return len(context) == len(base) and all(context.get(variable) is base[variable] for variable in base)
