@@ -86,6 +86,8 @@ class Doors(Generic[R]):
 
         Raises:
             ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
+            RuntimeError: called inside a task of the manager while every slot is held by a task that itself
+                waits in `run`, so that it could never end; use `start_soon` there.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
@@ -207,7 +209,19 @@ class Doors(Generic[R]):
     ) -> TaskHandle[R]:
         """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
 
-        The way for a task to add tasks. While queued it costs a handle, not a trio task.
+        The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its turn
+        among the calls of `run`.
+
+        Args:
+            task: as for `run`, and so are the others.
+            args: what to call it with.
+            name: the task's name.
+            retry: how it is retried.
+            attempt_timeout: seconds for each attempt.
+            task_timeout: seconds from its slot to its end.
+
+        Returns:
+            the handle of the task.
 
         Raises:
             ConManClosedError: the manager is closed.
@@ -260,7 +274,41 @@ class Doors(Generic[R]):
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
-        """Call `fn` with each of `items`, and stream the outcomes."""
+        """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
+
+        Leaving the block early cancels the items that have not ended and waits for them. It closes the iterator
+        drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone. The outcomes
+        go to the consumer and are not kept by the manager, but they are in its statistics.
+
+        At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
+        (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
+        the context variables as they were when the block was entered, and what it sets is undone, but other
+        state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
+        leaves a cancel scope open fails with a RuntimeError.
+
+        Args:
+            fn: an async callable that takes one item.
+            items: an iterable or an async iterable, of any length; drawn from as slots get free, with the
+                context variables of the caller.
+            ordered: whether the outcomes come in the order of `items` instead of that of completion.
+            name: the items' name. Default: the ``__qualname__`` of `fn`.
+            retry: how an item is retried. Default: as the manager says.
+            attempt_timeout: seconds for each attempt. Default: as the manager says.
+            task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
+
+        Returns:
+            an async context manager for the block; it yields an async iterator of outcomes. Their ``index``
+            is the position in `items`. What `items` itself raises is raised by the iterator, after the
+            outcomes of what had started.
+
+        Raises:
+            ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
+                outcomes of what had started.
+            RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
+                every slot is held by a task that itself waits for one.
+            TypeError: a parameter is of the wrong kind.
+            ValueError: a parameter is out of its range.
+        """
         call = callable_of(fn)
         if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
             raise TypeError(f"items must be an iterable or an async iterable, not {items!r}")

@@ -9,7 +9,7 @@ else waits for one, the line is paused, or the limit was lowered.
 An async source has a trio task of its own, with a `Feeder`.
 
 ``outstanding`` counts the items that were drawn, or are about to be, and whose outcomes the consumer has not
-taken. It is what bounds the memory: no item is drawn while it has reached `bound`.
+taken. It is what bounds the memory: nothing is drawn while there is no room (`Mapping._has_room`).
 
 Leaving the map cancels the scopes of the workers and the feeder, and waits, shielded, until the last of them
 has said that it ended.
@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar, final
 
 import attrs
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._block import Block
 from ._execution import Runner
@@ -72,7 +72,6 @@ class Mapping(Generic[T]):
         self._in_line = False
         self._drawing = True  # whether there may be more to draw
         self._refused = False  # the manager accepts nothing new
-        self._left = False
         self._holder: trio.lowlevel.Task | None = None  # the managed task in which the consumer sleeps
         self._deadlocked = False
         self._error: Exception | None = None
@@ -179,7 +178,8 @@ class Mapping(Generic[T]):
 
     def _mind_deadlock(self) -> None:
         """Tell the line when the consumer sleeps inside a managed task and needs slots to wake."""
-        if self._holder is not None and (self._in_line or self._workers) and not self._deadlocked:
+        needs_slots = self._in_line or len(self._workers) > len(self._idle)
+        if self._holder is not None and needs_slots and not self._deadlocked:
             self._deadlocked = not self._line.block(self, self._holder, self._tell_deadlocked)
 
     def _tell_deadlocked(self) -> None:
@@ -240,11 +240,15 @@ class Mapping(Generic[T]):
         else:
             self._line.release(slot)
 
+    def _reserve(self, count: int) -> None:
+        """So many more, or less, workers are about to draw; what a feeder has drawn is counted already."""
+        self._reserved += count
+        if self._feeder is None:
+            self._outstanding += count
+
     def _give(self, slot: Slot) -> None:
         """Let a worker draw an item for a slot."""
-        self._reserved += 1
-        if self._feeder is None:
-            self._outstanding += 1
+        self._reserve(1)
         if self._idle:
             worker, _ = self._idle.popitem()
             worker.slot = slot
@@ -268,13 +272,12 @@ class Mapping(Generic[T]):
             handle = self._draw()
         finally:
             worker.slot = None
-            self._reserved -= 1
+            self._reserve(-1)
             if handle is None:
-                if self._feeder is None:
-                    self._outstanding -= 1
                 self._line.release(slot)
                 self._wake_if_ended()
         if handle is not None:
+            self._outstanding += self._feeder is None
             worker.handle = handle
             self._runner.begin(handle, slot, handle._submitted)
             if not self._in_line:
@@ -288,7 +291,7 @@ class Mapping(Generic[T]):
             item = self._feeder.take()
         else:
             try:
-                item = self._drawing_context.run(next, self._iterator)
+                item = self._pull()
             except StopIteration:
                 self._end_drawing(None)
                 return None
@@ -305,6 +308,10 @@ class Mapping(Generic[T]):
         self._drawn += 1
         return handle
 
+    @disable_ki_protection
+    def _pull(self) -> Any:
+        return self._drawing_context.run(next, self._iterator)
+
     @enable_ki_protection
     def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
         """An item of a worker that goes on has ended: keep its slot for the next one, or give it back."""
@@ -313,9 +320,7 @@ class Mapping(Generic[T]):
         if slot is not None and self._may_draw() and self._line.may_keep(self):
             handle._slot = None
             worker.slot = slot
-            self._reserved += 1
-            if self._feeder is None:
-                self._outstanding += 1
+            self._reserve(1)
         else:
             # Idle first: the slot may come back to this map at once.
             self._idle[worker] = None
@@ -347,9 +352,7 @@ class Mapping(Generic[T]):
         slot, handle = worker.slot, worker.handle
         if slot is not None:
             worker.slot = None
-            self._reserved -= 1
-            if self._feeder is None:
-                self._outstanding -= 1
+            self._reserve(-1)
             self._line.release(slot)
         if handle is not None:
             worker.handle = None
@@ -372,8 +375,7 @@ class Mapping(Generic[T]):
     def _end_drawing(self, error: Exception | None) -> None:
         """Nothing is drawn from here on."""
         self._drawing = False
-        if error is not None:
-            self._error = error
+        self._error = self._error or error
         if self._in_line:
             self._in_line = False
             self._line.leave(self)
