@@ -22,6 +22,7 @@ CORE = [
     "_views",
     "_mapping",
     "_feeder",
+    "_ready",
     "_block",
     "_collector",
     "_line",
@@ -38,7 +39,7 @@ CORE = [
     "_checks",
 ]
 HOUSE = [*ENTRY, *LEAVES, *CORE]
-PURE = {"_retry", "_backoff", "_outcomes", "_checks"}
+PURE = {"_retry", "_backoff", "_outcomes", "_checks", "_ready"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path

@@ -125,7 +125,8 @@ class ConMan(Doors[R], Views[R]):
     async def wait(self) -> None:
         """Wait until no task is queued, waiting to be retried, or running; always a checkpoint.
 
-        Tasks may add tasks meanwhile. When there is nothing to wait for it returns at once.
+        Tasks may add tasks meanwhile. Calls of `run` in other trio tasks that wait for a slot are waited for
+        too. When there is nothing to wait for it returns at once.
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.

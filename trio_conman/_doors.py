@@ -209,8 +209,8 @@ class Doors(Generic[R]):
     ) -> TaskHandle[R]:
         """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
 
-        The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its turn
-        among the calls of `run`.
+        The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its
+        turn among the calls of `run`.
 
         Args:
             task: as for `run`, and so are the others.
@@ -276,9 +276,9 @@ class Doors(Generic[R]):
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
         """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
 
-        Leaving the block early cancels the items that have not ended and waits for them. It closes the iterator
-        drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone. The outcomes
-        go to the consumer and are not kept by the manager, but they are in its statistics.
+        Leaving the block early cancels the items that have not ended and waits for them. It closes the
+        iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone. The
+        outcomes go to the consumer and are not kept by the manager, but they are in its statistics.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
         (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees

@@ -18,7 +18,6 @@ has said that it ended.
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -35,6 +34,7 @@ from ._feeder import Feeder, close
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
+from ._ready import Ready
 from ._worker import Worker
 
 T = TypeVar("T")
@@ -61,11 +61,7 @@ class Mapping(Generic[T]):
         self._items = items
         self._name = name
         self._terms = attrs.evolve(terms, deliver=self._put)
-        self._ordered = ordered
-        # Outcomes that the consumer has not taken: in completion order, or by index.
-        self._ready: deque[Outcome[T]] = deque()
-        self._early: dict[int, Outcome[T]] = {}
-        self._next_index = 0
+        self._ready: Ready[T] = Ready(ordered=ordered)
         self._drawn = 0
         self._outstanding = 0
         self._reserved = 0  # workers that have a slot and are about to draw
@@ -131,14 +127,8 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def _take(self) -> Outcome[T] | None:
         """The next outcome, if it is there; then another item may be drawn."""
-        if self._ordered:
-            outcome = self._early.pop(self._next_index, None)
-            if outcome is None:
-                return None
-            self._next_index += 1
-        elif self._ready:
-            outcome = self._ready.popleft()
-        else:
+        outcome = self._ready.take()
+        if outcome is None:
             return None
         self._outstanding -= 1
         if self._feeder is not None:
@@ -192,13 +182,8 @@ class Mapping(Generic[T]):
 
     def _put(self, handle: TaskHandle[Any]) -> bool:
         """An item has its outcome. Returns that its worker settles the rest."""
-        outcome = handle.outcome
-        assert outcome is not None
-        if self._ordered:
-            self._early[handle.index] = outcome
-        else:
-            self._ready.append(outcome)
-        if self._consumers and (not self._ordered or handle.index == self._next_index):
+        assert handle.outcome is not None
+        if self._ready.put(handle.outcome) and self._consumers:
             self._wake_consumers()
         return False
 
