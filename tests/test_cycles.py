@@ -312,7 +312,7 @@ async def test_an_outcome_of_a_cancelled_task_frees_all_when_it_is_dropped(
         async with opened(**options) as cm:
             handle = await cm.run(job, watched, watched.thing())
             await wait_all_tasks_blocked()
-            # Not in a helper: the traceback of a Cancelled leads to the frames that called cancel(), with
+            # Not in a function of its own: the traceback of a Cancelled leads to the frames that called cancel(), with
             # what they hold.
             match how:
                 case "handle":
@@ -336,7 +336,7 @@ async def test_an_error_raised_by_result_and_raise_errors_frees_all_when_it_is_d
 ) -> None:
     async with opened(**options) as cm:
         handle = await cm.run(job, watched, watched.thing())
-        # Not in a helper: the traceback leads to the frames that asked, with what they hold.
+        # Not in a function of its own: the traceback leads to the frames that asked, with what they hold.
         for _ in range(3):
             with suppress(Exception):
                 await handle.result()

@@ -277,8 +277,8 @@ class Doors(Generic[R]):
         """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
 
         Leaving the block early cancels the items that have not ended and waits for them. It closes the
-        iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone. The
-        outcomes go to the consumer and are not kept by the manager, but they are in its statistics.
+        iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone.
+        The outcomes go to the consumer and are not kept by the manager, but they are in its statistics.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
         (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
