@@ -312,8 +312,8 @@ async def test_an_outcome_of_a_cancelled_task_frees_all_when_it_is_dropped(
         async with opened(**options) as cm:
             handle = await cm.run(job, watched, watched.thing())
             await wait_all_tasks_blocked()
-            # Not in a function of its own: the traceback of a Cancelled leads to the frames that called cancel(), with
-            # what they hold.
+            # Not in a function of its own: the traceback of a Cancelled leads to the frames that called
+            # cancel(), with what they hold.
             match how:
                 case "handle":
                     handle.cancel()

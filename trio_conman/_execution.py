@@ -208,7 +208,7 @@ class Runner(Ledger):
                         f"an attempt of task {handle.name!r} took longer than attempt_timeout={limit!r} s"
                     )
         finally:
-            del handle, error, value
+            del self, handle, terms, error, value
 
     def _decide(self, handle: TaskHandle[Any], error: Exception, timed_out: bool) -> Retry | StopReason:
         deadline = trio.current_effective_deadline()
