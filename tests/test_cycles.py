@@ -5,7 +5,7 @@ The garbage collector is off in all these tests: what goes, goes by its last ref
 
 import gc
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
@@ -213,7 +213,7 @@ def name(value: Any) -> str | None:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> Any:
+async def opened(**options: Any) -> AsyncIterator[Any]:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, **options) as cm:
         yield cm
 
