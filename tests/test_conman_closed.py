@@ -380,3 +380,27 @@ async def test_a_body_that_is_interrupted_lets_that_out(autojump_clock: MockCloc
         assert sys.exception() is None
         assert left == []
     assert cm.statistics().cancelled == 1
+
+
+@pytest.mark.parametrize("how", ["run", "map"])
+async def test_who_is_cancelled_with_the_manager_meets_that_and_not_its_end(
+    autojump_clock: MockClock, how: str
+) -> None:
+    # In scopes of their own: trio reaches them later than the manager.
+    async def feed(cm: ConMan[None]) -> None:
+        with trio.CancelScope(), trio.CancelScope():
+            if how == "run":
+                while True:
+                    await cm.run(trio.sleep, 100)
+            async with cm.map(trio.sleep, [100] * 100) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+    with trio.move_on_after(3) as around:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2) as cm:
+                for _ in range(3):
+                    nursery.start_soon(feed, cm)
+                await trio.sleep_forever()
+    assert around.cancelled_caught
+    assert trio.current_time() == 3

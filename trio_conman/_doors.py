@@ -257,6 +257,8 @@ class Doors(Generic[R]):
         with self._runner.caller():
             await self._line.sleep(handle, self._accept_and_start, self._block.holder())
         if handle.state == "queued":
+            # What closed the manager may have cancelled the caller too: then that comes first.
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise self._block.closed_error()
 
     def _accept_and_start(self, handle: TaskHandle[Any], slot: Slot) -> None:

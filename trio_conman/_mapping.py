@@ -117,12 +117,14 @@ class Mapping(Generic[T]):
         return self
 
     async def __anext__(self) -> Outcome[T]:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while (outcome := self._take()) is None:
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            outcome = self._take()
+            if outcome is not None:
+                return outcome
             if not self._drawing and not self._outstanding:
                 self._raise_end()
             await self._sleep()
-        return outcome
 
     @enable_ki_protection
     def _take(self) -> Outcome[T] | None:
