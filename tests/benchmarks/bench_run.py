@@ -1,10 +1,12 @@
-"""What `run` costs beside the block that people write by hand.
+"""What the manager costs beside the block that people write by hand, and how that grows.
 
 All contenders run the same no-op task (one checkpoint) in one process, in interleaved rounds, so that a
 machine that speeds up or slows down does so for all. The figures are medians over the rounds, in microseconds
-a task, and ratios to the hand-written pattern of the same round.
+a task, and ratios to the hand-written pattern of the same round. A second table has the cost of a task for
+more and more tasks.
 
-Run it with ``nox -s bench``; ``--tasks``, ``--limit`` and ``--rounds`` change the load.
+Run it with ``nox -s bench``; ``--tasks``, ``--limit`` and ``--rounds`` change the load, ``--growth`` is the
+largest number of tasks in the second table.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_conman import ConMan, RetryConfig
+from trio_conman import ConMan, Outcome, RetryConfig
 
 
 async def job(n: int) -> int:
@@ -61,6 +63,21 @@ async def by_hand_with_scopes(tasks: int, limit: int) -> int:
     return len(results)
 
 
+async def pool(tasks: int, limit: int) -> int:
+    """The floor: as many trio tasks as the limit, over one iterator."""
+    items = iter(range(tasks))
+    results: list[int] = []
+
+    async def worker() -> None:
+        for n in items:
+            results.append(await job(n))  # noqa: PERF401  # as people write it
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(limit):
+            nursery.start_soon(worker)
+    return len(results)
+
+
 async def run(tasks: int, limit: int) -> int:
     """`ConMan.run`."""
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit) as cm:
@@ -89,24 +106,77 @@ async def run_with_timeouts(tasks: int, limit: int) -> int:
     return len(cm.outputs())
 
 
+async def start_soon(tasks: int, limit: int) -> int:
+    """`ConMan.start_soon`."""
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit) as cm:
+        for n in range(tasks):
+            cm.start_soon(job, n)
+    return len(cm.outputs())
+
+
+async def run_with_send_to(tasks: int, limit: int) -> int:
+    """`ConMan.run`, the outcomes sent to a channel."""
+    send, receive = trio.open_memory_channel[Outcome[int]](limit)
+    done = 0
+    async with trio.open_nursery() as nursery:
+
+        async def feed() -> None:
+            async with ConMan[int].open(nursery, limit, send_to=send) as cm:
+                for n in range(tasks):
+                    await cm.run(job, n)
+
+        nursery.start_soon(feed)
+        async for _ in receive:
+            done += 1
+    return done
+
+
+async def mapped(tasks: int, limit: int, *, ordered: bool = False) -> int:
+    """`ConMan.map`."""
+    done = 0
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[int].open(nursery, limit) as cm,
+        cm.map(job, range(tasks), ordered=ordered) as outcomes,
+    ):
+        async for _ in outcomes:
+            done += 1
+    return done
+
+
+async def mapped_in_order(tasks: int, limit: int) -> int:
+    """`ConMan.map` with ``ordered=True``."""
+    return await mapped(tasks, limit, ordered=True)
+
+
 CONTENDERS: dict[str, Callable[[int, int], Awaitable[int]]] = {
     "by hand": by_hand,
     "by hand, a scope each": by_hand_with_scopes,
+    "pool of workers": pool,
     "run": run,
     "run, retries configured": run_with_retries,
     "run, both timeouts": run_with_timeouts,
+    "run, send_to": run_with_send_to,
+    "start_soon": start_soon,
+    "map": mapped,
+    "map, ordered": mapped_in_order,
 }
+GROWING = ("run, send_to", "map", "map, ordered")
 
 
 def measure(contender: Callable[[int, int], Awaitable[int]], tasks: int, limit: int) -> float:
-    """Microseconds a task."""
+    """Microseconds a task, without the start of trio."""
+
+    async def timed() -> float:
+        start = time.perf_counter()
+        done = await contender(tasks, limit)
+        spent = time.perf_counter() - start
+        if done != tasks:
+            raise RuntimeError(f"{done} of {tasks} tasks came back")
+        return spent / tasks * 1e6
+
     gc.collect()
-    start = time.perf_counter()
-    done = trio.run(contender, tasks, limit)
-    spent = time.perf_counter() - start
-    if done != tasks:
-        raise RuntimeError(f"{done} of {tasks} tasks came back")
-    return spent / tasks * 1e6
+    return trio.run(timed)
 
 
 def main() -> None:
@@ -114,6 +184,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--growth", type=int, default=1_000_000)
     options = parser.parse_args()
 
     for contender in CONTENDERS.values():
@@ -126,13 +197,32 @@ def main() -> None:
 
     print(f"Python {sys.version.split()[0]}, trio {trio.__version__}")
     print(f"{options.tasks} no-op tasks, limit {options.limit}, {options.rounds} rounds; medians (spread)\n")
-    print(f"{'':26}{'µs a task':>18}{'by hand = 1':>20}{'with scopes = 1':>20}")
+    bases = ("by hand", "by hand, a scope each", "pool of workers")
+    print(f"{'':26}{'µs a task':>18}{'by hand = 1':>20}{'with scopes = 1':>20}{'pool = 1':>20}")
     for name in CONTENDERS:
         spent = [each[name] for each in rounds]
         row = f"{name:26}{statistics.median(spent):7.2f} ({min(spent):.1f}-{max(spent):.1f})".ljust(46)
-        for base in ("by hand", "by hand, a scope each"):
+        for base in bases:
             ratios = [each[name] / each[base] for each in rounds]
             row += f"{statistics.median(ratios):8.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        print(row)
+    print_growth(options.growth, options.limit)
+
+
+def print_growth(most: int, limit: int) -> None:
+    """The cost of a task when there are more and more of them."""
+    numbers = [10**power for power in range(3, 10) if 10**power <= most]
+    print("\nµs a task, by the number of tasks (medians of five, each of at least 10,000 tasks)\n")
+    print(f"{'':26}" + "".join(f"{number:>12,}" for number in numbers))
+    for name in GROWING:
+        row = f"{name:26}"
+        for number in numbers:
+            times = max(1, 10_000 // number)
+            spent = [
+                statistics.mean(measure(CONTENDERS[name], number, limit) for _ in range(times))
+                for _ in range(5)
+            ]
+            row += f"{statistics.median(spent):12.2f}"
         print(row)
 
 
