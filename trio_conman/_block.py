@@ -17,9 +17,9 @@ because to say so is the host's last act.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, final
+from typing import Any, Protocol, TypeVar, final
 
 import attrs
 import trio
@@ -32,6 +32,18 @@ from ._line import Line
 from ._outcomes import StopReason
 
 M = TypeVar("M")
+
+
+class Map(Protocol):
+    """What an open map is told."""
+
+    def refuse(self) -> None:
+        """Nothing new is accepted any more."""
+        ...
+
+    def resized(self) -> None:
+        """The limit has changed."""
+        ...
 
 
 @final
@@ -47,16 +59,18 @@ class Block:
     collector: Collector[Any]
 
     closed: bool = attrs.field(default=False, init=False)
-    # What to call when nothing new is accepted any more: open maps.
-    on_close: dict[Callable[[], None], None] = attrs.field(factory=dict, init=False)
+    timed_out: bool = attrs.field(default=False, init=False)
+    # The open ones.
+    maps: dict[Map, None] = attrs.field(factory=dict, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
     _sleeping_host: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
     _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     # Whether a BaseException ended the host.
     _interrupted: bool = attrs.field(default=False, init=False)
-    # Whether the body goes on when the tasks are cancelled.
+    # Whether the tasks were cancelled while the body goes on.
     _spare_body: bool = attrs.field(default=False, init=False)
+    _left: bool = attrs.field(default=False, init=False)
     _too_many_errors: bool = attrs.field(default=False, init=False)
 
     @asynccontextmanager
@@ -68,16 +82,20 @@ class Block:
             try:
                 with self._body_scope:
                     yield manager
-            except (ConManClosedError, ExceptionGroup) as error:
-                # A loop in the body that fed the manager met its end.
-                if not self._is_own_end(error):
+            except (ConManClosedError, BaseExceptionGroup) as error:
+                # A loop in the body that fed the manager may have met its end.
+                rest = self._without_own_end(error)
+                if rest is error:
                     raise
+                if rest is not None:
+                    raise rest
             self.line.resume()
             await self.runner.wait_idle()
         except BaseException as error:
             self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
             raise
         finally:
+            self._left = True
             self._close()
             with trio.CancelScope(shield=True):
                 await self._host_ended.wait()
@@ -99,6 +117,10 @@ class Block:
                     task_status.started()
                     await self._sleep()
                     self.collector.close()
+                if not self._left:
+                    # A shutdown has ended the tasks; the scope is still the body's.
+                    self._spare_body = False
+                    await self._sleep()
         except BaseException:
             self._interrupted = True
             raise
@@ -129,13 +151,21 @@ class Block:
 
     def _refuse(self) -> None:
         self.closed = True
-        for tell in list(self.on_close):
-            tell()
+        for each in list(self.maps):
+            each.refuse()
+
+    @enable_ki_protection
+    def tell_resized(self) -> None:
+        """The limit has changed."""
+        for each in list(self.maps):
+            each.resized()
 
     def _tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
+        cause = self._cause()
+        self.timed_out = cause.reason is StopReason.MANAGER_TIMEOUT
         if self.runner.stopped is None:
-            self.runner.stopped = self._cause()
+            self.runner.stopped = cause
         # The body first: waiting in run(), it shall meet a Cancelled, not the closed line.
         if not self._spare_body:
             self._body_scope.cancel(reason=self.runner.stopped.text)
@@ -184,8 +214,10 @@ class Block:
         """Cancel the tasks and the body; the block ends quietly."""
         if self._cancel_text is None:
             self._cancel_text = f"{self.name!r} was cancelled" + (f": {reason}" if reason else "")
-        scope = self.cancel_scope
+        scope, body_scope, left = self.cancel_scope, self._body_scope, self._left
         del self  # see TaskHandle.cancel()
+        if not left:
+            body_scope.cancel(reason=reason)
         scope.cancel(reason=reason)
 
     def closed_error(self) -> ConManClosedError:
@@ -201,6 +233,20 @@ class Block:
         if isinstance(error, BaseExceptionGroup):
             return all(self._is_own_end(each) for each in error.exceptions)
         return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self
+
+    def _without_own_end(self, error: BaseException) -> BaseException | None:
+        """What is to travel on when `error` left the body.
+
+        Nothing, where it says only that this manager is closed; where it says that of some children of the
+        body, and of the others that they were cancelled, the latter; else `error` itself.
+        """
+        if self._is_own_end(error):
+            return None
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, rest = error.split(trio.Cancelled)
+            if rest is not None and self._is_own_end(rest):
+                return cancelled
+        return error
 
     def holder(self) -> trio.lowlevel.Task | None:
         """The managed trio task that the current one is, or is a descendant of; None outside of all."""

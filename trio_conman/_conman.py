@@ -16,7 +16,7 @@ from ._doors import Doors
 from ._execution import Runner
 from ._handles import Terms
 from ._line import Line
-from ._outcomes import Outcome, StopReason
+from ._outcomes import Outcome
 from ._retry import RetryConfig
 from ._views import Views
 
@@ -132,7 +132,7 @@ class ConMan(Doors[R], Views[R]):
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
         """
         self._block.refuse_inside("wait", "await the handles of the tasks you mean")
-        if self._runner.unfinished:
+        if self._runner.unfinished or self._runner.coming:
             await self._runner.wait_idle()
         else:
             await trio.lowlevel.checkpoint()
@@ -154,12 +154,12 @@ class ConMan(Doors[R], Views[R]):
     def limit(self, limit: int | float) -> None:
         check_count("limit", limit, minimum=2)
         self._line.limit = limit
+        self._block.tell_resized()
 
     @property
     def timed_out(self) -> bool:
         """Whether the manager's deadline ended its tasks."""
-        stopped = self._runner.stopped
-        return stopped is not None and stopped.reason is StopReason.MANAGER_TIMEOUT
+        return self._block.timed_out
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel all tasks and the body of the block, which then ends quietly.

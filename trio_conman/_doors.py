@@ -254,8 +254,11 @@ class Doors(Generic[R]):
 
     async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
         handle._context = copy_context()
-        with self._runner.caller():
+        self._runner.expect(1)
+        try:
             await self._line.sleep(handle, self._accept_and_start, self._block.holder())
+        finally:
+            self._runner.expect(-1)
         if handle.state == "queued":
             # What closed the manager may have cancelled the caller too: then that comes first.
             await trio.lowlevel.checkpoint_if_cancelled()

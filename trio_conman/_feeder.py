@@ -19,6 +19,16 @@ async def close(items: object) -> None:
         await aclose()
 
 
+def presentable(error: Exception) -> Exception:
+    """What the consumer of a map gets when its source raised `error`."""
+    if isinstance(error, StopAsyncIteration):
+        # As it is it would end the consumer's loop as if all were well.
+        substitute = RuntimeError("items raised StopAsyncIteration")
+        substitute.__cause__ = error
+        return substitute
+    return error
+
+
 @final
 class Feeder:
     """Draws one item, waits until it was taken and there is room for another one, and draws that."""
@@ -57,6 +67,7 @@ class Feeder:
             with self.scope:
                 async for item in self._iterator:
                     self._item = item
+                    del item  # or it would be kept alive until the next one comes
                     self._stocked()
                     await self._rest()
         except Exception as error:
@@ -78,7 +89,7 @@ class Feeder:
         try:
             if inspect.isasyncgen(self._iterator):
                 await self._iterator.aclose()
-            if self._items is not self._iterator:
+            if not inspect.isasyncgen(self._items):
                 await close(self._items)
         except Exception as error:
             self._close_error = error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import attrs
@@ -49,8 +47,8 @@ class Ledger:
     retries: int = attrs.field(default=0, init=False)
     # The real errors, for max_errors.
     errors: list[Exception] = attrs.field(factory=list, init=False)
-    # Who waits in run().
-    callers: int = attrs.field(default=0, init=False)
+    # Who is about to hand in a task: calls of run() that sleep, maps in the line, workers that will draw.
+    coming: int = attrs.field(default=0, init=False)
     # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
     unfinished: int = attrs.field(default=0, init=False)
     in_hand: int = attrs.field(default=0, init=False)
@@ -65,21 +63,18 @@ class Ledger:
 
     async def wait_idle(self) -> None:
         """Wait until all tasks have ended, and nobody waits to start one; no checkpoint when that is so."""
-        while self.unfinished or self.callers:
+        while self.unfinished or self.coming:
             await self.idle.park()
 
-    @contextmanager
-    def caller(self) -> Iterator[None]:
-        """Around the wait of somebody whose task is not accepted yet."""
-        self.callers += 1
-        try:
-            yield
-        finally:
-            self.callers -= 1
+    @enable_ki_protection
+    def expect(self, count: int) -> None:
+        """So many more, or less, wait to hand in a task."""
+        self.coming += count
+        if count < 0:
             self._wake_if_idle()
 
     def _wake_if_idle(self) -> None:
-        if not (self.unfinished or self.callers):
+        if not (self.unfinished or self.coming):
             self.idle.unpark_all()
 
     @enable_ki_protection

@@ -160,10 +160,7 @@ class Line:
         else:
             sleeper.deadlocked = True
         if sleeper.deadlocked:
-            raise RuntimeError(
-                f"run() was called inside a task of {self.name!r} while every slot is held by a task that "
-                "itself waits in run(), so no slot would ever be free: use start_soon(), which does not wait"
-            )
+            raise self.deadlock("run() was called", "use start_soon(), which does not wait")
 
     @enable_ki_protection
     def refuse_sleepers(self) -> None:
@@ -272,6 +269,13 @@ class Line:
         while self._blocked and self._is_ring():
             _, (_, tell) = self._blocked.popitem()
             tell()
+
+    def deadlock(self, what: str, instead: str) -> RuntimeError:
+        """What to raise where a ring was closed."""
+        return RuntimeError(
+            f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
+            f"one, so no slot would ever be free: {instead}"
+        )
 
     def _is_ring(self) -> bool:
         if self.paused or self._closed or self.limiter.available_tokens > 0:

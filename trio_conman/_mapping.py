@@ -30,7 +30,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._block import Block
 from ._execution import Runner
-from ._feeder import Feeder, close
+from ._feeder import Feeder, close, presentable
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
@@ -90,7 +90,7 @@ class Mapping(Generic[T]):
             self._feeder = Feeder(self._items, self._has_room, self._stocked)
         else:
             self._iterator = iter(self._items)
-        self._block.on_close[self.refuse] = None
+        self._block.maps[self] = None
         try:
             if self._feeder is not None:
                 self._living += 1
@@ -99,11 +99,12 @@ class Mapping(Generic[T]):
                 self._want()
             yield self
         finally:
-            del self._block.on_close[self.refuse]
+            del self._block.maps[self]
             self._leave()
             with trio.CancelScope(shield=True):
                 while self._living:
                     await self._ended.park()
+            self._ready.clear()
             if self._feeder is not None:
                 self._feeder.raise_close_error()
             else:
@@ -143,7 +144,7 @@ class Mapping(Generic[T]):
         error, self._error = self._error, None
         if error is not None:
             try:
-                raise error
+                raise presentable(error)
             finally:
                 del error
         if self._refused:
@@ -162,11 +163,7 @@ class Mapping(Generic[T]):
             self._line.unblock(self)
         if self._deadlocked:
             self._deadlocked = False
-            raise RuntimeError(
-                f"a map of {self._line.name!r} was consumed inside one of its tasks while every slot is held "
-                "by a task that itself waits for one, so no slot would ever be free: consume it outside, or "
-                "give the inner work a manager of its own"
-            )
+            raise self._line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
     def _mind_deadlock(self) -> None:
         """Tell the line when the consumer sleeps inside a managed task and needs slots to wake."""
@@ -209,27 +206,31 @@ class Mapping(Generic[T]):
             if slot is not None:
                 self._give(slot)
             else:
-                self._in_line = True
+                self._set_in_line(True)
                 self._line.join(self, self._granted)
                 if self._holder is not None:
                     self._mind_deadlock()
                     if self._deadlocked:
                         self._wake_consumers()
 
+    def _set_in_line(self, value: bool) -> None:
+        self._in_line = value
+        self._runner.expect(1 if value else -1)
+
     def _granted(self, _: object, slot: Slot | None) -> None:
-        self._in_line = False
-        if slot is None:
-            return
         # A worker that kept its slot may have taken what this place was for.
-        if self._may_draw():
+        useful = slot is not None and self._may_draw()
+        if slot is not None and useful:
             self._give(slot)
-            self._want()
-        else:
+        self._set_in_line(False)
+        if slot is not None and not useful:
             self._line.release(slot)
+        self._want()
 
     def _reserve(self, count: int) -> None:
         """So many more, or less, workers are about to draw; what a feeder has drawn is counted already."""
         self._reserved += count
+        self._runner.expect(count)
         if self._feeder is None:
             self._outstanding += count
 
@@ -259,14 +260,15 @@ class Mapping(Generic[T]):
             handle = self._draw()
         finally:
             worker.slot = None
+            if handle is not None:
+                worker.handle = handle
+                self._runner.begin(handle, slot, handle._submitted)
+                self._outstanding += self._feeder is None
             self._reserve(-1)
             if handle is None:
                 self._line.release(slot)
                 self._wake_if_ended()
         if handle is not None:
-            self._outstanding += self._feeder is None
-            worker.handle = handle
-            self._runner.begin(handle, slot, handle._submitted)
             if not self._in_line:
                 self._want()
         return handle
@@ -364,8 +366,8 @@ class Mapping(Generic[T]):
         self._drawing = False
         self._error = self._error or error
         if self._in_line:
-            self._in_line = False
             self._line.leave(self)
+            self._set_in_line(False)
         for worker in self._idle:
             worker.wake()
         self._wake_if_ended()
@@ -392,7 +394,15 @@ class Mapping(Generic[T]):
             del error
             self._end_one()
 
-    # The end
+    # What the manager tells
+
+    @enable_ki_protection
+    def resized(self) -> None:
+        """The limit has changed, and with it the bound."""
+        if self._feeder is not None:
+            self._feeder.wake()
+        else:
+            self._want()
 
     def refuse(self) -> None:
         """The manager accepts nothing new: what has started goes on."""

@@ -28,6 +28,11 @@ class Ready(Generic[T]):
         self._early[outcome.index] = outcome
         return outcome.index == self._next
 
+    def clear(self) -> None:
+        """Drop them all."""
+        self._completed.clear()
+        self._early.clear()
+
     def take(self) -> Outcome[T] | None:
         """The next outcome, if it is there."""
         if not self._ordered:

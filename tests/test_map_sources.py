@@ -1,0 +1,504 @@
+"""The input of a `map`: where it is drawn, what it may raise, when it blocks, and how it is closed."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_conman import ConMan, ConManClosedError, Failure, Success
+
+where: ContextVar[str] = ContextVar("where", default="nowhere")
+
+
+class OddError(Exception):
+    """What the sources raise."""
+
+
+async def second(value: int) -> int:
+    await trio.sleep(1)
+    return value
+
+
+async def take(outcomes: AsyncIterator[Any], record: list[Any]) -> None:
+    async for outcome in outcomes:
+        record.append((trio.current_time(), outcome.index))
+
+
+# What is accepted
+
+
+@pytest.mark.parametrize("items", [5, None, object(), second], ids=["int", "None", "object", "function"])
+async def test_what_cannot_be_iterated_over_is_refused_at_once(items: Any) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(TypeError, match=r"^items must be an iterable or an async iterable, not "):
+            cm.map(second, items)
+
+
+async def test_wrong_options_are_refused_at_once() -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        for options, kind in [
+            ({"ordered": 1}, TypeError),
+            ({"name": 1}, TypeError),
+            ({"retry": 3}, TypeError),
+            ({"attempt_timeout": "1"}, TypeError),
+            ({"task_timeout": -1}, ValueError),
+        ]:
+            with pytest.raises(kind, match=f"^{next(iter(options))} must be "):
+                cm.map(second, [1], **options)  # type: ignore[arg-type]
+
+
+async def test_wrong_callables_are_refused_at_once() -> None:
+    async def generate(value: int) -> AsyncIterator[int]:
+        yield value  # pragma: no cover
+
+    wrong: list[Any] = [second(1), generate, None, 5]
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        for each in wrong:
+            with pytest.raises(TypeError, match=r": .*pass fn, \*args, not fn\(\*args\)$"):
+                cm.map(each, [1])
+
+
+async def test_a_function_that_is_not_async_fails_once_for_each_item(record: list[Any]) -> None:
+    def plain(value: int) -> int:
+        record.append(value)
+        return value
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(plain, range(4)) as outcomes:  # type: ignore[arg-type]
+            errors = [outcome.error async for outcome in outcomes if isinstance(outcome, Failure)]
+    assert [type(error) for error in errors] == [TypeError] * 4
+    assert sorted(record) == [0, 1, 2, 3]
+
+
+async def test_a_lambda_that_returns_a_coroutine_will_do(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(lambda value: second(10 * value), [1, 2], ordered=True) as outcomes:
+            values = [outcome.value async for outcome in outcomes if isinstance(outcome, Success)]
+    assert values == [10, 20]
+
+
+async def test_a_closed_manager_draws_nothing(record: list[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery, 2) as cm:
+            before = cm.map(second, iter(record.append, None))  # type: ignore[call-overload, arg-type]
+        for mapping in (before, cm.map(second, [1])):
+            with pytest.raises(ConManClosedError, match=r"^'conman' is closed"):
+                async with mapping:
+                    record.append("never")
+    assert record == []
+
+
+@pytest.mark.parametrize("method", ["__iter__", "__aiter__"])
+async def test_an_input_that_cannot_be_opened(method: str) -> None:
+    def fail(self: object) -> Any:
+        raise OddError
+
+    source: Any = type("Source", (), {method: fail})()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(OddError):
+            async with cm.map(second, source):
+                pytest.fail("never")
+        # The manager is as it was.
+        assert (await (await cm.run(second, 1)).result()) == 1
+
+
+# Where it is drawn
+
+
+def plain_source(record: list[Any]) -> Iterator[int]:
+    try:
+        for number in range(3):
+            record.append(where.get())
+            where.set(f"source {number}")
+            yield number
+    finally:
+        record.append(where.get())
+
+
+async def async_source(record: list[Any]) -> AsyncIterator[int]:
+    try:
+        for number in range(3):
+            record.append(where.get())
+            where.set(f"source {number}")
+            yield number
+    finally:
+        record.append(where.get())
+
+
+each_source = pytest.mark.parametrize("source", [plain_source, async_source])
+
+
+@each_source
+async def test_items_are_drawn_in_the_context_of_the_caller(source: Any, record: list[Any]) -> None:
+    async def look(value: int) -> str:
+        seen = where.get()
+        where.set("item")
+        await trio.lowlevel.checkpoint()
+        return seen
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        where.set("caller")
+        async with cm.map(look, source(record)) as outcomes:
+            where.set("body")
+            seen = [outcome.value async for outcome in outcomes if isinstance(outcome, Success)]
+        assert where.get() == "body"
+    # What the source sets is for the source alone, and what the items set is not for it.
+    assert record == ["caller", "source 0", "source 1", "source 2"]
+    assert seen == ["caller"] * 3
+
+
+@each_source
+async def test_an_input_that_is_left_early_is_closed_in_its_own_context(
+    source: Any, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, source(record)) as outcomes:
+            await anext(outcomes)
+            where.set("body")
+    assert record[-1].startswith("source")
+
+
+async def test_an_iterable_is_drawn_from_by_the_items_workers_only_when_they_have_a_slot(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    def items() -> Iterator[int]:
+        for number in range(2):
+            record.append((trio.current_time(), number))
+            yield number
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        await cm.run(trio.sleep, 3)  # type: ignore[arg-type]
+        await cm.run(trio.sleep, 5)  # type: ignore[arg-type]
+        async with cm.map(second, items()) as outcomes:
+            await wait_all_tasks_blocked()
+            assert record == []
+            await take(outcomes, [])
+    assert record == [(3, 0), (4, 1)]
+
+
+# What it raises
+
+
+def raising(record: list[Any], start: int, error: Exception) -> Iterator[int]:
+    try:
+        yield from range(start)
+        raise error
+    finally:
+        record.append("closed")
+
+
+async def raising_async(record: list[Any], start: int, error: Exception) -> AsyncIterator[int]:
+    try:
+        for number in range(start):
+            yield number
+        raise error
+    finally:
+        record.append("closed")
+
+
+each_raising = pytest.mark.parametrize("source", [raising, raising_async])
+
+
+@each_raising
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_an_error_of_the_input_comes_after_the_outcomes_of_what_had_started(
+    source: Any, ordered: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    error = OddError()
+    closed: list[str] = []
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 4) as cm:
+        async with cm.map(second, source(closed, 3, error), ordered=ordered) as outcomes:
+            with pytest.raises(OddError) as caught:
+                await take(outcomes, record)
+            assert trio.current_time() == 1
+            # It is told once.
+            with pytest.raises(StopAsyncIteration):
+                await anext(outcomes)
+    assert caught.value is error
+    assert sorted(record) == [(1, 0), (1, 1), (1, 2)]
+    assert closed == ["closed"]
+
+
+@each_raising
+async def test_an_input_that_raises_at_once(source: Any, record: list[Any]) -> None:
+    error = OddError()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(OddError) as caught:
+            async with cm.map(second, source(record, 0, error)) as outcomes:
+                await take(outcomes, record)
+    assert caught.value is error
+    assert record == ["closed"]
+    assert cm.statistics().submitted == 0
+
+
+async def test_an_error_that_nobody_waits_for_is_not_raised_on_leaving(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, raising(record, 1, OddError())) as outcomes:
+            await anext(outcomes)
+    assert record == ["closed"]
+
+
+async def test_an_input_that_raises_what_ends_an_async_iteration_does_not_end_this_one() -> None:
+    error = StopAsyncIteration()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, raising([], 0, error)) as outcomes:
+            # As an async generator would have it.
+            with pytest.raises(RuntimeError) as caught:
+                await take(outcomes, [])
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_error_leaves_through_the_nursery(
+    kind: type[BaseException], autojump_clock: MockClock, record: list[Any]
+) -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise kind
+
+    with pytest.RaisesGroup(kind, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 3) as cm:
+            async with cm.map(second, items()) as outcomes:
+                try:
+                    await anext(outcomes)
+                except trio.Cancelled:
+                    record.append("cancelled")
+                    raise
+    assert trio.current_time() == 0
+    assert record == ["cancelled"]
+    now = cm.statistics()
+    assert (now.submitted, now.cancelled) == (2, 2)
+
+
+# When it blocks
+
+
+async def test_outcomes_are_delivered_while_the_input_blocks(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        await trio.sleep(10)
+        yield 2
+        await trio.sleep(10)
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, items()) as outcomes:
+            await take(outcomes, record)
+    assert sorted(record) == [(1, 0), (1, 1), (11, 2)]
+    assert trio.current_time() == 20
+
+
+async def test_a_blocking_input_holds_no_slot(autojump_clock: MockClock, record: list[Any]) -> None:
+    async def items() -> AsyncIterator[int]:
+        await trio.sleep(5)
+        yield 0
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, items()) as outcomes:
+            await wait_all_tasks_blocked()
+            assert cm.statistics().running == 0
+            cm.run_nowait(second, 1)
+            cm.run_nowait(second, 2)
+            await take(outcomes, record)
+    assert record == [(6, 0)]
+
+
+async def test_an_async_input_is_drawn_from_by_one_task_at_a_time(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    tasks: set[trio.lowlevel.Task] = set()
+
+    async def items() -> AsyncIterator[int]:
+        try:
+            with trio.CancelScope():  # as whatever is bound to a task
+                for number in range(10):
+                    tasks.add(trio.lowlevel.current_task())
+                    await trio.sleep(0.1)
+                    yield number
+        finally:
+            tasks.add(trio.lowlevel.current_task())
+            record.append("closed")
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 3) as cm:
+        async with cm.map(second, items()) as outcomes:
+            await anext(outcomes)
+        assert record == ["closed"]
+    assert len(tasks) == 1
+    assert trio.lowlevel.current_task() not in tasks
+
+
+async def test_items_may_come_from_a_memory_channel(autojump_clock: MockClock, record: list[Any]) -> None:
+    send, receive = trio.open_memory_channel[int](0)
+
+    async def produce() -> None:
+        async with send:
+            for number in range(4):
+                await trio.sleep(1)
+                await send.send(number)
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        nursery.start_soon(produce)
+        async with cm.map(second, receive) as outcomes:
+            await take(outcomes, record)
+        with pytest.raises(trio.ClosedResourceError):
+            receive.receive_nowait()
+    assert record == [(2, 0), (3, 1), (4, 2), (5, 3)]
+
+
+async def test_a_memory_channel_that_is_left_early_is_closed(autojump_clock: MockClock) -> None:
+    send, receive = trio.open_memory_channel[int](10)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        for number in range(10):
+            send.send_nowait(number)
+        async with cm.map(second, receive) as outcomes:
+            await anext(outcomes)
+        with pytest.raises(trio.BrokenResourceError):
+            send.send_nowait(10)
+
+
+# How it is closed
+
+
+class Closable:
+    """An iterable, of either kind, that has what a stream has."""
+
+    def __init__(self, record: list[Any], *, error: Exception | None = None) -> None:
+        self.record = record
+        self.error = error
+        self.drawn = 0
+
+    def close(self) -> None:
+        self.record.append("close")
+
+    async def aclose(self) -> None:
+        await trio.sleep(1)
+        self.record.append("aclose")
+        if self.error is not None:
+            raise self.error
+
+
+class PlainClosable(Closable):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(5))
+
+
+class AsyncClosable(Closable):
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        self.drawn += 1
+        if self.drawn > 5:
+            raise StopAsyncIteration
+        return self.drawn - 1
+
+
+class AsyncClosableApart(Closable):
+    async def __aiter__(self) -> AsyncIterator[int]:
+        try:
+            for number in range(5):
+                yield number
+        finally:
+            self.record.append("generator")
+
+
+each_closable = pytest.mark.parametrize(
+    ("kind", "closed"),
+    [
+        (PlainClosable, ["aclose"]),
+        (AsyncClosable, ["aclose"]),
+        (AsyncClosableApart, ["generator", "aclose"]),
+    ],
+)
+
+
+@each_closable
+@pytest.mark.parametrize("early", [False, True])
+async def test_items_that_have_aclose_are_closed(
+    kind: type[Closable], closed: list[str], early: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    items: Any = kind(record)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, items) as outcomes:
+            if early:
+                await anext(outcomes)
+            else:
+                await take(outcomes, [])
+        assert record == closed
+
+
+@each_closable
+async def test_an_error_in_closing_is_raised_by_leaving(
+    kind: type[Closable], closed: list[str], autojump_clock: MockClock, record: list[Any]
+) -> None:
+    error = OddError()
+    items: Any = kind(record, error=error)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(OddError) as caught:
+            async with cm.map(second, items) as outcomes:
+                await anext(outcomes)
+        assert record == closed
+    assert caught.value is error
+
+
+def close_fails(error: Exception) -> Iterator[int]:
+    try:
+        yield from range(5)
+    finally:
+        raise error
+
+
+async def close_fails_async(error: Exception) -> AsyncIterator[int]:
+    try:
+        for number in range(5):
+            yield number
+    finally:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+
+@pytest.mark.parametrize("source", [close_fails, close_fails_async])
+async def test_a_generator_that_raises_in_its_finally(source: Any, autojump_clock: MockClock) -> None:
+    error = OddError()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(OddError) as caught:
+            async with cm.map(second, source(error)) as outcomes:
+                await anext(outcomes)
+    assert caught.value is error
+    assert trio.current_time() == 1
+
+
+async def test_a_file_is_left_alone(tmp_path: Path, record: list[Any]) -> None:
+    async def strip(line: str) -> str:
+        return line.strip()
+
+    path = tmp_path / "lines"
+    path.write_text("a\nb\nc\nd\n", encoding="utf-8")
+    with path.open(encoding="utf-8") as file:
+        async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+            async with cm.map(strip, file, ordered=True) as outcomes:
+                async for outcome in outcomes:
+                    record.append(outcome.index)
+                    if len(record) == 2:
+                        break
+        assert not file.closed
+    assert record == [0, 1]
+
+
+async def test_an_iterator_with_close_that_is_no_generator_is_left_alone(record: list[Any]) -> None:
+    class Reader(PlainClosable):
+        aclose = None  # type: ignore[assignment]
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, Reader(record)):
+            pass
+    assert record == []
