@@ -161,14 +161,15 @@ async def test_an_outcome_tells_its_place_in_the_items_its_argument_and_its_time
         await cm.run(sleeper, 3)
         await cm.run(sleeper, 2)
         async with cm.map(sleeper, [7, 1], ordered=True) as outcomes:
-            async for outcome in outcomes:
-                record.append((outcome.index, outcome.args, outcome.name, outcome.waited, outcome.elapsed))
+            record += [
+                (each.index, each.args, each.name, each.waited, each.elapsed) async for each in outcomes
+            ]
     # The wait of an item begins when it is drawn, which is when it has its slot.
     assert record == [(0, (7,), "sleeper", 0, 7), (1, (1,), "sleeper", 0, 1)]
 
 
 @pytest.mark.parametrize(
-    ("options", "name"), [({}, "second"), ({"name": "mine"}, "mine")], ids=["default", "given"]
+    "options, name", [({}, "second"), ({"name": "mine"}, "mine")], ids=["default", "given"]
 )
 async def test_the_name_of_the_items(
     options: dict[str, str], name: str, autojump_clock: MockClock, record: list[Any]
@@ -180,8 +181,7 @@ async def test_the_name_of_the_items(
     named.__qualname__ = "second"
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
         async with cm.map(partial(named), [1], **options) as outcomes:  # type: ignore[arg-type]
-            async for outcome in outcomes:
-                record.append(outcome.name)
+            record.extend([outcome.name async for outcome in outcomes])
     assert record == [name, name]
 
 
@@ -257,7 +257,7 @@ async def test_max_errors_counts_failed_items(autojump_clock: MockClock, record:
             async with ConMan[int].open(nursery, 3, max_errors=1) as cm:
                 async with cm.map(fail, [1, 2, 100]) as outcomes:
                     async for outcome in outcomes:
-                        record.append((trio.current_time(), outcome.index))
+                        record.append((trio.current_time(), outcome.index))  # noqa: PERF401  # else lost
         assert trio.current_time() == 2
     # The body is cancelled with the tasks: the second failure does not reach it.
     assert record == [(1, 0)]
@@ -278,8 +278,7 @@ async def test_a_map_has_retries_of_its_own(autojump_clock: MockClock, record: l
     config = RetryConfig(initial_delay=1, max_attempts=2, jitter=False, retry_on=OSError)
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
         async with cm.map(flaky, [7], retry=config) as outcomes:
-            async for outcome in outcomes:
-                record.append((outcome.retries, outcome.elapsed, isinstance(outcome, Success)))
+            record += [(each.retries, each.elapsed, isinstance(each, Success)) async for each in outcomes]
         assert cm.statistics().retries == 2
     assert calls == [(0, 7), (1, 7), (3, 7)]
     assert record == [(2, 3, True)]
@@ -307,7 +306,7 @@ async def test_an_item_that_backs_off_lends_its_slot_to_the_next(
 
 
 @pytest.mark.parametrize(
-    ("options", "reason", "text"),
+    "options, reason, text",
     [
         ({"attempt_timeout": 2}, StopReason.ATTEMPT_TIMEOUT, r"attempt_timeout=2 s"),
         ({"task_timeout": 2}, StopReason.TASK_TIMEOUT, r"task_timeout=2 s"),
@@ -399,7 +398,7 @@ async def test_ordered_outcomes_wait_for_the_first_under_the_same_bound(
     assert record == [(10, 0), (10, 1), (10, 2), (10, 3), (11, 4), (11, 5)]
 
 
-@pytest.mark.parametrize(("kind", "drawn"), [(Source, 8), (AsyncSource, 9)])
+@pytest.mark.parametrize("kind, drawn", [(Source, 8), (AsyncSource, 9)])
 async def test_the_input_does_not_run_ahead_of_the_slots(
     kind: type[Source], drawn: int, autojump_clock: MockClock, record: list[Any]
 ) -> None:

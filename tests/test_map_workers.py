@@ -1,7 +1,5 @@
 """The workers of a `map`: trio tasks that run item after item, and nothing of one item reaches the next."""
 
-import gc
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -9,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig, StopReason, Success
 
@@ -109,8 +107,7 @@ async def test_errors_and_expired_deadlines_of_attempts_cost_no_worker(
     with spawning() as spawned:
         async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit_of(2)) as cm:
             async with cm.map(item, range(30), name="item", attempt_timeout=2) as outcomes:
-                async for outcome in outcomes:
-                    record.append(outcome.reason if isinstance(outcome, Failure) else None)
+                record += [each.reason if isinstance(each, Failure) else None async for each in outcomes]
     assert spawned.workers == 2
     assert [record.count(kind) for kind in (None, StopReason.ERROR, StopReason.ATTEMPT_TIMEOUT)] == [10] * 3
 
@@ -299,131 +296,5 @@ async def test_a_timeout_of_one_item_is_not_that_of_the_next(
 
     async with trio.open_nursery() as nursery, ConMan[float].open(nursery, 2) as cm:
         async with cm.map(deadline, [1, 2, 3, 4, 99], task_timeout=5) as outcomes:
-            async for outcome in outcomes:
-                record.append(outcome.value if isinstance(outcome, Success) else outcome.reason)
+            record += [each.value if isinstance(each, Success) else each.reason async for each in outcomes]
     assert record == [5, 5, 5, 5, StopReason.TASK_TIMEOUT]
-
-
-# Memory: the collector is off, so what goes, goes by its last reference
-
-
-class Thing:
-    def __init__(self, alive: weakref.WeakSet["Thing"]) -> None:
-        alive.add(self)
-
-
-@pytest.fixture
-def alive() -> Iterator[weakref.WeakSet[Thing]]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield weakref.WeakSet()
-    finally:
-        gc.enable()
-
-
-async def keep(thing: Thing) -> Thing:
-    await trio.lowlevel.checkpoint()
-    return thing
-
-
-async def fail(thing: Thing) -> NoReturn:
-    await trio.lowlevel.checkpoint()
-    raise ValueError(thing)
-
-
-async def fail_twice(thing: Thing) -> NoReturn:
-    await trio.lowlevel.checkpoint()
-    raise RetriableError(ValueError(thing), retry_config=RetryConfig.none(max_attempts=1))
-
-
-async def time_out(thing: Thing) -> NoReturn:
-    await trio.sleep_forever()
-    raise AssertionError(thing)
-
-
-def things(alive: weakref.WeakSet[Thing]) -> Iterator[Thing]:
-    for _ in range(20):
-        yield Thing(alive)
-
-
-async def async_things(alive: weakref.WeakSet[Thing]) -> AsyncIterator[Thing]:
-    for _ in range(20):
-        await trio.lowlevel.checkpoint()
-        yield Thing(alive)
-
-
-@pytest.mark.parametrize("item", [keep, fail, fail_twice, time_out])
-@pytest.mark.parametrize("source", [things, async_things])
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("timeout", [{}, {"task_timeout": 1}, {"attempt_timeout": 1}], ids=str)
-async def test_a_consumed_and_dropped_outcome_frees_its_item(
-    item: Any,
-    source: Any,
-    ordered: bool,
-    timeout: dict[str, float],
-    alive: weakref.WeakSet[Thing],
-    autojump_clock: MockClock,
-) -> None:
-    if item is time_out and not timeout:
-        timeout = {"task_timeout": 1}
-    count = 0
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-        async with cm.map(item, source(alive), ordered=ordered, **timeout) as outcomes:
-            async for outcome in outcomes:
-                count += 1
-                del outcome
-                assert len(alive) <= 4
-            assert count == 20
-            assert len(alive) == 0
-
-
-async def test_the_last_item_is_freed_while_the_input_blocks(
-    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
-) -> None:
-    async def one_thing() -> AsyncIterator[Thing]:
-        yield Thing(alive)
-        await trio.sleep(10)
-
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-        async with cm.map(keep, one_thing()) as outcomes:
-            await anext(outcomes)
-            await wait_all_tasks_blocked()
-            assert len(alive) == 0
-
-
-@pytest.mark.parametrize("source", [things, async_things])
-async def test_the_items_of_a_map_that_was_left_are_freed(
-    source: Any, alive: weakref.WeakSet[Thing], autojump_clock: MockClock
-) -> None:
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-        async with cm.map(time_out, source(alive)):
-            await trio.sleep(1)
-            assert len(alive) in (2, 3)
-        # The iterator holds outcomes that were not taken.
-        assert len(alive) <= 3
-    await wait_all_tasks_blocked()
-    assert len(alive) == 0
-
-
-async def test_an_error_of_the_input_is_freed(
-    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
-) -> None:
-    def raising() -> Iterator[Thing]:
-        yield Thing(alive)
-        raise ValueError(Thing(alive))
-
-    async def raising_async() -> AsyncIterator[Thing]:
-        yield Thing(alive)
-        raise ValueError(Thing(alive))
-
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-        for source in (raising, raising_async):
-            async with cm.map(keep, source()) as outcomes:
-                await anext(outcomes)
-                try:
-                    await anext(outcomes)
-                except ValueError:
-                    pass
-                await wait_all_tasks_blocked()
-                assert len(alive) == 0

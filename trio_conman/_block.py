@@ -1,15 +1,17 @@
 """The block of a manager: its scopes, its host, and how it ends.
 
-**Theory of operation.** Two scopes and two trio tasks make a block:
+**Theory of operation.** Two scopes and three trio tasks make a block:
 
-- The *host* is a trio task in the user's nursery. It enters ``cancel_scope``, opens the nursery of the tasks
-  inside, and sleeps there until the block ends. Whatever cancels the tasks cancels this sleep with them, and
-  at once: trio calls the abort function in the instant of the cancellation, before any task has run.
-  `Block._tasks_cancelled` then notes whose cancellation it was, cancels the body, and closes the line, so
-  that a slot which a dying task gives back starts nothing.
-- The *collector* is a trio task beside those of the manager.
-- The *body* of the user's ``async with`` runs in the user's task, in a scope of its own. It is cancelled when
-  the tasks are; when it ends, it waits for them.
+- The *host* is a trio task in the user's nursery. It enters ``cancel_scope`` and sleeps there until the block
+  ends. What cancels it has cancelled the manager; then it cancels the body.
+- The *keeper* is its child. It opens the nursery of the tasks and of the *collector*, and sleeps there. What
+  cancels it cancels the tasks; then it closes the line, so that a slot which a dying task gives back starts
+  nothing. The tasks can be cancelled without the host: by a shutdown, after which the body goes on.
+- The *body* of the user's ``async with`` runs in the user's task, in a scope of its own. When it ends, it
+  waits for the tasks.
+
+Both sleepers learn of a cancellation at once: trio calls the abort function in the instant of it, before any
+task has run.
 
 The block is left when the host has ended, and not before: that wait is shielded, and ends in any case,
 because to say so is the host's last act.
@@ -17,7 +19,7 @@ because to say so is the host's last act.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar, final
 
@@ -64,12 +66,11 @@ class Block:
     maps: dict[Map, None] = attrs.field(factory=dict, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
-    _sleeping_host: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    # The host and the keeper of the tasks.
+    _sleepers: list[trio.lowlevel.Task] = attrs.field(factory=list, init=False)
     _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     # Whether a BaseException ended the host.
     _interrupted: bool = attrs.field(default=False, init=False)
-    # Whether the tasks were cancelled while the body goes on.
-    _spare_body: bool = attrs.field(default=False, init=False)
     _left: bool = attrs.field(default=False, init=False)
     _too_many_errors: bool = attrs.field(default=False, init=False)
 
@@ -88,15 +89,14 @@ class Block:
                 if rest is error:
                     raise
                 if rest is not None:
-                    raise rest
+                    raise rest  # noqa: B904  # a part of it
             self.line.resume()
             await self.runner.wait_idle()
         except BaseException as error:
             self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
             raise
         finally:
-            self._left = True
-            self._close()
+            self._end()
             with trio.CancelScope(shield=True):
                 await self._host_ended.wait()
         if self._interrupted:
@@ -108,19 +108,14 @@ class Block:
 
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
         try:
             with self.cancel_scope:
                 async with trio.open_nursery() as nursery:
-                    self.runner.nursery = self.line.nursery = nursery
-                    self.runner.now = trio.lowlevel.current_clock().current_time
-                    nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
+                    with trio.CancelScope(shield=True):  # also where there is no time at all
+                        await nursery.start(self._keep_tasks, name=f"keeper of {self.name}")
                     task_status.started()
-                    await self._sleep()
-                    self.collector.close()
-                if not self._left:
-                    # A shutdown has ended the tasks; the scope is still the body's.
-                    self._spare_body = False
-                    await self._sleep()
+                    await self._sleep(self._manager_cancelled)
         except BaseException:
             self._interrupted = True
             raise
@@ -130,24 +125,41 @@ class Block:
             self._host_ended.set()
 
     @enable_ki_protection
-    async def _sleep(self) -> None:
-        """The host's part while the block is open."""
+    async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            self.runner.nursery = self.line.nursery = nursery
+            self.runner.now = trio.lowlevel.current_clock().current_time
+            nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
+            task_status.started()
+            await self._sleep(self._tasks_cancelled)
+            self.collector.close()
+
+    @enable_ki_protection
+    async def _sleep(self, cancelled: Callable[[], None]) -> None:
+        """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""
+        task = trio.lowlevel.current_task()
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._sleeping_host = None
-            self._tasks_cancelled()
+            self._sleepers.remove(task)
+            cancelled()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._sleeping_host = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        if not self._left:
+            self._sleepers.append(task)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _end(self) -> None:
+        """The body has ended, and so have the tasks, or they are cancelled."""
+        self._left = True
+        self._close()
+        for task in self._sleepers:
+            trio.lowlevel.reschedule(task)
+        self._sleepers.clear()
 
     def _close(self) -> None:
-        """Let nobody in any more, and wake the host if it still sleeps."""
+        """Let nobody in any more."""
         self._refuse()
         self.line.close()
-        if self._sleeping_host is not None:
-            trio.lowlevel.reschedule(self._sleeping_host)
-            self._sleeping_host = None
 
     def _refuse(self) -> None:
         self.closed = True
@@ -160,15 +172,17 @@ class Block:
         for each in list(self.maps):
             each.resized()
 
-    def _tasks_cancelled(self) -> None:
-        """Called in the instant in which the tasks are cancelled, whoever did it."""
+    def _manager_cancelled(self) -> None:
+        """Called in the instant in which the host is cancelled, whoever did it."""
         cause = self._cause()
         self.timed_out = cause.reason is StopReason.MANAGER_TIMEOUT
+        self._body_scope.cancel(reason=cause.text)
+        self._tasks_cancelled()
+
+    def _tasks_cancelled(self) -> None:
+        """Called in the instant in which the tasks are cancelled, whoever did it."""
         if self.runner.stopped is None:
-            self.runner.stopped = cause
-        # The body first: waiting in run(), it shall meet a Cancelled, not the closed line.
-        if not self._spare_body:
-            self._body_scope.cancel(reason=self.runner.stopped.text)
+            self.runner.stopped = self._cause()
         self._close()
 
     def _cause(self) -> Stop:
@@ -182,7 +196,7 @@ class Block:
         return Stop(StopReason.CANCELLED, f"{self.name!r} was cancelled")
 
     def _cancel_tasks(self, text: str) -> None:
-        """Cancel the tasks, and the body unless it is to be spared, without touching the user's scope."""
+        """Cancel the tasks, without touching the user's scope."""
         if self.runner.stopped is None:
             self.runner.stopped = Stop(StopReason.CANCELLED, text)
         nursery, text = self.runner.nursery, self.runner.stopped.text
@@ -192,7 +206,9 @@ class Block:
     def give_up(self) -> None:
         """More tasks have failed than were allowed."""
         self._too_many_errors = True
-        self._cancel_tasks(f"more than {self.runner.max_errors} tasks of {self.name!r} failed")
+        text = f"more than {self.runner.max_errors} tasks of {self.name!r} failed"
+        self._body_scope.cancel(reason=text)
+        self._cancel_tasks(text)
 
     async def shutdown(self, grace: float) -> None:
         """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
@@ -205,7 +221,6 @@ class Block:
                 await self.runner.wait_idle()
         finally:
             if self.runner.unfinished:
-                self._spare_body = True
                 self._cancel_tasks(f"{self.name!r} was shut down")
                 with trio.CancelScope(shield=True):
                     await self.runner.wait_idle()
@@ -214,10 +229,8 @@ class Block:
         """Cancel the tasks and the body; the block ends quietly."""
         if self._cancel_text is None:
             self._cancel_text = f"{self.name!r} was cancelled" + (f": {reason}" if reason else "")
-        scope, body_scope, left = self.cancel_scope, self._body_scope, self._left
+        scope = self.cancel_scope
         del self  # see TaskHandle.cancel()
-        if not left:
-            body_scope.cancel(reason=reason)
         scope.cancel(reason=reason)
 
     def closed_error(self) -> ConManClosedError:

@@ -105,6 +105,7 @@ class Mapping(Generic[T]):
                 while self._living:
                     await self._ended.park()
             self._ready.clear()
+            self._outstanding = 0
             if self._feeder is not None:
                 self._feeder.raise_close_error()
             else:
@@ -134,10 +135,7 @@ class Mapping(Generic[T]):
         if outcome is None:
             return None
         self._outstanding -= 1
-        if self._feeder is not None:
-            self._feeder.wake()
-        elif not self._in_line:
-            self._want()
+        self.resized()
         return outcome
 
     def _raise_end(self) -> None:
@@ -219,13 +217,14 @@ class Mapping(Generic[T]):
 
     def _granted(self, _: object, slot: Slot | None) -> None:
         # A worker that kept its slot may have taken what this place was for.
-        useful = slot is not None and self._may_draw()
-        if slot is not None and useful:
-            self._give(slot)
+        self._runner.expect(1)  # no moment of idleness in between
         self._set_in_line(False)
-        if slot is not None and not useful:
+        if slot is not None and self._may_draw():
+            self._give(slot)
+        elif slot is not None:
             self._line.release(slot)
         self._want()
+        self._runner.expect(-1)
 
     def _reserve(self, count: int) -> None:
         """So many more, or less, workers are about to draw; what a feeder has drawn is counted already."""
@@ -268,9 +267,7 @@ class Mapping(Generic[T]):
             if handle is None:
                 self._line.release(slot)
                 self._wake_if_ended()
-        if handle is not None:
-            if not self._in_line:
-                self._want()
+        self._want()
         return handle
 
     def _draw(self) -> TaskHandle[Any] | None:
@@ -398,7 +395,7 @@ class Mapping(Generic[T]):
 
     @enable_ki_protection
     def resized(self) -> None:
-        """The limit has changed, and with it the bound."""
+        """There may be more room than before."""
         if self._feeder is not None:
             self._feeder.wake()
         else:
