@@ -58,6 +58,20 @@ for _name in [name for name in sys.modules if name.startswith("trio_conman._")]:
     _public.tagorder.update(_private.tagorder)
     trio_conman.__dict__.update(vars(sys.modules[_name]) | vars(trio_conman))
 
+# What `ConMan` inherits is shown as its own, in the order in which one meets it: how to open a manager, to
+# hand in tasks, to control them, to read what became of them.
+_members = sorted(_public.tagorder, key=_public.tagorder.__getitem__)
+_met = [
+    "open",
+    *(
+        name.removeprefix(f"{part}.")
+        for part in ("Doors", "ConMan", "Views")
+        for name in _members
+        if name.startswith(f"{part}.")
+    ),
+]
+_public.tagorder.update({f"ConMan.{name}": place for place, name in enumerate(dict.fromkeys(_met))})
+
 # The classes that users construct themselves; the others come from the library.
 CONSTRUCTED = {"RetriableError", "RetryConfig"}
 

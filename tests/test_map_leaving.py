@@ -333,6 +333,21 @@ async def test_a_cancelled_nursery_ends_the_map_of_a_consumer_elsewhere(
     assert record[-1] is ConManClosedError
 
 
+async def test_workers_that_rest_end_with_the_nursery(autojump_clock: MockClock, record: list[Any]) -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 0
+        yield 0
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = 3
+        async with ConMan[int].open(nursery, 3) as cm:
+            await consume(cm, Work(), lambda _: items(), record)
+    assert trio.current_time() == 3
+    assert sorted(record[:2]) == [(1, 0, None), (1, 1, None)]
+    assert record[2:] == [trio.Cancelled]
+
+
 async def test_an_input_that_cancels_the_manager(autojump_clock: MockClock, record: list[Any]) -> None:
     work = Work()
 

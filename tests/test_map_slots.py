@@ -212,6 +212,27 @@ async def test_a_lower_limit_may_close_the_ring(
     assert [type(error) for error in cm.errors()] == [RuntimeError]
 
 
+@each_kind
+async def test_the_end_of_a_pause_may_close_the_ring(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async def outer(value: int) -> int:
+        await trio.sleep(1 + value)
+        return len(await drain(cm, second, range(2)))
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(outer, number) for number in range(2)]
+        cm.pause()
+        await trio.sleep(5)
+        assert [handle.outcome for handle in handles] == [None, None]
+        cm.resume()
+        await cm.wait()
+        assert trio.current_time() == 7
+    assert cm.outputs() == [2]
+    assert [(outcome.args, outcome.elapsed) for outcome in cm.outcomes()] == [((1,), 5), ((0,), 7)]
+    assert [type(error) for error in cm.errors()] == [RuntimeError]
+
+
 async def test_a_consumer_in_a_child_of_a_task_is_inside_too(autojump_clock: MockClock) -> None:
     async def outer(value: int) -> None:
         await trio.sleep(1)  # so that both have started

@@ -212,13 +212,6 @@ async def leave_scope_open(value: int) -> int:
     return value
 
 
-async def leave_nursery_open(value: int) -> int:
-    if value == 1:
-        await trio.open_nursery().__aenter__()
-    await trio.sleep(0.25)
-    return value
-
-
 async def leave_scope_open_and_fail(value: int) -> int:
     if value == 1:
         trio.CancelScope().__enter__()
@@ -227,7 +220,7 @@ async def leave_scope_open_and_fail(value: int) -> int:
     return value
 
 
-@pytest.mark.parametrize("item", [leave_scope_open, leave_nursery_open, leave_scope_open_and_fail])
+@pytest.mark.parametrize("item", [leave_scope_open, leave_scope_open_and_fail])
 @pytest.mark.parametrize("timeout", [None, 50])
 async def test_an_item_that_leaves_a_scope_open_fails_and_its_worker_is_replaced(
     item: Any, timeout: float | None, autojump_clock: MockClock, record: list[Any]

@@ -182,7 +182,9 @@ class Block:
     def _tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
         if self.runner.stopped is None:
+            # Not by us: with the manager, or because one of them raised an interrupt.
             self.runner.stopped = self._cause()
+            self._body_scope.cancel(reason=self.runner.stopped.text)
         self._close()
 
     def _cause(self) -> Stop:

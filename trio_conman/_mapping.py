@@ -217,11 +217,12 @@ class Mapping(Generic[T]):
 
     def _granted(self, _: object, slot: Slot | None) -> None:
         # A worker that kept its slot may have taken what this place was for.
+        assert slot is not None  # a map is told to refuse() before its line is closed
         self._runner.expect(1)  # no moment of idleness in between
         self._set_in_line(False)
-        if slot is not None and self._may_draw():
+        if self._may_draw():
             self._give(slot)
-        elif slot is not None:
+        else:
             self._line.release(slot)
         self._want()
         self._runner.expect(-1)
@@ -285,6 +286,7 @@ class Mapping(Generic[T]):
                 self._end_drawing(error)
                 return None
             except BaseException:
+                self._refused = True  # it is no end that the consumer may take for the source's
                 self._end_drawing(None)
                 raise
         handle: TaskHandle[Any] = TaskHandle(self._name, (item,), self._call, self._terms, self._runner.now())
@@ -315,8 +317,6 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     async def rest(self, worker: Worker) -> bool:
         """Wait until there may be a slot; False when none will come, as nothing is left to draw."""
-        if worker.slot is not None:
-            return True
         if not self._drawing:
             return False
         self._idle[worker] = None
@@ -335,14 +335,9 @@ class Mapping(Generic[T]):
         """A worker has ended, with or without an item."""
         self._idle.pop(worker, None)
         self._workers.discard(worker)
-        slot, handle = worker.slot, worker.handle
-        if slot is not None:
-            worker.slot = None
-            self._reserve(-1)
-            self._line.release(slot)
-        if handle is not None:
+        if worker.handle is not None:
+            self._runner.settle(worker.handle)
             worker.handle = None
-            self._runner.settle(handle)
         self._want()
         self._end_one()
 
