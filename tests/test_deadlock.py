@@ -1,12 +1,25 @@
 """What could never end is told: run, a map, wait and shutdown inside of the manager's own tasks."""
 
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, Success
+from trio_conman import ConMan, Failure, RetriableError, RetryConfig, Success, TaskHandle
 
 NEVER = r"^run\(\) was called inside a task of 'conman' .*: use start_soon\(\), which does not wait$"
+MAP_NEVER = r"^a map was consumed inside a task of 'conman' .*: give the inner work a manager of its own$"
+
+MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
+
+
+def own(tokens: int) -> int:
+    return tokens
+
+
+each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def child(seconds: float = 1) -> str:
@@ -14,115 +27,192 @@ async def child(seconds: float = 1) -> str:
     return "child"
 
 
-async def test_the_last_of_those_who_hold_all_slots_and_wait_is_told(autojump_clock: MockClock) -> None:
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 3) as cm:
+async def parent(cm: ConMan[str], delay: float = 0) -> str:
+    """Hand in a task after `delay` seconds, and wait until that has started."""
+    await trio.sleep(delay)
+    await cm.run(child)
+    return f"parent {delay:g}"
 
-        async def parent(delay: float) -> str:
-            await trio.sleep(delay)
-            await cm.run(child)
-            return f"parent {delay:g}"
 
-        handles = [await cm.run(parent, delay) for delay in (1, 2, 3)]
-        outcome = await handles[2].wait()
-        assert isinstance(outcome, Failure)
-        assert trio.current_time() == 3
+def error_of(handle: TaskHandle[Any]) -> Exception:
+    assert isinstance(handle.outcome, Failure)
+    return handle.outcome.error
+
+
+@each_kind
+@pytest.mark.parametrize("limit", [2, 3])
+async def test_the_last_of_those_who_hold_all_slots_and_wait_is_told(
+    limit: int, limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(limit)) as cm:
+        handles = [await cm.run(parent, cm, delay) for delay in range(1, limit + 1)]
+        await handles[-1].wait()
+        assert trio.current_time() == limit
         with pytest.raises(RuntimeError, match=NEVER):
-            raise outcome.error
+            raise error_of(handles[-1])
+        # What it wanted to hand in was never accepted.
+        assert cm.statistics().submitted == limit + 1
     # Its slot let the others go on.
-    assert sorted(cm.outputs()) == ["child", "child", "parent 1", "parent 2"]
-    assert trio.current_time() == 4
+    assert sorted(cm.outputs()) == ["child"] * (limit - 1) + [f"parent {n}" for n in range(1, limit)]
+    assert cm.statistics().failed == 1
+    assert trio.current_time() == limit + (1 if limit == 2 else 1)
 
 
-async def test_with_a_slot_free_it_works(autojump_clock: MockClock) -> None:
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 3) as cm:
+async def test_the_only_slot_of_a_given_limiter_is_such_a_ring(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, trio.CapacityLimiter(1)) as cm:
+        handle = await cm.run(parent, cm)
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error_of(handle)
 
-        async def parent() -> str:
-            await cm.run(child)
-            await cm.run(child)
-            return "parent"
 
+@each_kind
+async def test_with_a_slot_free_it_works(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async def family() -> str:
         for _ in range(2):
-            await cm.run(parent)
-    assert sorted(cm.outputs()) == ["child"] * 4 + ["parent"] * 2
+            await parent(cm, 1)
+        return "family"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(3)) as cm:
+        for _ in range(2):
+            await cm.run(family)
+    assert sorted(cm.outputs()) == ["child"] * 4 + ["family"] * 2
 
 
-async def test_a_slot_that_others_use_is_waited_for(autojump_clock: MockClock) -> None:
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+@each_kind
+async def test_a_slot_that_others_use_is_waited_for(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async def patient() -> str:
+        return await (await cm.run(child)).result()
 
-        async def parent() -> str:
-            return await (await cm.run(child)).result()
-
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
         await cm.run(child, 5)
-        handle = await cm.run(parent)
-        assert isinstance(await handle.wait(), Success)
+        handle = await cm.run(patient)
+        assert await handle.result() == "child"
         assert trio.current_time() == 6
 
 
-async def test_children_of_a_task_count_as_the_task(autojump_clock: MockClock) -> None:
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
-
-        async def grandchild() -> None:
-            await cm.run(child)
-
-        async def parent() -> str:
-            await trio.sleep(1)
-            async with trio.open_nursery() as inner:
-                for _ in range(3):
-                    inner.start_soon(grandchild)
-            return "parent"
-
-        for _ in range(2):
-            await cm.run(parent)
-    failed = [outcome for outcome in cm.outcomes() if isinstance(outcome, Failure)]
-    assert len(failed) == 1
-    assert isinstance(failed[0].error, ExceptionGroup)
-
-
-async def test_it_is_looked_at_again_when_the_limit_is_lowered(autojump_clock: MockClock) -> None:
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 3) as cm:
-
-        async def parent() -> str:
-            await trio.sleep(0.5)
-            await cm.run(child)
-            return "parent"
-
-        await cm.run(child, 5)
-        handles = [await cm.run(parent) for _ in range(2)]
+async def test_who_does_not_wait_closes_no_ring(autojump_clock: MockClock, record: list[Any]) -> None:
+    async def tries() -> str:
         await trio.sleep(1)
-        cm.limit = 2
-        await trio.sleep(3)
-        assert [handle.state for handle in handles] == ["running", "running"]
-        # At 5 the third slot goes back to the limiter, and those left wait for each other.
-    assert trio.current_time() == 6
-    assert sorted(type(handle.outcome).__name__ for handle in handles) == ["Failure", "Success"]
+        with pytest.raises(trio.WouldBlock):
+            cm.run_nowait(child)
+        cm.start_soon(child)
+        return "tried"
 
-
-async def test_it_is_looked_at_when_a_pause_ends(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        for _ in range(2):
+            await cm.run(tries)
+    assert sorted(cm.outputs()) == ["child", "child", "tried", "tried"]
 
-        async def parent() -> str:
-            await trio.sleep(1)
+
+async def test_who_was_told_may_use_start_soon_instead(autojump_clock: MockClock) -> None:
+    async def flexible(delay: float) -> str:
+        await trio.sleep(delay)
+        try:
             await cm.run(child)
-            return "parent"
+        except RuntimeError:
+            cm.start_soon(child)
+        return "parent"
 
-        handles = [await cm.run(parent) for _ in range(2)]
-        cm.pause()
-        await trio.sleep(5)
-        assert [handle.state for handle in handles] == ["running", "running"]
-        cm.resume()
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        for delay in (1, 2):
+            await cm.run(flexible, delay)
+    assert cm.outputs().count("child") == cm.outputs().count("parent") == 2
+    assert trio.current_time() == 4 or trio.current_time() == 3
+
+
+@each_kind
+async def test_who_has_given_up_waiting_is_in_no_ring(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async def impatient() -> str:
+        with trio.move_on_after(1):
+            await cm.run(child)
+        await trio.sleep(3)
+        return "impatient"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        await cm.run(impatient)
+        handle = await cm.run(parent, cm, 2)
+        assert isinstance(await handle.wait(), Success)
+        assert trio.current_time() == 4
+
+
+async def test_a_task_that_backs_off_with_its_slot_is_in_no_ring(autojump_clock: MockClock) -> None:
+    calls: list[float] = []
+
+    async def flaky() -> str:
+        calls.append(trio.current_time())
+        if len(calls) < 2:
+            config = RetryConfig.linear(initial_delay=3, max_delay=3, hold_slot=True)
+            raise RetriableError("again", retry_config=config)
+        return "flaky"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        await cm.run(flaky)
+        handle = await cm.run(parent, cm, 1)
+        assert isinstance(await handle.wait(), Success)
+        assert trio.current_time() == 3
+    assert calls == [0, 3]
+
+
+@each_kind
+async def test_children_of_a_task_count_as_the_task(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async def grandparent(delay: float) -> str:
+        await trio.sleep(delay)
+        async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+            inner.start_soon(parent, cm)
+            outer.start_soon(parent, cm)
+        return "grandparent"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(grandparent, delay) for delay in (1, 2)]
+        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match=NEVER), flatten_subgroups=True):
+            await handles[1].result()
+        assert trio.current_time() == 2
+    assert sorted(cm.outputs()) == ["child", "child", "grandparent"]
+
+
+async def test_tasks_of_a_manager_inside_of_a_task_count_as_the_task(autojump_clock: MockClock) -> None:
+    async def opens(delay: float) -> str:
+        await trio.sleep(delay)
+        async with trio.open_nursery() as inner, ConMan[str].open(inner, 2, name="inner") as cm_inner:
+            handle = await cm_inner.run(parent, cm)
+            # To wait for the tasks of another manager is nothing to refuse.
+            await cm_inner.wait()
+        return await handle.result()
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        handles = [await cm.run(opens, delay) for delay in (1, 2)]
         await cm.wait()
-        assert trio.current_time() == 6
-    assert sorted(type(handle.outcome).__name__ for handle in handles) == ["Failure", "Success"]
+    assert cm.outputs().count("parent 0") == 1
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error_of(handles[1])
 
 
-async def test_tokens_that_others_hold_may_come_back(autojump_clock: MockClock) -> None:
+@each_kind
+async def test_it_is_looked_at_again_when_the_limit_is_lowered(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(4)) as cm:
+        await cm.run(child, 5)
+        handles = [await cm.run(parent, cm, 0.5) for _ in range(3)]
+        await trio.sleep(1)
+        assert [handle.state for handle in handles] == ["running"] * 3
+        cm.limit = 2
+        with trio.fail_after(4):
+            # When the first slot goes back at the latest, those left could only wait for each other.
+            await cm.wait()
+    # Two had to go before a slot was free.
+    assert sorted(type(handle.outcome).__name__ for handle in handles) == ["Failure", "Failure", "Success"]
+    for handle in handles:
+        if isinstance(handle.outcome, Failure):
+            with pytest.raises(RuntimeError, match=NEVER):
+                raise handle.outcome.error
+
+
+async def test_a_token_that_only_brings_others_below_the_limit_ends_no_ring(
+    autojump_clock: MockClock,
+) -> None:
     limiter = trio.CapacityLimiter(3)
     async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limiter) as cm:
-
-        async def parent() -> str:
-            await trio.sleep(0.5)
-            await cm.run(child)
-            return "parent"
 
         async def foreigner() -> None:
             async with limiter:
@@ -130,35 +220,145 @@ async def test_tokens_that_others_hold_may_come_back(autojump_clock: MockClock) 
 
         nursery.start_soon(foreigner)
         await wait_all_tasks_blocked()
-        handles = [await cm.run(parent) for _ in range(2)]
+        handles = [await cm.run(parent, cm, 0.5) for _ in range(2)]
+        await trio.sleep(1)
+        cm.limit = 2
+        # The foreigner's token will not be lent again: nobody else could ever end this.
+        with trio.fail_after(10):
+            await cm.wait()
+    assert sorted(type(handle.outcome).__name__ for handle in handles) == ["Failure", "Success"]
+
+
+@each_kind
+async def test_a_limit_raised_in_time_prevents_it(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(parent, cm, delay) for delay in (1, 2)]
+        await trio.sleep(1.5)
+        cm.limit = 3
+    assert all(isinstance(handle.outcome, Success) for handle in handles)
+
+
+@each_kind
+async def test_it_is_looked_at_when_a_pause_ends(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(parent, cm, delay) for delay in (1, 2)]
+        cm.pause()
+        await trio.sleep(5)
+        assert [handle.state for handle in handles] == ["running", "running"]
+        cm.resume()
         await cm.wait()
+        assert trio.current_time() == 6
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error_of(handles[1])
+    assert isinstance(handles[0].outcome, Success)
+
+
+async def test_tokens_that_others_hold_may_come_back(autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(3)
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limiter) as cm:
+
+        async def foreigner() -> None:
+            async with limiter:
+                await trio.sleep(5)
+
+        nursery.start_soon(foreigner)
+        await wait_all_tasks_blocked()
+        handles = [await cm.run(parent, cm, 0.5) for _ in range(2)]
+        await cm.wait()
+        # One after the other: the foreigner's token served both.
         assert trio.current_time() == 6
     assert all(isinstance(handle.outcome, Success) for handle in handles)
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@each_kind
 async def test_maps_that_are_consumed_in_all_tasks_are_told_too(
-    autojump_clock: MockClock, shared: bool
+    limit_of: MakeLimit, autojump_clock: MockClock
 ) -> None:
-    limit = trio.CapacityLimiter(2) if shared else 2
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit) as cm:
+    async def consumer(delay: float) -> str:
+        await trio.sleep(delay)
+        async with cm.map(child, [1, 2]) as outcomes:
+            return " ".join([outcome.value async for outcome in outcomes if isinstance(outcome, Success)])
 
-        async def parent() -> str:
-            async with cm.map(child, [1, 2]) as outcomes:
-                return " ".join([outcome.value async for outcome in outcomes if isinstance(outcome, Success)])
-
-        handles = [await cm.run(parent) for _ in range(2)]
-    failed = [handle.outcome.error for handle in handles if isinstance(handle.outcome, Failure)]
-    assert [type(error) for error in failed] == [RuntimeError]
-    assert "a map was consumed inside a task of 'conman'" in str(failed[0])
-    assert "child child" in cm.outputs()
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(consumer, delay) for delay in (1, 2)]
+    with pytest.raises(RuntimeError, match=MAP_NEVER):
+        raise error_of(handles[1])
+    assert cm.outputs() == ["child child"]
+    # From t=2 on its items ran on the slot of the one that was told.
+    assert trio.current_time() == 5
 
 
-@pytest.mark.parametrize("method", ["wait", "shutdown"])
-async def test_what_waits_for_all_tasks_is_refused_inside_one(autojump_clock: MockClock, method: str) -> None:
+@each_kind
+async def test_items_of_a_map_are_tasks_like_others(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    errors: list[Exception] = []
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+
+        async def item(delay: float) -> str:
+            return await parent(cm, delay)
+
+        async with cm.map(item, [1, 2]) as outcomes:
+            errors += [outcome.error async for outcome in outcomes if isinstance(outcome, Failure)]
+    (error,) = errors
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error
+
+
+@each_kind
+async def test_the_source_of_a_map_holds_no_slot(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+
+        async def source() -> AsyncIterator[float]:
+            await trio.sleep(2)
+            await cm.run(child)
+            yield 1
+
+        await cm.run(child, 5)
+        handle = await cm.run(parent, cm, 1)
+        # Two wait in run, but one of the two slots is held by somebody else, and comes back.
+        async with cm.map(child, source()) as outcomes:
+            assert [type(outcome) async for outcome in outcomes] == [Success]
+    assert isinstance(handle.outcome, Success)
+
+
+@each_kind
+async def test_the_source_of_a_map_in_a_task_counts_as_the_task(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async def source() -> AsyncIterator[float]:
+        await cm.run(child)
+        yield 1
+
+    async def consumer(delay: float) -> str:
+        await trio.sleep(delay)
+        async with cm.map(child, source()) as outcomes:
+            return " ".join([outcome.value async for outcome in outcomes if isinstance(outcome, Success)])
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        handles = [await cm.run(consumer, delay) for delay in (1, 2)]
+        with trio.fail_after(9):
+            await cm.wait()
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error_of(handles[1])
+    assert isinstance(handles[0].outcome, Success)
+
+
+@pytest.mark.parametrize(
+    "method, instead",
+    [
+        ("wait", "await the handles of the tasks you mean"),
+        ("shutdown", "call it from the block, or from a task beside it"),
+    ],
+)
+async def test_what_waits_for_all_tasks_is_refused_inside_one(
+    method: str, instead: str, autojump_clock: MockClock
+) -> None:
+    message = (
+        rf"^{method}\(\) was called from inside a task of 'conman', which would wait for itself: {instead}$"
+    )
+    outcomes_of_map: list[Any] = []
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
 
-        async def directly() -> None:
+        async def directly(_: object = None) -> None:
             await getattr(cm, method)()
 
         async def in_a_child() -> None:
@@ -166,9 +366,13 @@ async def test_what_waits_for_all_tasks_is_refused_inside_one(autojump_clock: Mo
                 inner.start_soon(getattr(cm, method))
 
         first, second = await cm.run(directly), await cm.run(in_a_child)
-    assert isinstance(first.outcome, Failure)
-    assert isinstance(second.outcome, Failure)
-    with pytest.raises(RuntimeError, match=rf"^{method}\(\) was called from inside a task of 'conman'"):
-        raise first.outcome.error
-    with pytest.RaisesGroup(RuntimeError):
-        raise second.outcome.error
+        async with cm.map(directly, [1]) as outcomes:
+            outcomes_of_map += [outcome async for outcome in outcomes]
+        # Nothing came of it.
+        assert isinstance((await cm.run(trio.sleep, 1)).outcome, type(None))
+    with pytest.raises(RuntimeError, match=message):
+        raise error_of(first)
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match=message)):
+        raise error_of(second)
+    with pytest.raises(RuntimeError, match=message):
+        raise outcomes_of_map[0].error

@@ -39,9 +39,7 @@ ERRORS = [ValueError("a"), KeyError("b"), OSError("c"), IndexError("d")]
 
 @pytest.mark.parametrize("in_body", [True, False])
 @pytest.mark.parametrize("allowed", [0, 1, 2])
-async def test_one_more_than_allowed_ends_all(
-    allowed: int, in_body: bool, autojump_clock: MockClock
-) -> None:
+async def test_one_more_than_allowed_ends_all(allowed: int, in_body: bool, autojump_clock: MockClock) -> None:
     message = rf"^{allowed + 1} of 6 tasks of 'batch' failed$"
     with pytest.RaisesGroup(
         pytest.RaisesGroup(*(type(error) for error in ERRORS[: allowed + 1]), match=message)
@@ -106,19 +104,21 @@ async def test_cancelled_tasks_do_not_count(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 3, max_errors=0) as cm:
         config = RetryConfig.linear(initial_delay=50, max_delay=50)
         backing_off = cm.start_soon(flaky, retry=config)
-        for _ in range(3):
-            cm.start_soon(trio.sleep, 50)  # the last one is queued
+        running = [cm.start_soon(trio.sleep, 50) for _ in range(3)]
+        queued = cm.start_soon(trio.sleep, 50)
         await trio.sleep(1)
-        assert backing_off.state == "backing_off"
-        for handle in (backing_off, cm.start_soon(trio.sleep, 50), cm.run_nowait(trio.sleep, 50)) if (
-            cm.statistics().running < 3
-        ) else (backing_off, cm.start_soon(trio.sleep, 50)):
+        assert [each.state for each in (backing_off, *running, queued)] == [
+            "backing_off",
+            *["running"] * 3,
+            "queued",
+        ]
+        for handle in (queued, running[0], backing_off):
             handle.cancel()
         # Its last real error, but it was a cancellation that ended it.
         outcome = await backing_off.wait()
         assert isinstance(outcome, Failure)
         assert (outcome.error, outcome.reason) == (ERRORS[0], StopReason.CANCELLED)
-    assert cm.statistics().cancelled == cm.statistics().failed == 2
+    assert cm.statistics().cancelled == cm.statistics().failed == 3
 
 
 async def test_attempts_that_are_retried_do_not_count(autojump_clock: MockClock) -> None:

@@ -61,7 +61,8 @@ class ConMan(Doors[R], Views[R]):
     ) -> AbstractAsyncContextManager[ConMan[R]]:
         """Open a manager whose tasks live in `nursery`.
 
-        Leaving the block waits for all tasks. Leaving it by an exception cancels them first. When the
+        Leaving the block resumes a paused manager and waits for all tasks. Leaving it by an exception cancels
+        them first. When the
         manager is cancelled, or its deadline passes, the block ends quietly, as with `trio.move_on_after`.
         All results so far are kept in each case.
 
@@ -187,8 +188,9 @@ class ConMan(Doors[R], Views[R]):
     async def shutdown(self, grace: float = inf) -> None:
         """Accept no more tasks, and let those accepted finish; always a checkpoint.
 
-        A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`; when that ends a loop
-        in the body, the block is left as if the body had returned. This returns when all tasks have ended.
+        A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`, and so does an open
+        map, after what it started; when that ends a loop in the body, the block is left as if the body had
+        returned. This returns when all tasks have ended.
         Cancelling it ends the grace at once.
 
         Args:

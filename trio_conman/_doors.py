@@ -145,7 +145,7 @@ class Doors(Generic[R]):
             the handle of the task, which has started.
 
         Raises:
-            trio.WouldBlock: no slot is free, or others wait for one.
+            trio.WouldBlock: no slot is free, or others wait for one, or the manager is paused.
             ConManClosedError: the manager is closed.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
@@ -310,7 +310,8 @@ class Doors(Generic[R]):
             ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
                 outcomes of what had started.
             RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
-                every slot is held by a task that itself waits for one.
+                every slot is held by a task that itself waits for one; give the inner map a manager of its
+                own.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """

@@ -222,9 +222,9 @@ class RetriableError(Exception):
     err: Exception | None = None
     """The exception it was made from; None for a message."""
     retry_config: RetryConfig | None = None
-    """How to retry, when the error itself says so."""
+    """How to retry; None when the error does not say."""
     retry_after: float | None = None
-    """Seconds to wait at least."""
+    """Seconds to wait at least; None for no such wish."""
 
     def __init__(
         self,

@@ -52,7 +52,10 @@ class Views(Generic[R]):
     _runner: Runner
 
     def outcomes(self) -> list[Outcome[R]]:
-        """How the tasks ended so far, in completion order: a new list."""
+        """How the tasks ended so far, in completion order: a new list.
+
+        Those of maps, and those that ``send_to`` took, are not among them.
+        """
         return self._collector.kept().copy()
 
     def outputs(self) -> list[R]:
