@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RetriableError, RetryConfig, StopReason
+from trio_conman._handles import Slot
 
 Limit: TypeAlias = int | float | trio.CapacityLimiter
 MakeLimit: TypeAlias = Callable[[int], Limit]
@@ -354,3 +355,7 @@ async def test_nobody_waits_while_a_slot_is_free(
     gave_up = sum(entry.endswith("gives up") for _, entry in log.entries)
     assert gave_up
     assert cm.statistics().submitted + gave_up <= 200
+
+
+def test_who_borrows_a_token_says_for_which_manager() -> None:
+    assert repr(Slot("fetcher")) == "<a slot of fetcher>"

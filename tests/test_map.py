@@ -257,7 +257,7 @@ async def test_max_errors_counts_failed_items(autojump_clock: MockClock, record:
             async with ConMan[int].open(nursery, 3, max_errors=1) as cm:
                 async with cm.map(fail, [1, 2, 100]) as outcomes:
                     async for outcome in outcomes:
-                        record.append((trio.current_time(), outcome.index))  # noqa: PERF401  # else lost
+                        record.append((trio.current_time(), outcome.index))  # else lost
         assert trio.current_time() == 2
     # The body is cancelled with the tasks: the second failure does not reach it.
     assert record == [(1, 0)]

@@ -24,7 +24,7 @@ async def second(value: int) -> int:
 
 async def take(outcomes: AsyncIterator[Any], record: list[Any]) -> None:
     async for outcome in outcomes:
-        record.append((trio.current_time(), outcome.index))  # noqa: PERF401  # what came before an error counts
+        record.append((trio.current_time(), outcome.index))  # what came before an error counts
 
 
 # What is accepted

@@ -361,20 +361,21 @@ async def numbers() -> Any:
 @pytest.mark.parametrize("busy", [0, 2])
 async def test_what_is_no_task_is_refused(busy: int, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        untyped: Any = cm
         for n in range(busy):
             cm.start_soon(job, n, 1)
         # The coroutine is closed: Python would warn that it was never awaited.
         for wrong in (None, 7, job(1, 1), numbers):
             with pytest.raises(TypeError, match=r"pass fn, \*args, not fn\(\*args\)$"):
-                cm.start_soon(wrong)  # type: ignore[call-overload]
+                untyped.start_soon(wrong)
         with pytest.raises(TypeError, match=r"^task_timeout must be .*, not '1'"):
-            cm.start_soon(job, 1, 1, task_timeout="1")  # type: ignore[call-arg]
+            untyped.start_soon(job, 1, 1, task_timeout="1")
         with pytest.raises(ValueError, match=r"^attempt_timeout must be .*, not -1"):
             cm.start_soon(job, 1, 1, attempt_timeout=-1)
         with pytest.raises(TypeError, match=r"^retry must be a RetryConfig or None, not 3"):
-            cm.start_soon(job, 1, 1, retry=3)  # type: ignore[call-overload]
+            untyped.start_soon(job, 1, 1, retry=3)
         with pytest.raises(TypeError, match=r"^name must be a str or None, not 3"):
-            cm.start_soon(job, 1, 1, name=3)  # type: ignore[call-overload]
+            untyped.start_soon(job, 1, 1, name=3)
         assert cm.statistics().submitted == busy
 
 

@@ -64,6 +64,8 @@ class Block:
     timed_out: bool = attrs.field(default=False, init=False)
     # The open ones.
     maps: dict[Map, None] = attrs.field(factory=dict, init=False)
+    # Trio tasks that work for what was opened inside of a managed task, or outside of all (None).
+    stand_ins: dict[trio.lowlevel.Task, trio.lowlevel.Task | None] = attrs.field(factory=dict, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
     # The host and the keeper of the tasks.
@@ -71,7 +73,6 @@ class Block:
     _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
     # Whether a BaseException ended the host.
     _interrupted: bool = attrs.field(default=False, init=False)
-    _left: bool = attrs.field(default=False, init=False)
     _too_many_errors: bool = attrs.field(default=False, init=False)
 
     @asynccontextmanager
@@ -121,7 +122,8 @@ class Block:
             raise
         finally:
             self.collector.close_channel()
-            del self.runner.too_many_errors  # which leads back here: a dropped manager goes at once
+            # They lead back here: a dropped manager goes at once.
+            del self.runner.too_many_errors, self.runner.tasks_cancelled
             self._host_ended.set()
 
     @enable_ki_protection
@@ -131,7 +133,7 @@ class Block:
             self.runner.now = trio.lowlevel.current_clock().current_time
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
-            await self._sleep(self._tasks_cancelled)
+            await self._sleep(self.tasks_cancelled)
             self.collector.close()
 
     @enable_ki_protection
@@ -144,13 +146,11 @@ class Block:
             cancelled()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        if not self._left:
-            self._sleepers.append(task)
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._sleepers.append(task)
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _end(self) -> None:
         """The body has ended, and so have the tasks, or they are cancelled."""
-        self._left = True
         self._close()
         for task in self._sleepers:
             trio.lowlevel.reschedule(task)
@@ -177,9 +177,9 @@ class Block:
         cause = self._cause()
         self.timed_out = cause.reason is StopReason.MANAGER_TIMEOUT
         self._body_scope.cancel(reason=cause.text)
-        self._tasks_cancelled()
+        self.tasks_cancelled()
 
-    def _tasks_cancelled(self) -> None:
+    def tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
         if self.runner.stopped is None:
             # Not by us: with the manager, or because one of them raised an interrupt.
@@ -207,6 +207,8 @@ class Block:
 
     def give_up(self) -> None:
         """More tasks have failed than were allowed."""
+        if self._too_many_errors or self._body_scope.cancel_called:
+            return  # it ends already
         self._too_many_errors = True
         text = f"more than {self.runner.max_errors} tasks of {self.name!r} failed"
         self._body_scope.cancel(reason=text)
@@ -269,7 +271,7 @@ class Block:
         nursery = task.parent_nursery
         while nursery is not None:
             if nursery is self.runner.nursery:
-                return task
+                return self.stand_ins.get(task, task)
             task = nursery.parent_task
             nursery = task.parent_nursery
         return None

@@ -121,6 +121,7 @@ class ConMan(Doors[R], Views[R]):
         self._granted, self._withdraw = self._runner.granted, self._runner.withdraw
         self._terms = Terms(retry, attempt_timeout, task_timeout, self._collector.put)
         self._runner.too_many_errors = self._block.give_up
+        self._runner.tasks_cancelled = self._block.tasks_cancelled
         return self._block.opened(self)
 
     async def wait(self) -> None:

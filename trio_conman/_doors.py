@@ -250,6 +250,7 @@ class Doors(Generic[R]):
         handle._context = copy_context()
         self._runner.accept(handle)
         handle._withdraw = self._withdraw
+        self._runner.queued += 1
         self._line.join(handle, self._granted)
 
     async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:

@@ -71,6 +71,8 @@ class Runner(Ledger):
     rng: random.Random
     # Called once, when more than max_errors tasks have failed.
     too_many_errors: Callable[[], None] = attrs.field(init=False)
+    # Called when all tasks are, or will be, cancelled.
+    tasks_cancelled: Callable[[], None] = attrs.field(init=False)
     # Both known only inside the trio run. The clock's own method: trio.current_time() looks it up each time.
     nursery: trio.Nursery = attrs.field(init=False)
     now: Callable[[], float] = attrs.field(init=False)
@@ -91,6 +93,7 @@ class Runner(Ledger):
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
         handle._withdraw = None
+        self.queued -= 1
         if slot is None:
             self._finish(handle, None)
         else:
@@ -100,6 +103,7 @@ class Runner(Ledger):
     def withdraw(self, handle: TaskHandle[Any]) -> None:
         """Cancel a queued task."""
         self.slots.leave(handle)
+        self.queued -= 1
         self._finish(handle, None)
 
     def _spawn(self, handle: TaskHandle[Any] | None, worker: Worker | None, name: str) -> None:
@@ -164,6 +168,9 @@ class Runner(Ledger):
         except BaseException as exc:
             outcome, travels = self._ended_by(handle, exc)
         finally:
+            if travels is not None:
+                # Now, not when it has left: the slot that is given back shall start nothing.
+                self.tasks_cancelled()
             if handle is not None:
                 self._finish(handle, outcome)
             if worker is not None:
@@ -340,10 +347,9 @@ class Runner(Ledger):
             text = f"its attempts took longer than task_timeout={handle._terms.task_timeout!r} s"
         elif interrupt is not None:
             text = f"it raised {type(interrupt).__qualname__}"
-        elif self.stopped is not None:
-            reason, text = self.stopped.reason, self.stopped.text
         else:
-            text = "a cancel scope around it was cancelled"
+            stop = self.stopped or Stop(reason, "a cancel scope around it was cancelled")
+            reason, text = stop.reason, stop.text
         error = handle._error
         if error is None:
             kind = TaskCancelledError if reason is StopReason.CANCELLED else trio.TooSlowError
@@ -363,10 +369,12 @@ class Runner(Ledger):
         self.count(outcome)
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE
-        if deliver(handle):
+        arrived = deliver(handle)
+        # Before the slot is given back, which shall start nothing then.
+        if self.has_too_many_errors():
+            self.too_many_errors()
+        if arrived:
             self.settle(handle)
         if handle._done is not None:
             handle._done.set()
-        if self.has_too_many_errors() and self.stopped is None:
-            del handle, outcome
-            self.too_many_errors()
+        del handle, outcome  # where the cancellation above led to this frame

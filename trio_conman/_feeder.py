@@ -80,9 +80,8 @@ class Feeder:
             self._sleeper = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        if self.has_item() or not self._has_room():
-            self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def close(self) -> None:
         """Close the source; an error of that is kept for `raise_close_error`."""

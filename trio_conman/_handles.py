@@ -147,7 +147,8 @@ class TaskHandle(Generic[T]):
         try:
             if self._withdraw is not None:
                 self._withdraw(self)
-            elif self._scope is not None:
+            else:
+                assert self._scope is not None
                 self._scope.cancel(reason=reason)
         finally:
             # A Cancelled that becomes the context of the task's error leads to this frame.

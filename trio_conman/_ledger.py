@@ -51,6 +51,7 @@ class Ledger:
     coming: int = attrs.field(default=0, init=False)
     # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
     unfinished: int = attrs.field(default=0, init=False)
+    queued: int = attrs.field(default=0, init=False)
     in_hand: int = attrs.field(default=0, init=False)
     backing_off: int = attrs.field(default=0, init=False)
     without_slot: int = attrs.field(default=0, init=False)

@@ -221,13 +221,10 @@ class Line:
     def _free(self) -> Slot | None:
         if self._spare:
             return self._spare.pop()
-        # Exceptions are dear: ask first. In a shared limiter others may wait though tokens are available.
+        # Nobody waits in a limiter that has tokens: it gives them to whom they fit.
         if self.limiter.available_tokens > 0:
             slot = Slot(self.name)
-            try:
-                self.limiter.acquire_on_behalf_of_nowait(slot)
-            except trio.WouldBlock:
-                return None
+            self.limiter.acquire_on_behalf_of_nowait(slot)
             return slot
         return None
 

@@ -83,6 +83,7 @@ class Mapping(Generic[T]):
         """The block of the map."""
         if self._block.closed:
             raise self._block.closed_error()
+        self._opener = self._block.holder()
         self._context = copy_context()
         # Items see the context as it is now; what the source sets is for the source.
         self._drawing_context = copy_context()
@@ -320,14 +321,9 @@ class Mapping(Generic[T]):
         if not self._drawing:
             return False
         self._idle[worker] = None
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            worker.sleeper = None
-            self._idle.pop(worker, None)
-            return trio.lowlevel.Abort.SUCCEEDED
-
         worker.sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        # Whatever cancels the workers has ended the drawing before, and that ends this rest.
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return True
 
     @enable_ki_protection
@@ -372,6 +368,8 @@ class Mapping(Generic[T]):
     async def _feed(self, feeder: Feeder) -> None:
         """The trio task of an async source."""
         error: Exception | None = None
+        task = trio.lowlevel.current_task()
+        self._block.stand_ins[task] = self._opener
         try:
             try:
                 error = await feeder.draw()
@@ -383,7 +381,7 @@ class Mapping(Generic[T]):
                 self._end_drawing(error)
                 await feeder.close()
         finally:
-            del error
+            del error, self._block.stand_ins[task]
             self._end_one()
 
     # What the manager tells

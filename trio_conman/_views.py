@@ -90,7 +90,7 @@ class Views(Generic[R]):
             limit=self._line.limit,
             running=runner.in_hand - runner.backing_off,
             waiting=len(self._line.sleepers),
-            queued=runner.unfinished - runner.in_hand,
+            queued=runner.queued,
             backing_off=runner.backing_off,
             submitted=runner.submitted,
             succeeded=runner.succeeded,

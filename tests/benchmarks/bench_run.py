@@ -70,7 +70,7 @@ async def pool(tasks: int, limit: int) -> int:
 
     async def worker() -> None:
         for n in items:
-            results.append(await job(n))  # noqa: PERF401  # as people write it
+            results.append(await job(n))  # as people write it
 
     async with trio.open_nursery() as nursery:
         for _ in range(limit):
