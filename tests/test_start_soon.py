@@ -272,7 +272,10 @@ async def test_queued_tasks_end_with_their_manager(
             async with ConMan[int].open(nursery, limit_of(2), timeout=timeout) as cm:
                 managers.append(cm)
                 cm.start_soon(job, 0, 50)
-                cm.start_soon(*([exits] if how == "interrupt" else [job, 1, 50]))
+                if how == "interrupt":
+                    cm.start_soon(exits)
+                else:
+                    cm.start_soon(job, 1, 50)
                 await trio.sleep(1)
                 # What ends the tasks must not free a slot for one of these.
                 handles.extend(cm.start_soon(never, record, name="late") for _ in range(3))
