@@ -497,12 +497,11 @@ def test_terminal(interrupt: bool, page: Page, monkeypatch: pytest.MonkeyPatch) 
     assert "\x1b[?25l" not in summary
     assert "\u2501" in live
     assert not re.search(r"\x1b\[[0-9;]*[0-9]+m", live), "a color"
+    # Which one was the slowest depends on the machine, and on when the signal came.
+    assert re.search(r"\nslowest +[0-9.]+ s, http://\S+\n$", summary)
     if interrupt:
-        # Which one was the slowest depends on when the signal came.
-        assert re.search(r"\nslowest +[0-9.]+ s, http://\S+\n$", summary)
         assert "\n\nInterrupted:\nsucceeded    1 of 3, 1,760 bytes\nfailed       2\n" in summary
     else:
-        assert summary.endswith(f"s, {urls[1]}\n")
         assert "\n\nsucceeded    2 of 3, 3,520 bytes\nfailed       1\nretries      1\n" in summary
 
 
