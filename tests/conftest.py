@@ -62,7 +62,7 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         begin(self, handle, slot, now)
-        running, limit = self.in_hand - self.backing_off, self.slots.limit
+        running, limit = self.in_hand - self.without_slot, self.slots.limit
         if running > limit:
             watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
 

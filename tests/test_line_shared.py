@@ -258,3 +258,18 @@ async def test_any_number_of_users_share_a_limiter_in_peace(seed: int, autojump_
     for cm in (a, b):
         assert {type(error) for error in cm.errors()} <= {TaskCancelledError}
     assert users.limiter.borrowed_tokens == users.limiter.statistics().tasks_waiting == 0
+
+
+async def test_a_token_that_is_on_its_way_when_the_limit_drops_starts_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    limiter = trio.CapacityLimiter(2)
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limiter) as cm:
+        for _ in range(4):
+            cm.start_soon(trio.sleep, 10)
+        await trio.sleep(1)
+        cm.limit = 3
+        cm.limit = 2
+        await trio.sleep(1)
+        assert (cm.statistics().running, limiter.borrowed_tokens) == (2, 2)
+    assert trio.current_time() == 20

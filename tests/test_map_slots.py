@@ -1,6 +1,6 @@
 """A `map` among others: its place in the line, maps inside of maps, the limit, a pause, and `wait`."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -452,3 +452,37 @@ async def test_a_paused_map_is_resumed_by_leaving_the_block(
         cm.pause()
         await trio.sleep(5)
     assert record == [False] * 4
+
+
+@each_kind
+async def test_a_pause_holds_the_items_back_that_were_about_to_be_drawn(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    drawn: list[float] = []
+
+    def items() -> Iterator[float]:
+        for _ in range(3):
+            drawn.append(trio.current_time())
+            yield 1
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit_of(3)) as cm:
+        async with cm.map(trio.sleep, items()) as outcomes:
+            cm.pause()
+            await trio.sleep(5)
+            assert drawn == []
+            cm.resume()
+            assert [type(outcome) async for outcome in outcomes] == [Success] * 3
+    assert drawn == [5, 5, 5]
+
+
+@each_kind
+async def test_a_lower_limit_holds_the_item_back_that_was_about_to_be_drawn(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit_of(3)) as cm:
+        for _ in range(2):
+            await cm.run(trio.sleep, 2)
+        async with cm.map(trio.sleep, [1]) as outcomes:
+            cm.limit = 2
+            assert [outcome.index async for outcome in outcomes] == [0]
+            assert trio.current_time() == 3

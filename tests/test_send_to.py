@@ -308,3 +308,26 @@ async def test_live_tasks_are_bounded_by_the_limit_not_by_their_number(
     # Three in hand, three that were taken, of a batch that is still on its way; and one handed in.
     assert len(record) == 50
     assert max(record) <= 3 + 3 + 1
+
+
+async def test_tasks_that_end_without_a_slot_are_bounded_too(autojump_clock: MockClock) -> None:
+    # Each gives its slot back to back off, and runs out of time before it gets one again.
+    soon = RetryConfig.linear(initial_delay=0.5, backoff_factor=0, max_delay=0.5, max_attempts=math.inf)
+
+    async def fails(seconds: float) -> None:
+        await trio.sleep(seconds)
+        raise RetriableError("again")
+
+    send, _receive = trio.open_memory_channel[Any](0)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, retry=soon, send_to=send) as cm:
+            await cm.run(trio.sleep, 0)  # nobody takes its outcome, so it keeps a slot
+            await cm.run(fails, 2)
+            await trio.sleep(2.25)
+            for _ in range(20):
+                cm.start_soon(fails, 0, task_timeout=1.125)
+                await trio.sleep(2.5)
+            statistics = cm.statistics()
+            assert statistics.running + statistics.backing_off <= 4
+            cm.cancel()
+    assert len(cm.outcomes()) == 22

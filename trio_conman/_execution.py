@@ -264,6 +264,7 @@ class Runner(Ledger):
         if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
             return False
         self.without_slot += 1
+        handle._lent = True
         handle._slot = None
         self.slots.release(slot)
         return True
@@ -272,7 +273,9 @@ class Runner(Ledger):
     def _step_back(self, handle: TaskHandle[Any], lent: bool) -> None:
         handle.state = "running"
         self.backing_off -= 1
-        self.without_slot -= lent
+        if lent and handle._slot is not None:
+            handle._lent = False
+            self.without_slot -= 1
 
     @enable_ki_protection
     def _count_retry(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:

@@ -81,6 +81,8 @@ class TaskHandle(Generic[T]):
 
     _started: float | None = attrs.field(default=None, init=False)
     _slot: Slot | None = attrs.field(default=None, init=False)
+    # Whether it has given its slot back, to back off, and not got another one since.
+    _lent: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
     # The submitter's context, kept as it was: each attempt gets a copy.
     _context: Context | None = attrs.field(default=None, init=False)

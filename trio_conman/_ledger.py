@@ -112,6 +112,8 @@ class Ledger:
         """The outcome of a task has arrived."""
         if handle._started is not None:
             self.in_hand -= 1
+            # It may have ended while it had no slot: then it counts until here, as one without.
+            self.without_slot -= handle._lent
         slot = handle._slot
         if slot is not None:
             handle._slot = None

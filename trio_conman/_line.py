@@ -197,6 +197,10 @@ class Line:
         self._mind_envoy()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def still_grants(self) -> bool:
+        """Whether a slot that was granted a moment ago may still be used to start something."""
+        return not (self.paused or self._closed or self.limiter.available_tokens < 0)
+
     def may_keep(self, key: Any) -> bool:
         """Whether a slot may be used again for `key` instead of being given back."""
         if self.shared or self.paused or self._closed or self._excess or self._returning:
@@ -299,8 +303,10 @@ class Line:
             while self._envoy is scope:
                 slot = Slot(self.name)
                 await self.limiter.acquire_on_behalf_of(slot)
-                if self._envoy is scope:
+                # The limit may have been lowered since the limiter gave the token.
+                if self._envoy is scope and self.still_grants():
                     self._grant(slot)
                     self._mind_envoy()
                 else:
                     self.limiter.release_on_behalf_of(slot)
+                    self._break_rings()

@@ -258,7 +258,8 @@ class Mapping(Generic[T]):
             return None
         handle = None
         try:
-            handle = self._draw()
+            if self._line.still_grants():
+                handle = self._draw()
         finally:
             worker.slot = None
             if handle is not None:

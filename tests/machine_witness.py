@@ -1,0 +1,307 @@
+"""What is known of a manager in a random program from outside, and what must hold of it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import attrs
+import trio
+
+from trio_conman import ConMan, Failure, Outcome, StopReason, Success, TaskHandle
+
+from .machine_program import Entry, Manager, Source, Step
+
+
+@attrs.define(eq=False)
+class Stage:
+    """What the managers of a program have in common."""
+
+    managers: list[Manager]
+    steps: list[list[Step]]
+    shared: int | None = None
+    outer: float = math.inf
+    seed: int = 0
+
+    faults: list[str] = attrs.field(factory=list, init=False)
+    witnesses: list[Witness] = attrs.field(factory=list, init=False)
+    limiter: trio.CapacityLimiter = attrs.field(init=False)
+    nursery: trio.Nursery = attrs.field(init=False)
+    passes: int = attrs.field(default=0, init=False)
+    outsiders: int = attrs.field(default=0, init=False)
+
+    def fault(self, text: str) -> None:
+        self.faults.append(f"at {trio.current_time()}: {text}")
+
+
+@attrs.define(eq=False)
+class Witness:
+    """Keeps a record of one manager, and compares it with what the manager says of itself."""
+
+    stage: Stage
+    manager: Manager
+    steps: list[Step]
+
+    cm: ConMan[Any] = attrs.field(init=False)
+    entries: list[Entry] = attrs.field(factory=list, init=False)
+    # What was submitted by other ways than a map, in that order.
+    line: list[Entry] = attrs.field(factory=list, init=False)
+    maps: list[list[Entry]] = attrs.field(factory=list, init=False)
+    popped: list[Outcome[Any]] = attrs.field(factory=list, init=False)
+    sent: list[Outcome[Any]] = attrs.field(factory=list, init=False)
+    waiting: int = attrs.field(default=0, init=False)  # in run()
+    idlers: int = attrs.field(default=0, init=False)  # in wait() or shutdown()
+    executing: int = attrs.field(default=0, init=False)
+    open_maps: int = attrs.field(default=0, init=False)
+    paused: bool = attrs.field(default=False, init=False)
+    paused_since: float = attrs.field(default=0.0, init=False)
+    shut_since: float = attrs.field(default=math.inf, init=False)
+    refusing: bool = attrs.field(default=False, init=False)
+    # Whether anything may have cancelled tasks.
+    endangered: bool = attrs.field(default=False, init=False)
+    ended: bool = attrs.field(default=False, init=False)
+    limit: int | float = attrs.field(default=0, init=False)
+    # The highest limit of the instant, and of all the time.
+    instant: float = attrs.field(default=0.0, init=False)
+    high: float = attrs.field(default=0.0, init=False)
+    highest: float = attrs.field(default=0.0, init=False)
+
+    def __repr__(self) -> str:
+        if not self.highest:
+            return "<a manager that is not open yet>"
+        unfinished = [
+            each for each in self.entries if each.handle is not None and each.handle.outcome is None
+        ]
+        return f"<{self.cm!r} {self.cm.statistics()} {[each.handle for each in unfinished]}>"
+
+    @property
+    def may_be_cancelled(self) -> bool:
+        return self.endangered or self.manager.max_errors is not None
+
+    def sharing(self) -> list[Witness]:
+        """Who has the same limiter, and is there."""
+        return (
+            [self] if self.stage.shared is None else [each for each in self.stage.witnesses if each.highest]
+        )
+
+    def holding(self) -> int:
+        """How many tasks are backing off with their slots."""
+        return sum(
+            each.holds and each.handle is not None and each.handle.state == "backing_off"
+            for each in self.line
+        )
+
+    def limit_now(self) -> int | float:
+        """The highest limit of this instant: who starts now may have had its slot a tick ago."""
+        return self.high if self.instant == trio.current_time() else self.limit
+
+    async def expect(self, error: type[Exception], call: Callable[..., Any], *args: Any) -> None:
+        try:
+            result = call(*args)
+            if inspect.isawaitable(result):
+                await result
+        except error:
+            return
+        self.stage.fault(f"{call} did not raise {error}")
+
+    def refuse(self, entry: Entry) -> None:
+        entry.refused = entry.handle is None
+        if entry.refused and entry.started:
+            self.stage.fault(f"refused and yet started: {entry}")
+
+    def starts(self, entry: Entry) -> None:
+        now = trio.current_time()
+        entry.attempts += 1
+        if entry.executing or entry.refused or (self.ended and not entry.started):
+            self.stage.fault(f"started out of order: {entry}")
+        if self.paused and self.paused_since < now and entry.started is None:
+            self.stage.fault(f"started during a pause: {entry}")
+        if self.shut_since < now and entry.started is None and (entry.waits or entry.item is not None):
+            self.stage.fault(f"started after a shutdown: {entry}")
+        entry.executing = True
+        self.executing += 1
+        running = sum(cast.executing + cast.holding() for cast in self.sharing()) + self.stage.outsiders
+        limit = self.limit_now() if entry.started is None else self.highest
+        if running > limit:
+            self.stage.fault(f"{running} running, limit {limit}")
+        if entry.item is not None and entry.started is None:
+            entry.submitted = now
+        if entry.started is None:
+            entry.started = (now, self.stage.passes)
+
+    def is_idle(self) -> bool:
+        now = self.cm.statistics()
+        return (now.running, now.waiting, now.queued, now.backing_off) == (0, 0, 0, 0)
+
+    def look(self, *, settled: bool) -> None:
+        """What holds at any moment; and when all tasks are blocked."""
+        fault, cm, now = self.stage.fault, self.cm, self.cm.statistics()
+        handles = [each.handle for each in self.line if each.handle is not None]
+        for entry in self.line:
+            handle = entry.handle
+            if handle is None:
+                continue
+            state = handle.state
+            if (state == "done") != (handle.outcome is not None) or (entry.executing and state != "running"):
+                fault(f"{handle}, {handle.outcome}, executing: {entry.executing}")
+            if state == "queued" and entry.started:
+                fault(f"{handle} has started")
+            if settled and state == "running" and not entry.executing:
+                fault(f"{handle} does not run")
+            if settled and handle.retries != max(0, entry.attempts - 1):
+                fault(f"{handle}: {entry.attempts} attempts, {handle.retries} retries")
+        if cm.limit != self.limit or now.limit != self.limit:
+            fault(f"the limit is {cm.limit}, not {self.limit}")
+        outcomes = cm.outcomes()
+        self.check_views(outcomes)
+        if not set(map(id, outcomes)).isdisjoint(map(id, self.popped + self.sent)):
+            fault("an outcome is in two places")
+        done = {id(handle.outcome) for handle in handles if handle.outcome is not None}
+        kept = set(map(id, self.popped + outcomes))
+        if self.manager.send_to is None and (done - kept or (settled and kept - done)):
+            fault("the views are not what the handles say")
+        if not settled:
+            return
+        states = [handle.state for handle in handles]
+        if (now.queued, now.waiting) != (states.count("queued"), self.waiting):
+            fault(f"{states}, {self.waiting} in run(): {now}")
+        if now.submitted - now.succeeded - now.failed > now.running + now.backing_off + now.queued:
+            fault(f"accepted tasks are missing: {now}")
+        if not self.maps:
+            self.check_counts(handles, states)
+        if self.is_idle() and self.idlers and not self.open_maps:
+            fault(f"idle, and somebody still waits for it: {now}")
+        if (now.queued or now.waiting) and not self.paused:
+            shared = self.stage.shared is not None
+            if (
+                self.stage.limiter.available_tokens > 0
+                if shared
+                else now.running + now.backing_off < cm.limit
+            ):
+                fault(f"somebody waits while a slot is free: {now}")
+
+    def check_counts(self, handles: list[TaskHandle[Any]], states: Sequence[str]) -> None:
+        """Without maps, all that is counted has a handle."""
+        now = self.cm.statistics()
+        failures = [each.outcome for each in handles if isinstance(each.outcome, Failure)]
+        cancelled = sum(each.reason is StopReason.CANCELLED for each in failures)
+        counted = (now.submitted, now.failed, now.cancelled, now.backing_off)
+        expected = (len(handles), len(failures), cancelled, states.count("backing_off"))
+        if counted != expected or now.retries != sum(each.retries for each in handles):
+            self.stage.fault(f"{now}, but {handles}")
+        running, done = states.count("running"), states.count("done")
+        if now.succeeded + now.failed != done or now.running < running:
+            self.stage.fault(f"{now}, but {states}")
+        if now.running > running + (done - len(self.sent) if self.manager.send_to is not None else 0):
+            self.stage.fault(f"{now}, but {states}")
+
+    def check_views(self, outcomes: list[Outcome[Any]]) -> None:
+        outputs = [each.value for each in outcomes if isinstance(each, Success)]
+        errors = [each.error for each in outcomes if isinstance(each, Failure)]
+        if self.cm.outputs() != outputs or list(map(id, self.cm.errors())) != list(map(id, errors)):
+            self.stage.fault("outputs and errors together are not the outcomes")
+        if self.manager.send_to is None:
+            outcomes = self.popped + outcomes
+        ends = [each.args[0].submitted + each.waited + each.elapsed for each in outcomes]
+        if any(one > other + 1e-6 for one, other in pairwise(ends)):
+            self.stage.fault(f"not in completion order: {ends}")
+
+    def check_end(self, error: Exception | None) -> None:
+        """How the block was left."""
+        limit, now = self.manager.max_errors, self.cm.statistics()
+        errors = now.failed - now.cancelled
+        if isinstance(error, ExceptionGroup) and (
+            limit is None or len(error.exceptions) <= limit or len(error.exceptions) != errors
+        ):
+            self.stage.fault(f"{now}, and the block has raised {error!r}")
+        if error is None and limit is not None and errors > limit and not self.endangered:
+            self.stage.fault(f"{now}, and the block has raised nothing")
+        if self.cm.timed_out and trio.current_time() < self.manager.timeout:
+            self.stage.fault("timed out too early")
+
+    def close(self) -> None:
+        """What holds when all is over."""
+        faults, now = self.stage.faults, self.cm.statistics()
+        if not self.is_idle() or now.submitted != now.succeeded + now.failed or self.executing:
+            faults.append(f"at the end: {now}, {self.executing} executing")
+        handles = [each.handle for each in self.line if each.handle is not None]
+        outcomes = self.popped + self.sent + self.cm.outcomes()
+        if sorted(id(each.outcome) for each in handles) != sorted(map(id, outcomes)):
+            faults.append(f"{len(handles)} accepted, but {len(outcomes)} outcomes: {outcomes}, {handles}")
+        self.check_views(self.cm.outcomes())
+        for entry in self.line:
+            if entry.handle is not None and entry.handle.outcome is not None:
+                if entry.handle.index != entry.handle.outcome.index:
+                    faults.append(f"{entry.handle} and {entry.handle.outcome}")
+                self.judge(entry, entry.handle.outcome)
+        self.check_order()
+
+    def check_order(self) -> None:
+        """First come, first served; and a map has one place in the line."""
+        started = [(each, *each.started) for each in self.line if each.started is not None]
+        for (one, _, before), (other, _, after) in pairwise(started):
+            if before > after:
+                self.stage.faults.append(f"{one.handle} has started after {other.handle}")
+        for entry, start, _ in started:
+            for items in self.maps:
+                starts = [each.started[0] for each in items if each.started is not None]
+                passed = sum(entry.submitted < each < start for each in starts)
+                if passed > 1:
+                    self.stage.faults.append(f"{passed} items of a map have passed {entry.handle}")
+
+    def judge(self, entry: Entry, outcome: Outcome[Any]) -> None:
+        """Whether a task could end like that."""
+        faults, options, reason = self.stage.faults, entry.options, getattr(outcome, "reason", None)
+        if outcome.args != (entry,) or outcome.retries != max(0, entry.attempts - 1):
+            faults.append(f"{outcome} is not that of {entry}")
+        if entry.started and abs(entry.submitted + outcome.waited - entry.started[0]) > 1e-6:
+            faults.append(f"{outcome}, but started at {entry.started}")
+        if isinstance(outcome, Success):
+            expected = [(entry, entry.attempts - 1), *["swallowed"] * entry.interrupted]
+            if outcome.value not in expected:
+                faults.append(f"wrong value: {outcome}")
+        match reason:
+            case StopReason.CANCELLED:
+                if not (entry.cancelled or self.may_be_cancelled):
+                    faults.append(f"nobody has cancelled {entry}")
+            case StopReason.MANAGER_TIMEOUT:
+                if not self.cm.timed_out:
+                    faults.append(f"not timed out: {outcome}")
+            case StopReason.TASK_TIMEOUT:
+                if options.task_timeout is None or outcome.elapsed < options.task_timeout - 1e-6:
+                    faults.append(f"{outcome} with {options}")
+            case StopReason.MAX_ELAPSED:
+                if all(each.max_elapsed == math.inf for each in entry.configs()):
+                    faults.append(f"{outcome} with {entry}")
+            case StopReason.DEADLINE:
+                if min(options.task_timeout or math.inf, self.manager.timeout, self.stage.outer) == math.inf:
+                    faults.append(f"{outcome} without a deadline")
+            case StopReason.ERROR if (
+                entry.cancelled or self.may_be_cancelled or options.task_timeout is not None
+            ):
+                pass  # what it raised while it was being cancelled is not retried
+            case _ if not entry.interrupted or (entry.plan.manner == "plain" and not entry.plan.blocks()):
+                if (reason, outcome.retries) != entry.predict():
+                    faults.append(f"{outcome}, but expected {entry.predict()}")
+
+    def check_map(
+        self,
+        source: Source,
+        entries: list[Entry],
+        seen: list[int],
+        *,
+        ordered: bool,
+        complete: bool,
+        error: bool,
+    ) -> None:
+        if seen != (list(range(len(seen))) if ordered else list(dict.fromkeys(seen))):
+            self.stage.fault(f"a map gave {seen}, ordered={ordered}")
+        if complete and sorted(seen) != list(range(len(entries))):
+            self.stage.fault(f"a map gave {seen} of {len(entries)}")
+        if complete and error != (source.raises and source.kind != "list"):
+            self.stage.fault(f"the source raised: {error}, of {source}")
+        if any(each.executing for each in entries):
+            self.stage.fault("a map was left before its items had ended")
