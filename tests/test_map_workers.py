@@ -68,6 +68,18 @@ async def test_there_is_at_most_one_for_each_slot(
     assert trio.current_time() == 10
 
 
+@pytest.mark.parametrize("source", [range, async_range])
+async def test_few_items_start_few_workers_however_high_the_limit_is(
+    source: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    with spawning() as spawned:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 1000) as cm:
+            async with cm.map(second, source(5), name="item") as outcomes:
+                assert len(await values(outcomes)) == 5
+    assert 5 <= spawned.workers <= 11
+    assert trio.current_time() == 1
+
+
 async def test_a_worker_that_had_nothing_to_do_is_used_again(autojump_clock: MockClock) -> None:
     async def in_bursts() -> AsyncIterator[int]:
         for number in range(12):

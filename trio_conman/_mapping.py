@@ -192,7 +192,8 @@ class Mapping(Generic[T]):
             return False
         if self._feeder is not None:
             return self._feeder.has_item() and not self._reserved
-        return self._has_room()
+        # Doubled again and again, since a worker costs more than an item, and there may be few items.
+        return self._reserved <= self._drawn and self._has_room()
 
     def _has_room(self) -> bool:
         limit = self._line.limit
