@@ -296,6 +296,8 @@ class Cast(Witness):
         attempt = entry.attempts
         act = entry.plan.act(attempt)
         self.starts(entry)
+        retry = entry.options.retry
+        entry.holds = retry is not None and retry.hold_slot  # when the attempt times out
         try:
             try:
                 await trio.sleep(act.seconds)
