@@ -18,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_conman import ConMan, StopReason, __main__ as program, _demo_server
+from trio_conman import ConMan, RetryBudget, StopReason, __main__ as program, _demo_server
 
 MODULE = [sys.executable, "-m", "trio_conman"]
 WITHOUT_EXTRA = (
@@ -214,6 +214,28 @@ def test_retry_after(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
     assert waited is not None
     assert float(waited[1]) >= 1
     assert re.search(row("failed", 0, late, "503 Service Unavailable (asked to wait too long)"), out)
+    assert "\npaused" not in out  # it is for that page alone
+
+
+def test_retry_after_with_a_rate(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    soon, later = page("busy,ok"), [page("ok") for _ in range(3)]
+    assert program.main(["--rate", "8", "--limit", "2", soon, *later]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("URLs: 4; 2 at a time, at most 3 retries each, 8 requests/s\n")
+    assert "\nretries      1\npaused       1 s for all, as the server asked\ntime  " in out
+    time = re.search(r"(?m)^time +([0-9.]+) s$", out)
+    assert time is not None
+    assert float(time[1]) >= 1.3  # the pause, and the permits of the others
+
+
+def test_retry_budget(
+    page: Page, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "RetryBudget", lambda tokens: RetryBudget(2))
+    assert program.main([page("503"), page("drop")]) == 1
+    out = capsys.readouterr().out
+    assert "\nretries      2\nrefused      2 more retries, as too much failed\ntime  " in out
+    assert out.count(" (no retry, as too much failed)\n") == 4  # as they happened, and at the end
 
 
 def test_attempt_timeout(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +285,7 @@ def test_no_time_for_a_retry(page: Page, capsys: pytest.CaptureFixture[str]) -> 
         (["--limit"], "argument --limit: expected one argument"),
         (["--max-attempts", "-1"], "argument --max-attempts: must be a whole number of at least 0, not '-1'"),
         (["--max-attempts", "x"], "argument --max-attempts: must be a whole number of at least 0, not 'x'"),
+        (["--rate", "0"], "argument --rate: must be a number above 0, not '0'"),
         (["--timeout", "-1"], "argument --timeout: must be a number of seconds above 0, not '-1'"),
         (["--timeout", "0"], "argument --timeout: must be a number of seconds above 0, not '0'"),
         (["--timeout", "nan"], "argument --timeout: must be a number of seconds above 0, not 'nan'"),
@@ -557,29 +580,39 @@ def test_demo(demo: "subprocess.Popen[str]") -> None:
     out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert "\x1b" not in out
-    assert re.match(r"URLs: 40; 6 at a time, at most 3 retries each\n\n        retries    time  URL\n", out)
+    assert re.match(
+        r"URLs: 40; 6 at a time, at most 3 retries each, 12 requests/s\n\n        retries    time  URL\n", out
+    )
     listed = out.partition("retries    time  failed\n")[2].partition("\n\n")[0]
-    assert re.sub(r" +[0-9.]+s  http://127.0.0.1:[0-9]+", "  ", listed).splitlines() == [
-        "      3  /8/hang",
-        "                 not finished (attempt timeout)",
-        "      0  /13/404",
-        "                 404 Not Found (not retried)",
-        "      0  /20/closed",
-        "                 503 Service Unavailable (asked to wait too long)",
-        "      3  /31/503",
-        "                 503 Service Unavailable (retries exhausted)",
-    ]
+    pattern = r"(?m)^ +([0-9]) +[0-9.]+s  http://127.0.0.1:[0-9]+(/.+)\n {17}(.+)$"
+    failed = {page: f"{retries} retries: {text}" for retries, page, text in re.findall(pattern, listed)}
+    exhausted = "3 retries: 503 Service Unavailable (retries exhausted)"
+    expected = {
+        "/2/hang": "3 retries: not finished (attempt timeout)",
+        "/10/404": "0 retries: 404 Not Found (not retried)",
+        "/13/closed": "0 retries: 503 Service Unavailable (asked to wait too long)",
+        "/16/503": exhausted,
+        **{f"/{number}/503": exhausted for number in range(37, 41)},
+    }
+    assert list(failed) == list(expected)
+    # Which of the hopeless pages find the budget empty is a matter of luck.
+    refused = {page for page, text in failed.items() if text.endswith(" (no retry, as too much failed)")}
+    assert failed == expected | {page: failed[page] for page in refused}
+    assert {"/10/404", "/13/closed"}.isdisjoint(refused)
+    assert refused
     assert re.search(
         r"""
 
-succeeded    36 of 40, 63,360 bytes
-failed       4
+succeeded    32 of 40, 56,320 bytes
+failed       8
 retries      \d+
+refused      COUNT more retries, as too much failed
+paused       1 s for all, as the server asked
 time         \d\.\d s
-slowest      \d\.\d s, http://127\.0\.0\.1:\d+/8/hang
+slowest      \d\.\d s, http://127\.0\.0\.1:\d+/2/hang
 
 All as it should be; some are made to fail\.
-\Z""",
+\Z""".replace("COUNT", str(len(refused))),
         out,
     )
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith(("ok", "failed  ")))

@@ -29,17 +29,20 @@ CORE = [
     "_execution",
     "_ledger",
     "_worker",
-    "_handles",
     "_rate",
+    "_handles",
     "_instruments",
+    "_decision",
     "_retry",
+    "_retry_after",
     "_backoff",
+    "_budget",
     "_outcomes",
     "_errors",
     "_checks",
 ]
 HOUSE = [*ENTRY, *LEAVES, *CORE]
-PURE = {"_retry", "_backoff", "_outcomes", "_checks", "_ready"}
+PURE = {"_decision", "_budget", "_retry_after", "_retry", "_backoff", "_outcomes", "_checks", "_ready"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path

@@ -3,14 +3,24 @@
 Wherever that happens: all ends, each accepted task has its one outcome, no slot is borrowed, nobody waits.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 
-from tests.sweep import MANY, BodyError, Program, Stage, every, perform, scheduler
-from trio_conman import ConManClosedError, RetryConfig, TaskHandle
+from tests.sweep import MANY, BodyError, Program, Stage, TaskError, every, perform, scheduler
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    RateLimiter,
+    RetriableError,
+    RetryBudget,
+    RetryConfig,
+    TaskHandle,
+)
 
 __all__ = ["scheduler"]
 
@@ -267,6 +277,75 @@ async def tasks_that_add_tasks(stage: Stage) -> None:
         await stage.submit(cm, spread, 2)
 
 
+def assert_nobody_waits(rate: RateLimiter) -> None:
+    assert not rate._queue  # its statistics can be had only in a trio run
+
+
+async def attempts_at_a_rate(stage: Stage) -> None:
+    rate, started = RateLimiter(2), list[float]()
+
+    def timed(failures: int) -> Callable[[], Awaitable[str]]:
+        task = stage.flaky(failures)
+
+        async def attempt() -> str:
+            started.append(trio.current_time())
+            return await task()
+
+        return attempt
+
+    def check() -> None:
+        assert all(later - earlier >= 0.5 for earlier, later in pairwise(started))
+        assert_nobody_waits(rate)
+
+    stage.checks.append(check)
+    async with stage.open(3, rate=rate, retry=every(1)) as cm:
+        for failures in (1, 0, 2, 0, 0):
+            await stage.submit(cm, timed(failures))
+
+
+async def a_shared_rate_that_is_told_to_pause(stage: Stage) -> None:
+    rate, told = RateLimiter(4, burst=2), list[float]()
+
+    async def asks() -> None:
+        if told:
+            assert trio.current_time() >= told[0] + 2
+            return
+        await stage.sleep(0)
+        told.append(trio.current_time())
+        raise RetriableError(TaskError("later"), retry_after=2)
+
+    async def feed() -> None:
+        async with stage.open(rate=rate, task_timeout=5) as cm:
+            for number in range(3):
+                await stage.submit(cm, stage.job, number)
+
+    stage.checks.append(lambda: assert_nobody_waits(rate))
+    async with trio.open_nursery() as nursery, stage.open(rate=rate, retry=every(1)) as cm:
+        nursery.start_soon(feed)
+        await stage.submit(cm, asks)
+        async with cm.map(stage.job, stage.items(4)) as outcomes:
+            async for _ in outcomes:
+                pass
+
+
+async def retries_on_a_budget(stage: Stage) -> None:
+    budget, managers = RetryBudget(3, ratio=0.5), list[ConMan[Any]]()
+
+    def check() -> None:
+        now = budget.statistics()
+        counts = [cm.statistics() for cm in managers]
+        begun, succeeded = sum(c.retries for c in counts), sum(c.succeeded for c in counts)
+        # A retry that was granted, and cancelled before it began, has cost its token too.
+        assert 0 <= now.remaining <= 3
+        assert begun <= 3 - now.remaining + succeeded * 0.5
+
+    stage.checks.append(check)
+    async with stage.open(retry=every(1), retry_budget=budget) as cm:
+        managers.append(cm)
+        for failures in (1, 0, 9, 0, 0, 1, 1):
+            await stage.submit(cm, stage.flaky(failures))
+
+
 PROGRAMS = [
     plain_runs,
     runs_without_waiting,
@@ -291,6 +370,9 @@ PROGRAMS = [
     bound_to_an_outer_nursery,
     bound_to_a_nursery_elsewhere,
     tasks_that_add_tasks,
+    attempts_at_a_rate,
+    a_shared_rate_that_is_told_to_pause,
+    retries_on_a_budget,
 ]
 
 

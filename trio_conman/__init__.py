@@ -1,10 +1,13 @@
 """trio-conman: run many tasks on trio under a limit, with retries and deadlines, and lose none of them."""
 
+from ._budget import RetryBudget, RetryBudgetStatistics
 from ._conman import ConMan
 from ._errors import ConManClosedError, TaskCancelledError
 from ._handles import Task, TaskHandle
 from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._rate import RateLimiter, RateLimiterStatistics
 from ._retry import RetriableError, RetryConfig
+from ._retry_after import parse_retry_after
 from ._views import ConManStatistics
 
 __all__ = [
@@ -13,17 +16,22 @@ __all__ = [
     "ConManStatistics",
     "Failure",
     "Outcome",
+    "RateLimiter",
+    "RateLimiterStatistics",
     "RetriableError",
     "RetriedError",
+    "RetryBudget",
+    "RetryBudgetStatistics",
     "RetryConfig",
     "StopReason",
     "Success",
     "Task",
     "TaskCancelledError",
     "TaskHandle",
+    "parse_retry_after",
 ]
 
 # Public names say where to import them from, in tracebacks, reprs and pickles (trio does the same).
 for _name in __all__:
-    if isinstance(globals()[_name], type):
+    if hasattr(globals()[_name], "__qualname__"):
         globals()[_name].__module__ = __name__

@@ -1,8 +1,7 @@
-"""The demo, ``python -m trio_conman``: fetches many URLs at once under a limit, retries and deadlines.
+"""The demo, ``python -m trio_conman``: fetches many URLs at once, with a limit, a rate, retries, deadlines.
 
 What the library does for it is all in the first functions: `fetch` is plain httpx and knows of no retries,
-`fetch_or_retry` says which of its errors are worth one, and `crawl` runs them under a manager. The rest is
-the command around that: what is shown meanwhile and at the end, and what is read from the command line.
+`fetch_or_retry` says which of its errors are worth one, and `crawl` runs them under a manager.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import argparse
 import contextlib
 import math
 import os
-import re
 import shutil
 import signal
 import sys
@@ -21,17 +19,21 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
+import attrs
 import trio
 
 from trio_conman import (
     ConMan,
     Failure,
     Outcome,
+    RateLimiter,
     RetriableError,
+    RetryBudget,
     RetryConfig,
     StopReason,
     Success,
     TaskCancelledError,
+    parse_retry_after,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +42,25 @@ if TYPE_CHECKING:
 WORTH_A_RETRY = {429, 500, 502, 503, 504}
 STDIN_PATIENCE = 3.0  # seconds
 
-Update: TypeAlias = Callable[[ConMan[int]], None]
-"""Shows how things stand."""
+N = TypeVar("N", int, float)
+Update: TypeAlias = Callable[[ConMan[int]], None]  # shows how things stand
+
+
+@attrs.define
+class Care:
+    """What spares the servers, and for how long they have made all requests wait."""
+
+    rate: RateLimiter | None
+    budget: RetryBudget
+    paused: float = 0.0  # seconds
+    paused_until: float = -math.inf
+
+    def look(self) -> None:
+        """See whether there is a pause."""
+        now = trio.current_time()
+        end = now + self.rate.statistics().paused_for if self.rate is not None else now
+        self.paused += max(0, end - max(now, self.paused_until))
+        self.paused_until = max(end, self.paused_until)
 
 
 async def fetch(client: httpx.AsyncClient, url: str) -> int:
@@ -65,13 +84,13 @@ async def fetch_or_retry(client: httpx.AsyncClient, url: str) -> int:
     except httpx.HTTPStatusError as exc:
         if exc.response.status_code not in WORTH_A_RETRY:
             raise
-        seconds = exc.response.headers.get("Retry-After", "")
-        retry_after = float(seconds) if re.fullmatch("[0-9]+", seconds) else None
+        # Makes all requests wait when there is a rate limiter, and only this one without.
+        retry_after = parse_retry_after(exc.response.headers.get("Retry-After", ""))
         raise RetriableError(exc, retry_after=retry_after) from exc
 
 
 async def crawl(
-    client: httpx.AsyncClient, urls: Sequence[str], options: Options, update: Update
+    client: httpx.AsyncClient, urls: Sequence[str], options: Options, care: Care, update: Update
 ) -> ConMan[int]:
     """Fetch the URLs, as many as time and the user allow; return the manager, which has the outcomes."""
     async with trio.open_nursery() as nursery:
@@ -79,10 +98,12 @@ async def crawl(
             nursery,
             limit=options.limit,
             retry=RetryConfig.exponential(max_attempts=options.retries) if options.retries else None,
+            rate=care.rate,
+            retry_budget=care.budget,
             attempt_timeout=options.attempt_timeout,
             timeout=options.timeout,
         ) as cm:
-            nursery.start_soon(watch, cm, update)
+            nursery.start_soon(watch, cm, care, update)
             nursery.start_soon(cancel_on_ctrl_c, cm)
             for url in urls:
                 # Waits while as many as the limit allows are running.
@@ -93,9 +114,10 @@ async def crawl(
     return cm
 
 
-async def watch(cm: ConMan[int], update: Update) -> None:
+async def watch(cm: ConMan[int], care: Care, update: Update) -> None:
     """Show how things stand, again and again."""
     while True:
+        care.look()
         update(cm)
         await trio.sleep(0.1)
 
@@ -108,7 +130,7 @@ async def cancel_on_ctrl_c(cm: ConMan[int]) -> None:
 
 
 @contextlib.contextmanager
-def lines(_: int) -> Generator[Update]:
+def lines(*_: object) -> Generator[Update]:
     """Progress for a file or a pipe: a line for each URL as soon as it has ended."""
     print("        retries    time  URL", flush=True)
     shown = 0
@@ -127,7 +149,7 @@ def lines(_: int) -> Generator[Update]:
 
 
 @contextlib.contextmanager
-def live_bar(total: int) -> Generator[Update]:
+def live_bar(total: int, care: Care) -> Generator[Update]:
     """Progress for a terminal: a bar, with how things stand below, which is gone at the end."""
     from rich.console import Console
     from rich.live import Live
@@ -138,14 +160,14 @@ def live_bar(total: int) -> Generator[Update]:
     start = trio.current_time()
 
     def update(cm: ConMan[int]) -> None:
-        now = cm.statistics()
+        now, time = cm.statistics(), trio.current_time()
         done = now.succeeded + now.failed
         table = Table.grid(expand=True)
         table.width = console.width - 3  # leaves room for a ^C
         table.add_row(ProgressBar(total=total, completed=done))
         table.add_row(
             f"{done}/{total} done, {now.failed} failed, {now.retries} retries, {now.running} running, "
-            f"{now.backing_off} backing off, {trio.current_time() - start:.0f} s"
+            f"{now.backing_off} backing off, {time - start:.0f} s" + ", paused" * (time < care.paused_until)
         )
         live.update(table, refresh=True)
 
@@ -158,6 +180,7 @@ WORDS = {
     StopReason.DEADLINE: "no time left for a retry",
     StopReason.MANAGER_TIMEOUT: "the time was up",
     StopReason.RETRY_AFTER: "asked to wait too long",
+    StopReason.RETRY_BUDGET: "no retry, as too much failed",
 }
 
 
@@ -180,7 +203,7 @@ def columns(outcome: Outcome[int]) -> str:
     return f"{outcome.retries:7} {outcome.elapsed:6.2f}s  {outcome.name}"
 
 
-def summarize(cm: ConMan[int], urls: Sequence[str], duration: float) -> None:
+def summarize(cm: ConMan[int], urls: Sequence[str], care: Care, duration: float) -> None:
     """Print what a person wants to know at the end."""
     outcomes = sorted(cm.outcomes(), key=lambda outcome: outcome.index)  # as they were submitted
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
@@ -197,6 +220,10 @@ def summarize(cm: ConMan[int], urls: Sequence[str], duration: float) -> None:
     if len(outcomes) < len(urls):
         print(f"not started  {len(urls) - len(outcomes)}, from {urls[len(outcomes)]} on")
     print(f"retries      {sum(outcome.retries for outcome in outcomes)}")
+    if refused := care.budget.statistics().refused:
+        print(f"refused      {refused} more retries, as too much failed")
+    if care.paused:
+        print(f"paused       {math.ceil(care.paused)} s for all, as the server asked")
     print(f"time         {duration:.1f} s")
     if outcomes:
         slowest = max(outcomes, key=lambda outcome: outcome.elapsed)
@@ -208,33 +235,23 @@ def interrupted(cm: ConMan[int]) -> bool:
     return cm.cancel_scope.cancel_called and not cm.timed_out
 
 
-def judge(cm: ConMan[int], urls: Sequence[str], retries: int) -> bool:
-    """Whether all pages of the demo ended as their addresses say."""
-    from trio_conman._demo_server import expected
-
-    ended = {o.name: o.reason if isinstance(o, Failure) else None for o in cm.outcomes()}
-    wrong = [url for url in urls if url not in ended or ended[url] is not expected(url, retries)]
-    print("\nNot as it should be:" if wrong else "\nAll as it should be; some are made to fail.")
-    for url in wrong:
-        print(url)
-    return not wrong
-
-
 async def run(options: Options, parser: Parser) -> int:
     """Do what the command line asks for; return the exit status."""
     import httpx
 
+    from trio_conman import _demo_server
+
     urls = await read_urls(options, parser)
     start = trio.current_time()
-    demo = not urls
+    demo, tokens = not urls, 100
     if demo:
         options.attempt_timeout = min(options.attempt_timeout, 1.2)  # its pages are quick, or hang
+        options.rate, tokens = min(options.rate, _demo_server.RATE), _demo_server.TOKENS
+    care = Care(None if options.rate == math.inf else RateLimiter(options.rate), RetryBudget(tokens))
     # None stands for a closed one; a dumb one cannot move its cursor.
     on_terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     async with trio.open_nursery() as nursery:
         if demo:
-            from trio_conman import _demo_server
-
             server = await nursery.start(_demo_server.serve)
             urls = [server + page for page in _demo_server.PAGES]
         client = httpx.AsyncClient(
@@ -243,16 +260,20 @@ async def run(options: Options, parser: Parser) -> int:
             follow_redirects=True,
             trust_env=not demo,  # no proxy is asked for what is on this machine
         )
-        print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each\n")
-        with (live_bar if on_terminal else lines)(len(urls)) as update:
+        rate = f", {options.rate:g} requests/s" if care.rate else ""
+        print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each{rate}\n")
+        with (live_bar if on_terminal else lines)(len(urls), care) as update:
             async with client:
-                cm = await crawl(client, urls, options, update)
+                cm = await crawl(client, urls, options, care, update)
         nursery.cancel_scope.cancel()  # ends the server
-    summarize(cm, urls, trio.current_time() - start)
+    summarize(cm, urls, care, trio.current_time() - start)
     if interrupted(cm):
         return 130
     if demo and not cm.timed_out:
-        return 0 if judge(cm, urls, options.retries) else 1
+        wrong = _demo_server.unexpected(cm.outcomes(), urls, options.retries)
+        verdict = "Not as it should be:" if wrong else "All as it should be; some are made to fail."
+        print(f"\n{verdict}", *wrong, sep="\n")
+        return 1 if wrong else 0
     return 0 if len(cm.outputs()) == len(urls) else 1
 
 
@@ -264,8 +285,7 @@ async def read_urls(options: Options, parser: Parser) -> list[str]:
     words = [word for word in options.urls if word != "-"]
     if len(words) < len(options.urls) or not words:
         text = await read_stdin(insist="-" in options.urls)
-        lines = [line.strip() for line in text.splitlines()]
-        words += [line for line in lines if line and not line.startswith("#")]
+        words += [word for line in text.splitlines() if (word := line.strip()) and not word.startswith("#")]
         if not words and (text or options.urls):
             parser.error("no URLs on standard input")
     for word in words:
@@ -302,6 +322,7 @@ class Options(argparse.Namespace):
     urls: list[str]
     limit: int
     retries: int
+    rate: float
     attempt_timeout: float
     timeout: float
 
@@ -312,9 +333,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it, and exit."""
         self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
-
-
-N = TypeVar("N", int, float)
 
 
 def number(convert: Callable[[str], N], above: int, wanted: str) -> Callable[[str], N]:
@@ -331,14 +349,14 @@ def number(convert: Callable[[str], N], above: int, wanted: str) -> Callable[[st
 
 def make_parser() -> Parser:
     """The command line's parser, and its help."""
-    seconds = number(float, 0, "a number of seconds above 0")
     parser = Parser(
         prog="python -m trio_conman",
         description="Fetch many URLs at once, with a limit, retries and deadlines. Without URLs, start a "
         "flaky server on this machine, fetch its 40 pages, and check that all ends as it should.",
         epilog="Retried are connection errors, attempts that take too long, and the statuses 429, 500, 502, "
-        "503 and 504. The exit status is 0 when all was fetched (in the demo, when all went as it should), "
-        "otherwise 1; 2 for a wrong argument, and 130 after Ctrl-C.",
+        "503 and 504; at most 100 times in all, and once more for every 10 URLs that were fetched. The exit "
+        "status is 0 when all was fetched (in the demo, when all went as it should), otherwise 1; 2 for a "
+        "wrong argument, and 130 after Ctrl-C.",
     )
     parser.add_argument(
         "urls",
@@ -347,32 +365,24 @@ def make_parser() -> Parser:
         help="what to fetch. Without any, the lines of standard input are, unless that is a terminal or "
         "silent; '-' says to wait for them. Empty lines, and those that start with #, are skipped",
     )
-    parser.add_argument(
-        "--limit",
-        type=number(int, 1, "a whole number of at least 2"),
-        default=6,
-        metavar="N",
-        help="how many are fetched at the same time, at least 2 (default: %(default)s)",
-    )
-    parser.add_argument(
+    add = partial(parser.add_argument, metavar="N")
+    at_least_2 = number(int, 1, "a whole number of at least 2")
+    add("--limit", type=at_least_2, default=6, help="how many at a time, at least 2 (default: %(default)s)")
+    add(
         "--max-attempts",
         dest="retries",
         type=number(int, -1, "a whole number of at least 0"),
         default=3,
-        metavar="N",
         help="how many retries may follow the first attempt: a URL is tried up to 1 + N times, and only once "
         "with 0 (default: %(default)s)",
     )
-    parser.add_argument(
-        "--attempt-timeout",
-        type=seconds,
-        default=10.0,
-        metavar="S",
-        help="seconds for an attempt (default: 10; in the demo at most 1.2)",
+    above_0 = number(float, 0, "a number above 0")
+    add(
+        "--rate", type=above_0, default=math.inf, help="how many a second (default: no limit; in the demo 12)"
     )
-    parser.add_argument(
-        "--timeout", type=seconds, default=math.inf, metavar="S", help="seconds for all (default: no limit)"
-    )
+    seconds = partial(parser.add_argument, type=number(float, 0, "a number of seconds above 0"), metavar="S")
+    seconds("--attempt-timeout", default=10.0, help="seconds for an attempt (default: 10; in the demo 1.2)")
+    seconds("--timeout", default=math.inf, help="seconds for all (default: no limit)")
     return parser
 
 

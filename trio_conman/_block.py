@@ -131,6 +131,8 @@ class Block:
         async with trio.open_nursery() as nursery:
             self.runner.nursery = self.line.nursery = nursery
             self.runner.now = trio.lowlevel.current_clock().current_time
+            if self.runner.rate is not None:
+                self.runner.rate._enter_run()
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
             await self._sleep(self.tasks_cancelled)

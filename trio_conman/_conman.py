@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from ._block import Block
+from ._budget import RetryBudget
 from ._checks import check_count, check_number, check_type
 from ._collector import Collector
 from ._doors import Doors
@@ -17,6 +18,7 @@ from ._execution import Runner
 from ._handles import Terms
 from ._line import Line
 from ._outcomes import Outcome
+from ._rate import RateLimiter
 from ._retry import RetryConfig
 from ._views import Views
 
@@ -52,10 +54,12 @@ class ConMan(Doors[R], Views[R]):
         *,
         name: str | None = None,
         retry: RetryConfig | None = None,
+        rate: RateLimiter | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
         max_errors: int | None = None,
+        retry_budget: RetryBudget | None = None,
         send_to: trio.MemorySendChannel[Outcome[R]] | None = None,
         rng: random.Random | None = None,
     ) -> AbstractAsyncContextManager[ConMan[R]]:
@@ -73,6 +77,8 @@ class ConMan(Doors[R], Views[R]):
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
+            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared.
+                Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -80,6 +86,7 @@ class ConMan(Doors[R], Views[R]):
             max_errors: how many tasks may fail, the cancelled ones aside, before the rest is cancelled and
                 leaving the block raises an `ExceptionGroup` of the errors; 0 is fail-fast. Default: all
                 failures are collected.
+            retry_budget: a budget that every retry takes a token of; may be shared. Default: none.
             send_to: a channel that outcomes go to, instead of being kept. A task keeps its slot until the
                 channel has taken its outcome. What it does not take is kept. Closed with the manager.
             rng: the source of jitter. Default: a private `random.Random`.
@@ -105,6 +112,10 @@ class ConMan(Doors[R], Views[R]):
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
             check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
+        if rate is not None:
+            check_type("rate", rate, RateLimiter, "a RateLimiter or None")
+        if retry_budget is not None:
+            check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         if rng is not None:
             check_type("rng", rng, random.Random, "a random.Random or None")
 
@@ -115,7 +126,9 @@ class ConMan(Doors[R], Views[R]):
             self._line = Line(self.name, limit, shared=True)
         else:
             self._line = Line(self.name, trio.CapacityLimiter(limit), shared=False)
-        self._runner = Runner(self._line, max_errors, random.Random() if rng is None else rng)
+        self._runner = Runner(
+            self._line, max_errors, retry_budget, random.Random() if rng is None else rng, rate
+        )
         self._collector = Collector(send_to, self._runner.settle)
         self._block = Block(self.name, nursery, self.cancel_scope, self._line, self._runner, self._collector)
         self._granted, self._withdraw = self._runner.granted, self._runner.withdraw
@@ -179,7 +192,10 @@ class ConMan(Doors[R], Views[R]):
         block.cancel(reason)
 
     def pause(self) -> None:
-        """Start nothing until `resume`, retries that gave their slot back included. What runs goes on."""
+        """Start nothing until `resume`, retries that gave their slot back included.
+
+        What has its slot goes on, also a task that still waits for the rate.
+        """
         self._line.pause()
 
     def resume(self) -> None:

@@ -34,11 +34,12 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._decision import Retry, asked_to_wait, decide, real_error
 from ._errors import TaskCancelledError
 from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
-from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
-from ._retry import Retry, decide, real_error
+from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success, text_of
+from ._rate import RateLimiter
 from ._worker import Worker, is_same, is_spent
 
 
@@ -48,13 +49,6 @@ class Stop:
 
     reason: StopReason
     text: str
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its text could not be had)"
 
 
 def _own(error: Exception) -> Exception:
@@ -69,6 +63,7 @@ class Runner(Ledger):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 
     rng: random.Random
+    rate: RateLimiter | None
     # Called once, when more than max_errors tasks have failed.
     too_many_errors: Callable[[], None] = attrs.field(init=False)
     # Called when all tasks are, or will be, cancelled.
@@ -83,6 +78,8 @@ class Runner(Ledger):
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """Start an accepted task, in the context of its submitter."""
         self.begin(handle, slot, now)
+        if self.rate is not None:
+            self.rate._join(handle)
         handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
         if handle._context is None:
             self._spawn(handle, None, handle.name)
@@ -141,6 +138,11 @@ class Runner(Ledger):
                         handle._context = copy_context()
                     if handle._cancelled is not None:
                         break  # before its first step: nothing of it shall run
+                    if self.rate is not None:
+                        handle._attempted = self.now()
+                        if not self.rate._take(handle, handle._attempted):
+                            await self.rate._acquire(handle)
+                            handle._attempted = self.now()
                     if handle._terms.attempt_timeout == math.inf:
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
@@ -197,6 +199,9 @@ class Runner(Ledger):
                     if isinstance(verdict, StopReason):
                         return self._failure(handle, real_error(error), verdict)
                     await self._back_off(handle, error, verdict)
+                    if self.rate is not None and not self.rate._take(handle, self.now()):
+                        await self.rate._acquire(handle)
+                    self._count_retry(handle, error, verdict)
                     error = None
                 timed_out = False
                 try:
@@ -221,16 +226,22 @@ class Runner(Ledger):
         deadline = trio.current_effective_deadline()
         if deadline == -math.inf:
             return StopReason.ERROR  # it was being cancelled when it raised
-        assert handle._started is not None
+        config = handle._terms.retry
+        if self.rate is not None:
+            # The service has asked everybody to wait, not only this task.
+            self.rate.pause_for(asked_to_wait(error, config))
+        started = handle._started if handle._attempted is None else handle._attempted
+        assert started is not None
         return decide(
             error,
-            config=handle._terms.retry,
+            config=config,
             timed_out=timed_out,
             retries=handle.retries,
-            first_attempt=handle._started,
+            first_attempt=started,
             now=self.now(),
             deadline=deadline,
             rng=self.rng,
+            budget=self.budget,
         )
 
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
@@ -251,7 +262,6 @@ class Runner(Ledger):
                         await self.slots.reenter(handle)
                 finally:
                     self._step_back(handle, lent)
-            self._count_retry(handle, error, retry)
         finally:
             del handle, error
 
@@ -287,7 +297,7 @@ class Runner(Ledger):
         self.retries += 1
         if handle._history is None:
             handle._history = []
-        handle._history.append(RetriedError(type(real).__qualname__, _text(real), retry.delay))
+        handle._history.append(RetriedError(type(real).__qualname__, text_of(real), retry.delay))
         # One exception that is raised again and again would collect the frames of all attempts.
         real.__traceback__ = error.__traceback__ = None
 
@@ -370,6 +380,8 @@ class Runner(Ledger):
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         handle._withdraw = None
         self.count(outcome)
+        if self.rate is not None:
+            self.rate._leave(handle)
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE
         arrived = deliver(handle)

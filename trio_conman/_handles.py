@@ -80,6 +80,8 @@ class TaskHandle(Generic[T]):
     """How it ended; None until then."""
 
     _started: float | None = attrs.field(default=None, init=False)
+    # When its first attempt began, where that was not at once.
+    _attempted: float | None = attrs.field(default=None, init=False)
     _slot: Slot | None = attrs.field(default=None, init=False)
     # Whether it has given its slot back, to back off, and not got another one since.
     _lent: bool = attrs.field(default=False, init=False)

@@ -8,6 +8,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._budget import RetryBudget
 from ._handles import Slot, TaskHandle
 from ._outcomes import Outcome, StopReason, Success
 
@@ -39,6 +40,7 @@ class Ledger:
 
     slots: Slots
     max_errors: int | None
+    budget: RetryBudget | None
 
     submitted: int = attrs.field(default=0, init=False)
     succeeded: int = attrs.field(default=0, init=False)
@@ -96,6 +98,8 @@ class Ledger:
         """A task has its outcome."""
         if isinstance(outcome, Success):
             self.succeeded += 1
+            if self.budget is not None:
+                self.budget._refund()
             return
         self.failed += 1
         if outcome.reason is StopReason.CANCELLED:

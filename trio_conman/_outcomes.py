@@ -80,10 +80,36 @@ class Success(Generic[T_co]):
     """Seconds from its slot to its end, backoff included."""
 
 
+_WHY = {
+    StopReason.ERROR: "not retried",
+    StopReason.RETRIES_EXHAUSTED: "no retry left of max_attempts",
+    StopReason.MAX_ELAPSED: "no retry within max_elapsed",
+    StopReason.DEADLINE: "no time for a retry before the deadline",
+    StopReason.ATTEMPT_TIMEOUT: "longer than attempt_timeout, no retry left",
+    StopReason.TASK_TIMEOUT: "longer than task_timeout",
+    StopReason.MANAGER_TIMEOUT: "longer than the manager's timeout",
+    StopReason.RETRY_AFTER: "asked to wait longer than max_retry_after",
+    StopReason.RETRY_BUDGET: "no retry left in the budget",
+    StopReason.CANCELLED: "cancelled",
+}
+_LONGEST_TEXT = 200
+
+
+def text_of(error: Exception) -> str:
+    """The text of an exception, whatever it may be."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text could not be had)"
+
+
 @final
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Failure:
-    """A task that did not return."""
+    """A task that did not return.
+
+    Its ``str`` is one line: the task, the error, what stopped the retries, their number, and the seconds.
+    """
 
     error: Exception
     """The exception itself, never wrapped; for a `RetriableError` made from an exception, that exception."""
@@ -103,6 +129,18 @@ class Failure:
     """Seconds from submission to its slot."""
     elapsed: float
     """Seconds from its slot to its end, backoff included; 0 when it never had one."""
+
+    def __str__(self) -> str:
+        text = " ".join(text_of(self.error).split())
+        if len(text) > _LONGEST_TEXT:
+            text = text[:_LONGEST_TEXT] + "…"
+        error = type(self.error).__qualname__ + (f": {text}" if text else "")
+        retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
+        task = f"{' '.join(self.name.split())} (index {self.index})"
+        return f"{task}: {error}; {_WHY[self.reason]}; {retries}, {self.elapsed:.3f} s"
+
+    def __repr__(self) -> str:
+        return f"<Failure {self}>"
 
 
 Outcome: TypeAlias = Success[T] | Failure

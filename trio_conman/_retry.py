@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, final
 
 import attrs
 
-from ._backoff import Strategy, backoff, full_jitter
+from ._backoff import Strategy, backoff
 from ._checks import check_bool, check_count, check_number, check_type
-from ._outcomes import StopReason
 
 logger = logging.getLogger("trio_conman")
 
@@ -200,9 +198,6 @@ class RetryConfig:
         return cls(**(preset | overrides))
 
 
-_DEFAULT = RetryConfig()
-
-
 class RetriableError(Exception):
     """Raised by a task to be run again.
 
@@ -264,149 +259,3 @@ class RetriableError(Exception):
         check_type("config", config, RetryConfig, "a RetryConfig")
         self.retry_config = config
         return self
-
-
-def real_error(error: Exception) -> Exception:
-    """The error a person wants to see: the one inside a `RetriableError` that has one."""
-    return error.err if isinstance(error, RetriableError) and error.err is not None else error
-
-
-@attrs.frozen
-class Retry:
-    """The decision to run a task again."""
-
-    delay: float
-    """Seconds until then."""
-    hold_slot: bool
-    """Whether the task keeps its slot meanwhile."""
-
-
-@attrs.frozen
-class _Plan:
-    """How one error wants to be retried."""
-
-    config: RetryConfig
-    retry_after: float = 0.0
-    delay: float | None = None  # chosen by a predicate: taken as it is
-
-
-def _ask(predicate: Predicate, error: Exception) -> bool | float:
-    """A predicate's answer; what it may not answer is logged and means False."""
-    try:
-        answer = predicate(error)
-        if isinstance(answer, bool):
-            return answer
-        check_number("the delay", answer)
-        return float(answer)
-    except Exception:
-        logger.exception(
-            "retry_on raised, or gave no bool or delay, for an error of type %s; not retried",
-            type(error).__qualname__,
-        )
-        return False
-
-
-def _plan(error: Exception, config: RetryConfig) -> _Plan | None:
-    """How one exception, no group, wants to be retried; None when it does not."""
-    if isinstance(error, RetriableError):
-        return _Plan(error.retry_config or config, error.retry_after or 0.0)
-    wanted = config.retry_on
-    if wanted is None:
-        return None
-    if isinstance(wanted, (type, tuple)):
-        return _Plan(config) if isinstance(error, wanted) else None
-    answer = _ask(wanted, error)
-    if isinstance(answer, bool):
-        return _Plan(config) if answer else None
-    return _Plan(config, delay=answer)
-
-
-def _leaves(error: Exception) -> Iterator[Exception]:
-    """The exceptions in a group of any depth, or the exception itself."""
-    stack = [error]
-    while stack:
-        error = stack.pop()
-        if isinstance(error, ExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            yield error
-
-
-def _plans(error: Exception, config: RetryConfig) -> list[_Plan]:
-    """How an error wants to be retried: a plan for each part of it; none when one part does not want to."""
-    wanted = config.retry_on if isinstance(config.retry_on, tuple) else (config.retry_on,)
-    groups = tuple(kind for kind in wanted if isinstance(kind, type) and issubclass(kind, ExceptionGroup))
-    plans = []
-    stack = [error]
-    while stack:
-        part = stack.pop()
-        plan: _Plan | None
-        if isinstance(part, groups):
-            leaves = (leaf for leaf in _leaves(part) if isinstance(leaf, RetriableError))
-            plan = _Plan(config, max((leaf.retry_after or 0.0 for leaf in leaves), default=0.0))
-        elif isinstance(part, ExceptionGroup):
-            stack.extend(part.exceptions)
-            continue
-        else:
-            plan = _plan(part, config)
-        if plan is None:
-            return []
-        plans.append(plan)
-    return plans
-
-
-def _delay(plan: _Plan, retry: int, rng: random.Random) -> float:
-    if plan.delay is not None:
-        return plan.delay
-    delay = plan.config.delay(retry)
-    if plan.config.jitter and delay > 0:
-        delay = full_jitter(delay, rng)
-    return max(delay, float(plan.retry_after))
-
-
-def decide(
-    error: Exception,
-    *,
-    config: RetryConfig | None,
-    timed_out: bool,
-    retries: int,
-    first_attempt: float,
-    now: float,
-    deadline: float,
-    rng: random.Random,
-) -> Retry | StopReason:
-    """Whether a task that failed with `error` runs again, and when; or the reason why it does not.
-
-    The first reason that holds is given, in the order of the checks below.
-
-    Args:
-        error: what the attempt raised.
-        config: the task's config, or else its manager's, or None. An error's own config goes before it.
-        timed_out: whether `error` stands for the library's own ``attempt_timeout``.
-        retries: how many retries the task has made, whatever the configs were.
-        first_attempt: when the first attempt started, on the clock of `now` and `deadline`.
-        now: the time.
-        deadline: when the task ends in any case.
-        rng: where jitter comes from.
-    """
-    spent = StopReason.ATTEMPT_TIMEOUT if timed_out else StopReason.RETRIES_EXHAUSTED
-    if timed_out:
-        if config is None:
-            return spent
-        plans = [_Plan(config)]
-    else:
-        plans = _plans(error, config or _DEFAULT)
-        if not plans:
-            return StopReason.ERROR
-    if any(retries >= plan.config.max_attempts for plan in plans):
-        return spent
-    if any(plan.retry_after > plan.config.max_retry_after for plan in plans):
-        return StopReason.RETRY_AFTER
-    delay = max(_delay(plan, retries + 1, rng) for plan in plans)
-    end = now + delay
-    if any(now - first_attempt + delay > plan.config.max_elapsed for plan in plans):
-        return StopReason.MAX_ELAPSED
-    # A delay that ends on the deadline is of no use: the attempt would be cancelled as it starts.
-    if end >= deadline:
-        return StopReason.DEADLINE
-    return Retry(delay, any(plan.config.hold_slot for plan in plans))

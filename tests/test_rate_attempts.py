@@ -1,0 +1,205 @@
+"""A manager with a rate: which attempts take permits, when, and what a wait for one counts as."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_conman import (
+    ConMan,
+    Failure,
+    RateLimiter,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    Success,
+)
+
+AT_ONCE = RetryConfig.none(max_attempts=1)
+
+
+@asynccontextmanager
+async def manager(
+    rate: RateLimiter | None, limit: float | trio.CapacityLimiter = math.inf, **options: Any
+) -> AsyncIterator[ConMan[Any]]:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, limit, rate=rate, **options) as cm:
+            yield cm
+
+
+async def note(record: list[Any], name: object, seconds: float = 0) -> None:
+    """Write down when this attempt starts."""
+    record.append((trio.current_time(), name))
+    await trio.sleep(seconds)
+
+
+async def fail_first(record: list[Any], name: str, seconds: float = 0) -> None:
+    """Fail in the first call that is made for `record`."""
+    record.append((trio.current_time(), name))
+    if sum(each == name for _, each in record) == 1:
+        raise RetriableError(ValueError("first"), retry_config=AT_ONCE)
+    await trio.sleep(seconds)
+
+
+def waiting(rate: RateLimiter) -> int:
+    return rate.statistics().tasks_waiting
+
+
+def only_failure(cm: ConMan[Any]) -> Failure:
+    """The only outcome, which is a failure."""
+    (outcome,) = cm.outcomes()
+    assert isinstance(outcome, Failure)
+    return outcome
+
+
+@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 1}])
+async def test_every_attempt_takes_a_permit_retries_too(
+    options: dict[str, Any], autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def fails() -> None:
+        await note(record, "x")
+        raise RetriableError("no", retry_config=RetryConfig.none())
+
+    async with manager(RateLimiter(1, per=3)) as cm:
+        await cm.run(fails, **options)
+    assert record == [(0, "x"), (3, "x"), (6, "x"), (9, "x")]
+    assert (only_failure(cm).retries, only_failure(cm).elapsed) == (3, 9)
+
+
+async def test_a_waiting_attempt_holds_its_slot_and_its_wait_is_elapsed_time(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate, 2) as cm:
+        handles = [await cm.run(note, record, name, 1) for name in "ab"]
+        handles.append(cm.start_soon(note, record, "c", 1))
+        await trio.sleep(5)
+        assert [handle.state for handle in handles] == ["done", "running", "running"]
+        assert (cm.statistics().running, waiting(rate)) == (2, 2)
+    assert record == [(0, "a"), (10, "b"), (20, "c")]
+    # c has its slot when a ends.
+    assert [(each.waited, each.elapsed) for each in cm.outcomes()] == [(0, 1), (0, 11), (1, 20)]
+
+
+async def test_who_waits_for_a_slot_takes_no_permit_yet_nor_does_a_retry(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    gently = RetryConfig.linear(max_attempts=1, initial_delay=2)
+
+    async def flaky() -> None:
+        record.append((trio.current_time(), "flaky"))
+        if len(record) == 1:
+            raise RetriableError("no", retry_config=gently)
+
+    async with manager(rate, 2) as cm, manager(rate) as other:
+        await cm.run(flaky)
+        await wait_all_tasks_blocked()
+        # Both take their slots while flaky is backing off: it has none until 10 + 25.
+        await cm.run(note, record, "a", 25)
+        await cm.run(note, record, "b", 100)
+        await trio.sleep_until(30)
+        assert waiting(rate) == 0
+        await other.run(note, record, "other")
+    assert record == [(0, "flaky"), (10, "a"), (20, "b"), (30, "other"), (40, "flaky")]
+
+
+async def test_task_timeout_counts_the_wait_for_a_permit(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10), task_timeout=3) as cm:
+        await cm.run(note, record, "a")
+        handle = await cm.run(note, record, "b")
+    outcome = handle.outcome
+    assert isinstance(outcome, Failure)
+    assert record == [(0, "a")]
+    assert (type(outcome.error), outcome.reason, outcome.elapsed) == (
+        trio.TooSlowError,
+        StopReason.TASK_TIMEOUT,
+        3,
+    )
+
+
+@pytest.mark.parametrize("options", [{"attempt_timeout": 2}, {"retry": attrs.evolve(AT_ONCE, max_elapsed=2)}])
+async def test_attempt_timeout_and_max_elapsed_do_not_count_it(
+    options: dict[str, Any], autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def flaky() -> None:
+        await note(record, "flaky", 1)
+        if len(record) == 2:
+            raise RetriableError("no", retry_config=options.get("retry", AT_ONCE))
+
+    async with manager(RateLimiter(1, per=10), **options) as cm:
+        await cm.run(note, record, "a")
+        await cm.run(flaky)
+    assert record == [(0, "a"), (10, "flaky"), (20, "flaky")]
+    assert [type(each) for each in cm.outcomes()] == [Success, Success]
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({}, StopReason.CANCELLED),
+        ({"task_timeout": 5}, StopReason.TASK_TIMEOUT),
+        ({"timeout": 5}, StopReason.MANAGER_TIMEOUT),
+    ],
+)
+async def test_a_retry_that_is_ended_while_it_waits_ends_with_the_last_real_error(
+    options: dict[str, float], reason: StopReason, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10), **options) as cm:
+        handle = await cm.run(fail_first, record, "a")
+        await trio.sleep(5)
+        handle.cancel()
+    outcome = only_failure(cm)
+    assert record == [(0, "a")]
+    assert (repr(outcome.error), outcome.reason) == ("ValueError('first')", reason)
+    assert (outcome.retries, outcome.history, outcome.elapsed) == (0, (), 5)
+
+
+async def test_a_first_attempt_that_is_ended_while_it_waits_never_runs(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10), timeout=5) as cm:
+        await cm.run(note, record, "a")
+        await cm.run(note, record, "b")
+    assert record == [(0, "a")]
+    last = cm.outcomes()[-1]
+    assert isinstance(last, Failure)
+    assert (type(last.error), last.reason) == (trio.TooSlowError, StopReason.MANAGER_TIMEOUT)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_the_items_of_a_map_take_permits(
+    ordered: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def item(name: int) -> None:
+        await note(record, name)
+
+    async with manager(RateLimiter(1, burst=2), 3) as cm:
+        async with cm.map(item, range(5), ordered=ordered) as outcomes:
+            seen = [outcome.index async for outcome in outcomes]
+    assert [when for when, _ in record] == [0, 0, 1, 2, 3]
+    assert sorted(seen) == sorted(name for _, name in record) == [0, 1, 2, 3, 4]
+
+
+async def test_leaving_a_map_early_takes_its_waiting_items_out_of_the_queue(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def item(name: int) -> None:
+        await note(record, name)
+
+    rate = RateLimiter(1)
+    async with manager(rate, 3) as cm:
+        async with cm.map(item, range(5)) as outcomes:
+            async for _ in outcomes:
+                break
+        assert waiting(rate) == 0
+        await cm.run(note, record, "next")
+    assert [when for when, _ in record] == [0, 1]
+    assert record[-1] == (1, "next")

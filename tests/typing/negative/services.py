@@ -1,0 +1,41 @@
+"""What is refused of rate limiters, Retry-After, and retry budgets."""
+
+import trio
+
+from trio_conman import ConMan, RateLimiter, RateLimiterStatistics, RetryBudget, parse_retry_after
+
+
+def opening(nursery: trio.Nursery) -> None:
+    ConMan[int].open(nursery, rate=10)  # error
+    ConMan[int].open(nursery, retry_budget=0.1)  # error
+
+
+def rates(rate: RateLimiter, statistics: RateLimiterStatistics) -> None:
+    RateLimiter()  # error
+    RateLimiter("10")  # error
+    RateLimiter(10, 60)  # error
+    RateLimiter(10, burst=1.5)  # error
+    rate.pause_for(None)  # error
+    rate.acquire()  # error
+    statistics.rate = 3  # error
+
+
+def budgets(budget: RetryBudget) -> None:
+    RetryBudget("100")  # error
+    RetryBudget(ratio=None)  # error
+    budget.refund()  # error
+
+
+def headers(header: bytes, text: str) -> None:
+    parse_retry_after(header)  # error
+    parse_retry_after(text, now=0.0)  # error
+    seconds: float = parse_retry_after(text)  # error
+    print(seconds)
+
+
+class OwnRate(RateLimiter):  # error
+    pass
+
+
+class OwnBudget(RetryBudget):  # error
+    pass

@@ -1,0 +1,56 @@
+"""Rate limiters, Retry-After, and retry budgets."""
+
+from datetime import UTC, datetime
+from typing import assert_type
+
+import trio
+
+from trio_conman import (
+    ConMan,
+    RateLimiter,
+    RateLimiterStatistics,
+    RetriableError,
+    RetryBudget,
+    RetryBudgetStatistics,
+    parse_retry_after,
+)
+
+
+async def shared(nursery: trio.Nursery) -> None:
+    rate = RateLimiter(10)
+    budget = RetryBudget()
+    async with (
+        ConMan[int].open(nursery, rate=rate, retry_budget=budget) as first,
+        ConMan.open(nursery, rate=rate, retry_budget=budget),
+        ConMan[str].open(nursery, rate=None, retry_budget=None),
+    ):
+        assert_type(first, ConMan[int])
+
+
+def rates() -> None:
+    rate = RateLimiter(0.5, per=60, burst=3)
+    rate.pause_for(3)
+    rate.pause_for(0.5)
+    statistics = rate.statistics()
+    assert_type(statistics, RateLimiterStatistics)
+    assert_type(statistics.rate, float)
+    assert_type(statistics.per, float)
+    assert_type(statistics.burst, int)
+    assert_type(statistics.tasks_waiting, int)
+    assert_type(statistics.paused_for, float)
+
+
+def budgets() -> None:
+    statistics = RetryBudget(tokens=10, ratio=0.5).statistics()
+    RetryBudget(10, 1)
+    assert_type(statistics, RetryBudgetStatistics)
+    assert_type(statistics.tokens, float)
+    assert_type(statistics.remaining, float)
+    assert_type(statistics.ratio, float)
+    assert_type(statistics.refused, int)
+
+
+def headers(header: str) -> None:
+    assert_type(parse_retry_after(header), float | None)
+    assert_type(parse_retry_after(header, now=datetime.now(UTC)), float | None)
+    RetriableError("busy", retry_after=parse_retry_after(header))

@@ -1,0 +1,78 @@
+"""A budget that keeps retries a share of the successes, so that a dead service is not stormed."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+
+from ._checks import check_number
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RetryBudgetStatistics:
+    """Where a retry budget stands, at one moment."""
+
+    tokens: float
+    """What it holds when full."""
+    remaining: float
+    """What it holds now."""
+    ratio: float
+    """What each success gives back."""
+    refused: int
+    """Retries that were not made for want of a whole token."""
+
+
+@final
+class RetryBudget:
+    """Retries for which there is a token; may be shared between managers.
+
+    Each retry costs a token, also one that is cancelled before it begins; each task that succeeds gives back
+    `ratio` of one, up to `tokens`. Where there is no whole token left the task fails, reason
+    ``RETRY_BUDGET``. So while s tasks succeed, at most ``tokens + ratio * s`` retries are made. (Finagle has
+    such budgets, and gRPC its retry throttling.)
+
+    Args:
+        tokens: what it holds at first, and at most. Default: 100.
+        ratio: what a success gives back. Default: 0.1, one retry for ten successes.
+
+    Raises:
+        TypeError: a parameter is of the wrong kind.
+        ValueError: a parameter is out of its range.
+    """
+
+    def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
+        check_number("tokens", tokens, finite=True)
+        check_number("ratio", ratio, finite=True)
+        self._tokens, self._ratio = tokens, float(ratio)
+        # What remains is the base and the refunds since; a sum of floats would drift: ten times 0.1 is one.
+        self._base = float(tokens)
+        self._refunds = 0
+        self._refused = 0
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget, {self._remaining():g} of {float(self._tokens):g} tokens left>"
+
+    def _remaining(self) -> float:
+        return self._base + self._refunds * self._ratio
+
+    def statistics(self) -> RetryBudgetStatistics:
+        """Where it stands now."""
+        return RetryBudgetStatistics(
+            tokens=self._tokens, remaining=self._remaining(), ratio=self._ratio, refused=self._refused
+        )
+
+    def _spend(self) -> bool:
+        """Take a token for a retry; whether there was a whole one."""
+        if self._remaining() < 1:
+            self._refused += 1
+            return False
+        self._base -= 1
+        return True
+
+    def _refund(self) -> None:
+        """A task has succeeded."""
+        self._refunds += 1
+        if self._remaining() >= self._tokens:
+            self._base, self._refunds = float(self._tokens), 0
