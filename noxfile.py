@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import nox
@@ -21,7 +22,8 @@ nox.options.parallel = os.cpu_count()
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-SELF = ".[demo]"
+EXTRAS = f"[{','.join(PYPROJECT['project']['optional-dependencies'])}]"
+SELF = f".{EXTRAS}"
 # The tests in tests/typing run the type checkers, which only the session `types` installs.
 NO_TYPING = "--ignore=tests/typing"
 
@@ -31,10 +33,10 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def lowest() -> list[str]:
-    """The lowest release that each runtime requirement, of the demo too, allows."""
+    """The lowest release that each runtime requirement, of the extras too, allows."""
     project = PYPROJECT["project"]
     pins: list[str] = []
-    for text in [*project["dependencies"], *project["optional-dependencies"]["demo"]]:
+    for text in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         requirement = Requirement(text)
         (bound,) = (s.version for s in requirement.specifier if s.operator == ">=")
         pins.append(f"{requirement.name}=={bound}")
@@ -99,7 +101,7 @@ def build(session: nox.Session) -> None:
         session.run("python", "-m", "build", "--outdir", str(tmp))
         (sdist,) = tmp.glob("*.tar.gz")
         (wheel,) = tmp.glob("*.whl")
-        session.install(f"{wheel}[demo]")
+        session.install(f"{wheel}{EXTRAS}")
         shutil.unpack_archive(sdist, tmp)
         with session.chdir(tmp / sdist.name.removesuffix(".tar.gz")):
             # The unpacked sdist holds the source too; PYTHONSAFEPATH keeps it from being imported.

@@ -37,8 +37,8 @@ default_role = "py:obj"
 # Every other reference must lead somewhere.
 nitpicky = True
 nitpick_ignore_regex = [
-    # The inventories of trio and Python are not there, so their names lead nowhere;
-    (r"py:.*", rf"({'|'.join(['trio', *sorted(sys.stdlib_module_names)])})\..*"),
+    # The inventories of other projects and of Python are not there, so their names lead nowhere;
+    (r"py:.*", rf"({'|'.join(['trio', 'rich', 'opentelemetry', *sorted(sys.stdlib_module_names)])})\..*"),
     (r"py:.*", "|".join(dir(builtins))),
     # nor do parameters,
     (r"py:obj", r"[a-z_]+"),

@@ -4,6 +4,7 @@ from ._budget import RetryBudget, RetryBudgetStatistics
 from ._conman import ConMan
 from ._errors import ConManClosedError, TaskCancelledError
 from ._handles import Task, TaskHandle
+from ._instruments import Instrument, LoggingInstrument
 from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._rate import RateLimiter, RateLimiterStatistics
 from ._retry import RetriableError, RetryConfig
@@ -15,6 +16,8 @@ __all__ = [
     "ConManClosedError",
     "ConManStatistics",
     "Failure",
+    "Instrument",
+    "LoggingInstrument",
     "Outcome",
     "RateLimiter",
     "RateLimiterStatistics",
@@ -33,5 +36,6 @@ __all__ = [
 
 # Public names say where to import them from, in tracebacks, reprs and pickles (trio does the same).
 for _name in __all__:
-    if hasattr(globals()[_name], "__qualname__"):
+    if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__
+parse_retry_after.__module__ = __name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any, final
@@ -16,6 +17,7 @@ from ._collector import Collector
 from ._doors import Doors
 from ._execution import Runner
 from ._handles import Terms
+from ._instruments import Instrument, Instruments
 from ._line import Line
 from ._outcomes import Outcome
 from ._rate import RateLimiter
@@ -61,6 +63,7 @@ class ConMan(Doors[R], Views[R]):
         max_errors: int | None = None,
         retry_budget: RetryBudget | None = None,
         send_to: trio.MemorySendChannel[Outcome[R]] | None = None,
+        instruments: Iterable[Instrument] = (),
         rng: random.Random | None = None,
     ) -> AbstractAsyncContextManager[ConMan[R]]:
         """Open a manager whose tasks live in `nursery`.
@@ -89,6 +92,7 @@ class ConMan(Doors[R], Views[R]):
             retry_budget: a budget that every retry takes a token of; may be shared. Default: none.
             send_to: a channel that outcomes go to, instead of being kept. A task keeps its slot until the
                 channel has taken its outcome. What it does not take is kept. Closed with the manager.
+            instruments: what follows the tasks. Default: nothing.
             rng: the source of jitter. Default: a private `random.Random`.
 
         Returns:
@@ -116,6 +120,7 @@ class ConMan(Doors[R], Views[R]):
             check_type("rate", rate, RateLimiter, "a RateLimiter or None")
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
+        watching = Instruments(instruments)
         if rng is not None:
             check_type("rng", rng, random.Random, "a random.Random or None")
 
@@ -127,7 +132,12 @@ class ConMan(Doors[R], Views[R]):
         else:
             self._line = Line(self.name, trio.CapacityLimiter(limit), shared=False)
         self._runner = Runner(
-            self._line, max_errors, retry_budget, random.Random() if rng is None else rng, rate
+            self._line,
+            max_errors,
+            retry_budget,
+            watching or None,
+            random.Random() if rng is None else rng,
+            rate,
         )
         self._collector = Collector(send_to, self._runner.settle)
         self._block = Block(self.name, nursery, self.cancel_scope, self._line, self._runner, self._collector)

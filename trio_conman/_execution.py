@@ -143,6 +143,8 @@ class Runner(Ledger):
                         if not self.rate._take(handle, handle._attempted):
                             await self.rate._acquire(handle)
                             handle._attempted = self.now()
+                    if self.instruments is not None:
+                        self.instruments.tell("attempt_started", handle, 1)
                     if handle._terms.attempt_timeout == math.inf:
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
@@ -202,6 +204,8 @@ class Runner(Ledger):
                     if self.rate is not None and not self.rate._take(handle, self.now()):
                         await self.rate._acquire(handle)
                     self._count_retry(handle, error, verdict)
+                    if self.instruments is not None:
+                        self.instruments.tell("attempt_started", handle, handle.retries + 1)
                     error = None
                 timed_out = False
                 try:
@@ -247,6 +251,8 @@ class Runner(Ledger):
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
         """Wait for the next attempt, without a slot where that is allowed."""
         handle._error = real_error(error)
+        if self.instruments is not None:
+            self.instruments.tell("retry_scheduled", handle, handle._error, retry.delay)
         # The next attempt sees the submitter's context as it was, from the next schedule point on.
         assert handle._context is not None
         trio.lowlevel.current_task().context = handle._context.copy()
@@ -385,6 +391,8 @@ class Runner(Ledger):
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE
         arrived = deliver(handle)
+        if self.instruments is not None:
+            self.instruments.tell("task_finished", handle, outcome)
         # Before the slot is given back, which shall start nothing then.
         if self.has_too_many_errors():
             self.too_many_errors()

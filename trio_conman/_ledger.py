@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any, Protocol
 
 import attrs
@@ -10,6 +11,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._budget import RetryBudget
 from ._handles import Slot, TaskHandle
+from ._instruments import Instruments
 from ._outcomes import Outcome, StopReason, Success
 
 
@@ -41,6 +43,7 @@ class Ledger:
     slots: Slots
     max_errors: int | None
     budget: RetryBudget | None
+    instruments: Instruments | None
 
     submitted: int = attrs.field(default=0, init=False)
     succeeded: int = attrs.field(default=0, init=False)
@@ -83,9 +86,14 @@ class Ledger:
     @enable_ki_protection
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        handle.index = self.submitted
+        if handle.index < 0:  # an item has one
+            handle.index = self.submitted
         self.submitted += 1
         self.unfinished += 1
+        if self.instruments is not None:
+            # Who passes a slot on may be here for the submitter.
+            context = copy_context() if handle._context is None else handle._context.copy()
+            context.run(self.instruments.tell, "task_submitted", handle)
 
     def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """An accepted task has its slot."""

@@ -294,8 +294,8 @@ class Mapping(Generic[T]):
                 raise
         handle: TaskHandle[Any] = TaskHandle(self._name, (item,), self._call, self._terms, self._runner.now())
         handle._context = self._context
-        self._runner.accept(handle)
         handle.index = self._drawn
+        self._runner.accept(handle)
         self._drawn += 1
         return handle
 

@@ -103,6 +103,11 @@ def text_of(error: Exception) -> str:
         return "(its text could not be had)"
 
 
+def one_line(text: str) -> str:
+    """A text without line breaks."""
+    return " ".join(text.split())
+
+
 @final
 @attrs.frozen(eq=False, repr=False)
 class Failure:
@@ -131,12 +136,12 @@ class Failure:
     """Seconds from its slot to its end, backoff included; 0 when it never had one."""
 
     def __str__(self) -> str:
-        text = " ".join(text_of(self.error).split())
+        text = one_line(text_of(self.error))
         if len(text) > _LONGEST_TEXT:
             text = text[:_LONGEST_TEXT] + "…"
         error = type(self.error).__qualname__ + (f": {text}" if text else "")
         retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
-        task = f"{' '.join(self.name.split())} (index {self.index})"
+        task = f"{one_line(self.name)} (index {self.index})"
         return f"{task}: {error}; {_WHY[self.reason]}; {retries}, {self.elapsed:.3f} s"
 
     def __repr__(self) -> str:

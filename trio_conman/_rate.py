@@ -48,6 +48,9 @@ class RateLimiterStatistics:
 class RateLimiter:
     """Lets `rate` attempts start in `per` seconds, first come first served; may be shared between managers.
 
+    An attempt that starts late, since the machine was busy, makes the following ones later, as no window of
+    time may have more of them than ``burst + rate * window``. A `burst` of a few makes up for that.
+
     Args:
         rate: permits in each `per` seconds; above 0.
         per: seconds; above 0. Default: 1.

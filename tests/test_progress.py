@@ -1,0 +1,621 @@
+"""The progress display: what it shows when, on terminals and elsewhere, and what it leaves behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from rich.cells import cell_len
+from rich.console import Console
+from trio.testing import MockClock
+
+from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
+from trio_conman.progress import RichProgress
+from trio_conman.testing import FlakyTask
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+RETRY = RetryConfig.linear(initial_delay=1, max_delay=1)
+
+
+def terminal(width: int = 80, file: io.StringIO | None = None) -> Console:
+    return Console(
+        file=file or io.StringIO(),
+        force_terminal=True,
+        width=width,
+        height=24,
+        color_system=None,
+        legacy_windows=False,
+        _environ={},
+    )
+
+
+def plain_file() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False, width=20, _environ={})
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def shown(console: Console) -> list[str]:
+    """The lines of the last drawing."""
+    last = written(console).rpartition("\x1b[2K")[2]
+    return [line.rstrip() for line in re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", last).splitlines()]
+
+
+async def sleep(seconds: float) -> None:
+    await trio.sleep(seconds)
+
+
+def pages() -> list[Callable[[], Awaitable[Any]]]:
+    """Six tasks: four of them succeed, one of those after two retries. None ends at a time of drawing."""
+    busy = RetriableError(OSError("busy"))
+    return [
+        FlakyTask("page", seconds=1.03),
+        FlakyTask(ValueError("[red] no [/] such page"), seconds=1.03),
+        FlakyTask(busy, busy, "page", seconds=1.03),
+        FlakyTask("page", seconds=1.03),
+        FlakyTask(LookupError(), seconds=2.06),
+        FlakyTask("page", seconds=3.09),
+    ]
+
+
+async def crawl(*instruments: Instrument) -> ConManStatistics:
+    async with trio.open_nursery() as nursery:
+        async with ConMan.open(nursery, 2, retry=RETRY, instruments=instruments) as cm:
+            for page in pages():
+                await cm.run(page)
+    return cm.statistics()
+
+
+async def looks(console: Console, record: list[Any], *times: float) -> None:
+    for time in times:
+        await trio.sleep(time - trio.current_time())
+        record.append((time, *shown(console)))
+
+
+def refuses_writes() -> io.StringIO:
+    class Refuses(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("the terminal is gone")
+
+    return Refuses()
+
+
+def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM + code], text=True, timeout=60, check=False, **options
+    )
+
+
+PROGRAM = """
+import sys, threading, trio
+from trio_conman import ConMan
+from trio_conman.progress import RichProgress
+
+async def task(i):
+    await trio.sleep(0.02)
+    print("result", i, flush=True)
+
+async def crawl(*instruments, fn=task):
+    async with trio.open_nursery() as nursery:
+        async with ConMan.open(nursery, 2, instruments=instruments) as cm:
+            for i in range(6):
+                await cm.run(fn, i)
+"""
+RESULTS = [f"result {i}" for i in range(6)]
+
+
+# On a terminal
+
+
+async def test_a_terminal_of_80_columns(autojump_clock: MockClock, record: list[Any]) -> None:
+    console = terminal()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looks, console, record, 0.05, 0.95, 1.55, 2.55, 4.55, 6.55)
+        with RichProgress(6, description="pages", console=console) as progress:
+            await crawl(progress)
+    assert record == [
+        (0.05, "pages                                            0/6  0 running  0:00"),
+        (0.95, "pages                                            0/6  2 running  0:01"),
+        (1.55, "pages  ━━━━━━━━╸                   2/6  2 running  1 failed  1.3/s  0:03 left"),
+        (2.55, "pages  ━━━━━━━━━━━━━               3/6  2 running  1 failed  1.2/s  0:03 left"),
+        (4.55, "pages  ━━━━━━━━━━━        4/6  2 running  2 failed  1 retry  0.9/s  0:02 left"),
+        (6.55, "pages  ━━━━━━━━━━━━╸    5/6  1 running  2 failed  2 retries  0.8/s  0:01 left"),
+    ]
+    assert shown(console) == ["pages: 6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
+
+
+async def test_a_terminal_of_40_columns(autojump_clock: MockClock, record: list[Any]) -> None:
+    console = terminal(40)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looks, console, record, 0.05, 0.95, 1.55, 2.55, 4.55, 6.55)
+        with RichProgress(6, console=console) as progress:
+            await crawl(progress)
+    assert record == [
+        (0.05, "                 0/6  0 running  0:00"),
+        (0.95, "                 0/6  2 running  0:01"),
+        (1.55, "━━━╸         2/6  1 failed  0:03 left"),
+        (2.55, "━━━━━╸       3/6  1 failed  0:03 left"),
+        (4.55, "━━━━━━━      4/6  2 failed  0:02 left"),
+        (6.55, "━━━━━━━━━    5/6  2 failed  0:01 left"),
+    ]
+    assert shown(console) == ["6/6, 4 succeeded, 2 failed, 2 retries,", "0.8/s, 7.2 s"]
+
+
+@pytest.mark.parametrize("width", [1, 5, 10, 15, 20, 25, 30, 40, 60, 80, 120, 300])
+@pytest.mark.parametrize("total", [0, 3, 6, None])
+async def test_no_drawing_is_wider_than_the_terminal(
+    width: int, total: int | None, autojump_clock: MockClock
+) -> None:
+    console = terminal(width)
+    with RichProgress(total, description="頁面 of the whole site", console=console) as progress:
+        await crawl(progress, progress.row("b", 10))
+    drawings = written(console).rpartition(SHOW)[0].split("\r")
+    assert len(drawings) > 50
+    for drawing in drawings:
+        lines = re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", drawing).strip("\n").split("\n")
+        assert len(lines) <= 2
+        assert all(cell_len(line) <= (width - 3 if width >= 15 else width) for line in lines)
+
+
+async def test_a_drawing_follows_within_a_tenth_of_a_second_and_none_without_need(
+    autojump_clock: MockClock,
+) -> None:
+    console = terminal()
+    with RichProgress(console=console) as progress:
+        assert written(console) == ""
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 50, instruments=[progress]) as cm:
+                for _ in range(50):
+                    cm.start_soon(sleep, 0.55)
+                await trio.sleep(0.15)
+                assert shown(console) == ["0 done  50 running  0:00"]
+                await cm.wait()
+                await trio.sleep(0.15)
+                assert shown(console) == ["50 done  0 running  90.9/s  0:01"]
+                before = written(console)
+                await trio.sleep(1000)
+                assert written(console) == before
+                await cm.run(sleep, 0.55)
+                await trio.sleep(0.15)
+                assert shown(console) == ["50 done  1 running  3.0/min  16:41"]
+    assert shown(console) == ["51 done, 51 succeeded, 3.1/min, 16:41"]
+
+
+async def test_several_managers_in_one_display(autojump_clock: MockClock, record: list[Any]) -> None:
+    console = terminal()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looks, console, record, 0.55, 2.55)
+        with RichProgress(console=console) as progress:
+            first, second = progress.row("pages", 6), progress.row("images of these")
+            async with trio.open_nursery() as managers:
+                managers.start_soon(crawl, first)
+                managers.start_soon(crawl, second)
+    assert record == [
+        (
+            0.55,
+            "pages                                                 0/6     2 running  0:00",
+            "images of these                                       0 done  2 running  0:00",
+        ),
+        (
+            2.55,
+            "pages            ━━━━━━╸        3/6     2 running  1 failed  1.2/s  0:03 left",
+            "images of these                 3 done  2 running  1 failed  1.2/s  0:03",
+        ),
+    ]
+    assert shown(console) == [
+        "pages: 6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s",
+        "images of these: 6 done, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s",
+    ]
+
+
+async def test_the_total_may_become_known_later_and_be_wrong(autojump_clock: MockClock) -> None:
+    console = terminal()
+    with RichProgress(console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 1)
+                progress.total = 2
+                await cm.run(sleep, 2)
+                await trio.sleep(1.75)
+                assert shown(console) == [
+                    "━━━━━━━━━━━━━━━━━━━━                      1/2  1 running  0.6/s  0:02 left"
+                ]
+                await cm.run(sleep, 1)
+    assert shown(console) == ["3/2, 3 succeeded, 1.1/s, 2.8 s"]
+
+
+async def test_hours(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(2, console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 3602)
+                await cm.run(sleep, 7204)
+    assert written(console).splitlines() == [
+        "0/2, 2 running, 0:05",
+        "1/2, 1 running, 1.0/h, 1:00:05 left",
+        "2/2, 2 succeeded, 1.0/h, 2:00:04",
+    ]
+
+
+# Elsewhere
+
+
+async def test_a_file_gets_a_line_now_and_then_and_no_control_characters(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(6, description="pages", console=console) as progress:
+        await crawl(progress)
+        await trio.sleep(100)
+    assert written(console).splitlines() == [
+        "pages: 4/6, 2 running, 2 failed, 1 retry, 0.8/s, 0:02 left",
+        "pages: 6/6, 0 running, 2 failed, 2 retries, 0.8/s, 0:07",
+        "pages: 6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s",
+    ]
+
+
+async def test_a_file_gets_no_line_of_what_has_not_changed(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(console=console) as progress:
+        first, second = progress.row("a"), progress.row("b")
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, instruments=[first]) as cm:
+                await cm.run(sleep, 23)
+                async with ConMan.open(nursery, 2, instruments=[second]) as other:
+                    for _ in range(4):
+                        await other.run(sleep, 6)
+    assert written(console).splitlines() == [
+        "a: 0 done, 1 running, 0:05",
+        "b: 0 done, 2 running, 0:05",
+        "b: 2 done, 2 running, 12.0/min, 0:10",
+        "b: 4 done, 0 running, 20.0/min, 0:12",
+        "a: 1 done, 1 succeeded, 2.6/min, 23.0 s",
+        "b: 4 done, 4 succeeded, 20.0/min, 12.0 s",
+    ]
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TTY_INTERACTIVE": "0"}])
+async def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    environment: dict[str, str], autojump_clock: MockClock
+) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, force_interactive=None, _environ=environment)
+    if console.is_interactive:
+        pytest.skip("this release of rich does not look at the variable")
+    with RichProgress(6, console=console) as progress:
+        await crawl(progress)
+    assert written(console).splitlines() == [
+        "4/6, 2 running, 2 failed, 1 retry, 0.8/s, 0:02 left",
+        "6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s",
+    ]
+
+
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_by_default_it_is_on_standard_error(environment: dict[str, str]) -> None:
+    done = run(
+        "with RichProgress(6, description='pages') as progress: trio.run(crawl, progress)",
+        capture_output=True,
+        env=os.environ | environment,
+    )
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (0, RESULTS)
+    assert re.fullmatch(r"pages: 6/6, 6 succeeded, \d+\.\d/s, 0\.\d s\n", done.stderr)
+
+
+# What it counts
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_it_counts_what_the_manager_does(seed: int, autojump_clock: MockClock) -> None:
+    chance = random.Random(seed)
+    progress = RichProgress(console=plain_file())
+
+    async def task() -> None:
+        await trio.sleep(chance.uniform(0, 3))
+        if chance.random() < 0.4:
+            raise chance.choice([ValueError(), RetriableError("again")])
+
+    def compare() -> None:
+        now = cm.statistics()
+        assert (
+            progress._submitted,
+            len(progress._running),
+            progress._succeeded,
+            progress._failed + progress._cancelled,
+            progress._cancelled,
+            progress._retries,
+        ) == (now.submitted, now.running, now.succeeded, now.failed, now.cancelled, now.retries)
+
+    with progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 4, retry=RETRY, instruments=[progress]) as cm:
+                for _ in range(60):
+                    handle = cm.start_soon(task)
+                    if chance.random() < 0.2:
+                        nursery.start_soon(cancel_later, handle, chance.uniform(0, 20))
+                for _ in range(100):
+                    await trio.sleep(chance.uniform(0, 1))
+                    compare()
+        compare()
+    final, now = written(progress.console).splitlines()[-1], cm.statistics()
+    assert now.cancelled and now.retries
+    assert final.startswith(
+        f"60 done, {now.succeeded} succeeded, {now.failed - now.cancelled} failed, "
+        f"{now.cancelled} cancelled, {now.retries} retries, "
+    )
+
+
+async def cancel_later(handle: Any, seconds: float) -> None:
+    await trio.sleep(seconds)
+    handle.cancel()
+
+
+async def test_items_of_a_map_count(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(3, console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+                async with cm.map(sleep, [1, 2, 3]) as outcomes:
+                    async for _ in outcomes:
+                        pass
+    assert written(console) == "3/3, 3 succeeded, 0.8/s, 4.0 s\n"
+
+
+# How it ends
+
+
+async def test_what_did_not_end_is_told(autojump_clock: MockClock) -> None:
+    console = terminal()
+    async with trio.open_nursery() as nursery:
+        async with ConMan.open(nursery, 3, instruments=[progress := RichProgress(6, console=console)]) as cm:
+            with progress:
+                for seconds in (1, 2, 3, 4):
+                    await cm.run(sleep, seconds)
+                await trio.sleep(1.25)
+            assert shown(console) == ["2/6, 2 succeeded, 0.9/s, stopped after 2.2 s"]
+    assert shown(console) == ["2/6, 2 succeeded, 0.9/s, stopped after 2.2 s"]
+
+
+async def test_a_cancelled_manager(autojump_clock: MockClock) -> None:
+    console = terminal()
+    with RichProgress(6, console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, timeout=2.5, instruments=[progress]) as cm:
+                for _ in range(4):
+                    await cm.run(sleep, 1)
+                await cm.run(sleep, 60)
+                cm.start_soon(sleep, 60).cancel()
+    assert cm.timed_out
+    assert shown(console) == ["6/6, 4 succeeded, 1 failed, 1 cancelled, 2.4/s, 2.5 s"]
+
+
+async def test_an_exception_leaves_a_sane_terminal(autojump_clock: MockClock) -> None:
+    console = terminal()
+    with pytest.RaisesGroup(KeyError):
+        with RichProgress(6, console=console) as progress:
+            async with trio.open_nursery() as nursery:
+                async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+                    await cm.run(sleep, 60)
+                    await trio.sleep(1)
+                    raise KeyError
+    assert written(console).endswith(
+        f"\n{SHOW}\r\x1b[1A\x1b[2K1/6, 0 succeeded, 1 cancelled, 1.0/s, stopped after 1.0 s\n"
+    )
+
+
+async def test_without_a_block_it_ends_when_all_have_ended(autojump_clock: MockClock) -> None:
+    console = terminal()
+    progress = RichProgress(6, console=console)
+    assert written(console) == ""
+    await crawl(progress)
+    assert written(console).endswith("6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s\n")
+    assert written(console).count(HIDE) == written(console).count(SHOW) == 1
+
+
+def test_without_a_block_or_a_total_it_ends_with_the_trio_run() -> None:
+    console = terminal()
+    trio.run(crawl, RichProgress(console=console), clock=MockClock(autojump_threshold=0))
+    assert written(console).endswith(
+        f"{SHOW}\r\x1b[1A\x1b[2K6 done, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s\n"
+    )
+
+
+def test_the_block_may_be_around_the_trio_run() -> None:
+    console = terminal()
+    with RichProgress(description="[/] [red]pages\x1b[31m\n", console=console) as progress:
+        assert shown(console) == ["[/] [red]pages [31m  0 done  0 running  0:00"]
+        trio.run(crawl, progress, clock=MockClock(autojump_threshold=0))
+        assert shown(console) == ["[/] [red]pages [31m  6 done  0 running  2 failed  2 retries  0.8/s  0:07"]
+    assert shown(console) == ["[/] [red]pages [31m: 6 done, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
+
+
+async def test_no_thread_and_no_task_is_left(autojump_clock: MockClock) -> None:
+    threads, tasks = threading.active_count(), trio.lowlevel.current_statistics().tasks_living
+    with RichProgress(console=terminal()) as progress:
+        await crawl(progress)
+        assert threading.active_count() == threads
+    await trio.testing.wait_all_tasks_blocked()
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+
+
+CTRL_C = """
+async def main():
+    {with_block}:
+        async def stop():
+            print("ready", flush=True)
+            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            await crawl(progress, fn=lambda i: trio.sleep(60))
+
+try:
+    trio.run(main)
+except* KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "block", ["with RichProgress(6) as progress", "progress = RichProgress(6)\n    if True"]
+)
+def test_ctrl_c_leaves_a_sane_terminal(block: str) -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    output, signalled = b"", False
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + CTRL_C.format(with_block=block)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=os.environ | {"TERM": "xterm", "NO_COLOR": "1"},
+    ) as child:
+        os.close(slave)
+        while chunk := read_terminal(master):
+            output += chunk
+            if not signalled and b"2 running" in output:
+                child.send_signal(signal.SIGINT)
+                signalled = True
+    os.close(master)
+    assert child.returncode == 0
+    live, found, after = output.decode().replace("\r\n", "\n").rpartition(SHOW)
+    assert found and HIDE in live and HIDE not in after
+    assert re.fullmatch(
+        r"\r\x1b\[1A\x1b\[2K2/6, 0 succeeded, 2 cancelled, [\d.]+/s, stopped after \d\.\d s\ninterrupted\n",
+        after,
+    )
+
+
+def read_terminal(master: int) -> bytes:
+    """What a terminal's program writes next; nothing at its end."""
+    try:
+        return os.read(master, 65536)
+    except OSError:  # Linux says it so
+        return b""
+
+
+def test_what_is_printed_meanwhile_goes_above_it_and_is_not_lost() -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    code = """
+async def talks(i):
+    await trio.sleep(0.2)
+    print("[/] result", i, end="", flush=True)
+    print("rest", end="\\n" if i else "")
+
+with RichProgress(6) as progress:
+    trio.run(lambda: crawl(progress, fn=talks))
+print("after")
+"""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM + code], stdout=slave, stderr=slave) as child:
+        os.close(slave)
+        output = b""
+        while chunk := read_terminal(master):
+            output += chunk
+    os.close(master)
+    assert child.returncode == 0
+    text = output.decode()
+    for i in range(6):
+        assert f"[/] result {i}" in text
+    assert text.count("rest") == 6
+    assert text.endswith(" s\r\nafter\r\n")
+
+
+# A display that fails
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_a_display_that_fails_ends_and_nobody_notices(
+    force: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    console = Console(file=refuses_writes(), force_terminal=force, width=80, _environ={})
+    with RichProgress(6, console=console) as progress:
+        statistics = await crawl(progress)
+    assert (statistics.succeeded, statistics.failed) == (4, 2)
+    assert [each.levelname for each in caplog.records if each.levelname != "DEBUG"] == []
+
+
+@pytest.mark.parametrize("within", [True, False])
+async def test_a_file_that_is_closed_meanwhile(within: bool, autojump_clock: MockClock) -> None:
+    console = terminal()
+    progress = RichProgress(6, console=console)
+
+    async def close() -> None:
+        await trio.sleep(2.5)
+        console.file.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close)
+        if within:
+            with progress:
+                statistics = await crawl(progress)
+        else:
+            statistics = await crawl(progress)
+    assert (statistics.succeeded, statistics.failed) == (4, 2)
+
+
+def test_a_broken_pipe_ends_the_display_only() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(
+        "with RichProgress(6) as progress: trio.run(crawl, progress)\nprint('after')",
+        stdout=subprocess.PIPE,
+        stderr=writer,
+    )
+    os.close(writer)
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (0, ["after", *RESULTS])
+
+
+@pytest.mark.parametrize("code", ["sys.stderr.close()", "sys.stderr = None"])
+def test_without_standard_error(code: str) -> None:
+    done = run(f"{code}\ntrio.run(crawl, RichProgress(6))", capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == RESULTS
+
+
+async def test_two_displays_on_one_terminal_harm_nobody(autojump_clock: MockClock) -> None:
+    console = terminal()
+    with RichProgress(6, console=console) as one, RichProgress(6, console=console) as other:
+        statistics = await crawl(one, other)
+    assert (statistics.succeeded, statistics.failed) == (4, 2)
+    assert written(console).count("6/6, 4 succeeded") == 2
+    assert written(console).rpartition(SHOW)[1]
+
+
+# What it is given
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"total": -1}, ValueError, "total must be an int of at least 0, or None, not -1"),
+        ({"total": True}, TypeError, "total must be an int of at least 0, or None, not True"),
+        ({"total": 2.0}, TypeError, "total must be an int of at least 0, or None, not 2.0"),
+        ({"description": 1}, TypeError, "description must be a str, not 1"),
+        ({"console": sys.stdout}, TypeError, "console must be a rich.console.Console, not "),
+    ],
+)
+def test_refuses_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        RichProgress(**arguments)
+
+
+def test_without_rich_it_names_the_extra() -> None:
+    code = "import sys; sys.modules['rich'] = None; import trio_conman.progress"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\nModuleNotFoundError: ") == 1
+    assert done.stderr.endswith(
+        "\nModuleNotFoundError: RichProgress needs rich: pip install 'trio-conman[progress]'\n"
+    )

@@ -1,0 +1,83 @@
+"""`trio_conman.testing`: what users test their own code with."""
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_conman import ConMan, RetriableError, RetryConfig, StopReason
+from trio_conman.testing import Event, FixedJitter, FlakyTask, RecordingInstrument
+
+RETRY = RetryConfig.exponential(initial_delay=2, max_delay=60, max_attempts=3, retry_on=OSError)
+
+
+@pytest.mark.parametrize("share, times", [(1, [0, 2, 6, 14]), (0.5, [0, 1, 3, 7]), (0, [0, 0, 0, 0])])
+async def test_fixed_jitter_draws_the_same_share_of_each_delay(
+    share: float, times: list[float], autojump_clock: MockClock
+) -> None:
+    task = FlakyTask[None](OSError)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=RETRY, rng=FixedJitter(share)) as cm:
+            await cm.run(task)
+    assert [time for time, _ in task.calls] == times
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="share must be from 0 to 1, not"):
+        FixedJitter(share)
+
+
+async def test_a_flaky_task_answers_from_its_script(autojump_clock: MockClock) -> None:
+    error = OSError("once")
+    task = FlakyTask(error, KeyError, "a", "b", seconds=1.5)
+    with pytest.raises(OSError, match="once") as raised:
+        await task(1)
+    assert raised.value is error
+    with pytest.raises(KeyError):
+        await task()
+    assert [await task("x", "y"), await task(), await task()] == ["a", "b", "b"]
+    assert task.calls == [(0, (1,)), (1.5, ()), (3, ("x", "y")), (4.5, ()), (6, ())]
+    assert repr(task) == "<FlakyTask, called 5 times>"
+
+
+async def test_what_is_no_exception_is_returned_as_it_is(autojump_clock: MockClock) -> None:
+    values: list[Any] = [None, int, KeyboardInterrupt, [OSError]]
+    task = FlakyTask[Any](*values)
+    assert [await task() for _ in values] == values
+
+
+def test_a_script_without_answers_is_refused() -> None:
+    with pytest.raises(ValueError, match="answers must hold at least one"):
+        FlakyTask()
+
+
+async def test_the_recording_instrument_records_the_whole_life_of_tasks(autojump_clock: MockClock) -> None:
+    recorder = RecordingInstrument()
+    good = FlakyTask[str](RetriableError(OSError("busy")), "page", seconds=1)
+    bad = FlakyTask[str](ValueError("no"), seconds=2)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, retry=RETRY, rng=FixedJitter(), instruments=[recorder]) as cm:
+            await cm.run(good, name="good")
+            await cm.run(bad, name="bad")
+            cm.start_soon(trio.sleep_forever, name="late").cancel()
+    assert sorted(recorder.events, key=lambda event: (event.index, event.time)) == [
+        Event(0, "task_submitted", "good", 0),
+        Event(0, "attempt_started", "good", 0, attempt=1),
+        Event(1, "retry_scheduled", "good", 0, error="OSError('busy')", delay=2),
+        Event(3, "attempt_started", "good", 0, attempt=2),
+        Event(4, "task_finished", "good", 0),
+        Event(0, "task_submitted", "bad", 1),
+        Event(0, "attempt_started", "bad", 1, attempt=1),
+        Event(2, "task_finished", "bad", 1, error="ValueError('no')", reason=StopReason.ERROR),
+        Event(0, "task_submitted", "late", 2),
+        Event(
+            0,
+            "task_finished",
+            "late",
+            2,
+            error="TaskCancelledError(\"task 'late' (index 2) was cancelled: its handle was cancelled\")",
+            reason=StopReason.CANCELLED,
+        ),
+    ]

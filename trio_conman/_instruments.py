@@ -1,0 +1,141 @@
+"""Hooks by which a user follows the tasks of a manager, and one that logs."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+from typing import Any, final
+
+from trio.lowlevel import enable_ki_protection
+
+from ._checks import check_type
+from ._handles import TaskHandle
+from ._outcomes import Outcome, StopReason, Success, one_line, text_of
+
+logger = logging.getLogger("trio_conman")
+
+
+class Instrument:
+    """Follows the tasks of a manager; override what you want to know of. Given to `ConMan.open`.
+
+    The methods are called at once, by whichever trio task it happens in, so they must be sync and quick. One
+    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing.
+    An item of a map is a task too. An instrument may be given to many managers.
+    """
+
+    def task_submitted(self, handle: TaskHandle[Any]) -> None:
+        """A task was accepted; called in the context of the code that handed it in."""
+
+    def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+        """An attempt starts now; 1 is the first. Called in the context of the attempt."""
+
+    def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
+        """An attempt failed with `error`, and the next one follows after `delay` seconds."""
+
+    def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+        """A task has its outcome."""
+
+
+HOOKS = ("task_submitted", "attempt_started", "retry_scheduled", "task_finished")
+
+
+class LoggingInstrument(Instrument):
+    """Logs to the logger "trio_conman".
+
+    Retries at level WARNING; failures at ERROR, with the traceback, but cancelled tasks at INFO; all else at
+    DEBUG. Each record has the fields ``task_name`` and ``task_index``, and those of its method. Arguments and
+    values of tasks are not logged, since they may hold secrets.
+    """
+
+    def task_submitted(self, handle: TaskHandle[Any]) -> None:
+        """Log it at DEBUG."""
+        _log(logging.DEBUG, handle, f"{_task(handle)}: submitted")
+
+    def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+        """Log it at DEBUG, with the field ``attempt``."""
+        _log(logging.DEBUG, handle, f"{_task(handle)}: attempt {attempt} started", attempt=attempt)
+
+    def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
+        """Log it at WARNING, with ``attempt`` (the failed one), ``error_type``, ``error``, and ``delay``."""
+        attempt, fields = handle.retries + 1, _error_fields(error)
+        reads = f"{fields['error_type']}: {one_line(fields['error'])}"
+        text = f"attempt {attempt} failed, retry in {delay:.3f} s: {reads}"
+        _log(logging.WARNING, handle, f"{_task(handle)}: {text}", attempt=attempt, delay=delay, **fields)
+
+    def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+        """Log it, with ``retries``, ``waited``, ``elapsed``; of a failure also ``reason`` and the error's."""
+        fields: dict[str, Any] = {
+            "retries": outcome.retries,
+            "waited": outcome.waited,
+            "elapsed": outcome.elapsed,
+        }
+        if isinstance(outcome, Success):
+            _log(logging.DEBUG, handle, f"{_task(handle)}: succeeded in {outcome.elapsed:.3f} s", **fields)
+            return
+        fields |= {"reason": outcome.reason.name, **_error_fields(outcome.error)}
+        if outcome.reason is StopReason.CANCELLED:
+            _log(logging.INFO, handle, str(outcome), **fields)
+        else:
+            _log(logging.ERROR, handle, str(outcome), outcome.error, **fields)
+
+
+def _task(handle: TaskHandle[Any]) -> str:
+    return f"{one_line(handle.name)} (index {handle.index})"
+
+
+def _error_fields(error: Exception) -> dict[str, str]:
+    return {"error_type": type(error).__qualname__, "error": text_of(error)}
+
+
+def _log(
+    level: int, handle: TaskHandle[Any], text: str, error: Exception | None = None, /, **fields: object
+) -> None:
+    fields = {"task_name": handle.name, "task_index": handle.index, **fields}
+    logger.log(level, "%s", text, extra=fields, exc_info=error)
+
+
+@final
+class Instruments:
+    """The instruments of one manager.
+
+    Raises:
+        TypeError: what is given is no iterable of instruments, or a hook of one is async.
+    """
+
+    def __init__(self, instruments: Iterable[Instrument]) -> None:
+        check_type("instruments", instruments, Iterable, "an iterable of Instrument objects")
+        given = tuple(instruments)
+        for each in given:
+            if not isinstance(each, Instrument):
+                raise TypeError(f"instruments must be an iterable of Instrument objects, with no {each!r}")
+            for hook in HOOKS:
+                if inspect.iscoroutinefunction(getattr(each, hook)):
+                    raise TypeError(f"instruments must have sync methods, but {hook} of {each!r} is async")
+        # Those that have overridden it.
+        self._by_hook = {
+            hook: [each for each in given if getattr(type(each), hook) is not getattr(Instrument, hook)]
+            for hook in HOOKS
+        }
+
+    def __bool__(self) -> bool:
+        return any(self._by_hook.values())
+
+    @enable_ki_protection
+    def tell(self, hook: str, *args: Any) -> None:
+        """Call a hook of all instruments."""
+        for instrument in self._by_hook[hook]:
+            try:
+                getattr(instrument, hook)(*args)
+            except BaseException:
+                self._drop(instrument)
+                logger.exception(
+                    "%s of an instrument of type %s raised; it is not called any more",
+                    hook,
+                    type(instrument).__qualname__,
+                )
+
+    def _drop(self, instrument: Instrument) -> None:
+        for hook, watching in self._by_hook.items():
+            # A new list: one may be iterated over just now.
+            self._by_hook[hook] = [each for each in watching if each is not instrument]
