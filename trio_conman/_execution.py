@@ -139,10 +139,11 @@ class Runner(Ledger):
                     if handle._cancelled is not None:
                         break  # before its first step: nothing of it shall run
                     if self.rate is not None:
-                        handle._attempted = self.now()
-                        if not self.rate._take(handle, handle._attempted):
+                        now = self.now()
+                        if not self.rate._take(handle, now):
                             await self.rate._acquire(handle)
-                            handle._attempted = self.now()
+                            now = self.now()
+                        handle._attempted = now
                     if self.instruments is not None:
                         self.instruments.tell("attempt_started", handle, 1)
                     if handle._terms.attempt_timeout == math.inf:
@@ -386,7 +387,7 @@ class Runner(Ledger):
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         handle._withdraw = None
         self.count(outcome)
-        if self.rate is not None:
+        if self.rate is not None and handle._attempted is None:
             self.rate._leave(handle)
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE

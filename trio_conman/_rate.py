@@ -72,13 +72,19 @@ class RateLimiter:
         # As floats: a NumPy number would wrap around, or round, and so would all times that come from it.
         self._rate, self._per, self._burst = float(rate), float(per), burst
         self._spare = min(burst - 1, 2**53)  # more would be beyond a float
+        self._reset()
+        self._clock: trio.abc.Clock | None = None
+        # Ordered: to find the first of a dict takes a step for each that was deleted before it.
+        self._queue: OrderedDict[TaskHandle[Any], None] = OrderedDict()
+        # The trio tasks of those that sleep until they are the head.
+        self._sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = {}
+
+    def _reset(self) -> None:
         self._start = -math.inf  # the last time that no permit was owed
         self._taken = 0  # permits since then
-        self._resume = -math.inf
-        self._clock: trio.abc.Clock | None = None
-        # Each with its trio task, while that sleeps until it is the head.
-        # Ordered: to find the first of a dict takes a step for each that was deleted before it.
-        self._queue: OrderedDict[TaskHandle[Any], trio.lowlevel.Task | None] = OrderedDict()
+        self._even = -math.inf  # when the next one would be due if all had come evenly
+        self._earliest = -math.inf  # when it may be taken
+        self._resume = -math.inf  # the end of a pause
 
     def __repr__(self) -> str:
         return f"<RateLimiter of {self._rate:g} per {self._per:g} s, burst {self._burst}>"
@@ -115,22 +121,17 @@ class RateLimiter:
         clock = trio.lowlevel.current_clock()
         if clock is not self._clock:
             self._clock = clock
-            self._start = self._resume = -math.inf
-            self._taken = 0
+            self._reset()
             self._queue.clear()
-
-    def _due(self, permits: int) -> float:
-        """When so many permits would have been had if they came evenly from the start on."""
-        return self._start + permits * self._per / self._rate
-
-    def _earliest(self) -> float:
-        """When the next permit may be taken."""
-        return max(self._due(self._taken - self._spare), self._resume)
+            self._sleepers.clear()
 
     def _count(self, now: float) -> None:
-        if now > self._due(self._taken):
+        """A permit is taken."""
+        if now > self._even:
             self._start, self._taken = now, 0
-        self._taken += 1
+        self._taken = taken = self._taken + 1
+        self._even = self._start + taken * self._per / self._rate
+        self._earliest = self._start + (taken - self._spare) * self._per / self._rate
 
     def _join(self, handle: TaskHandle[Any]) -> None:
         """Stand in the queue, from which a task must `_take`, `_acquire`, or `_leave`."""
@@ -143,19 +144,21 @@ class RateLimiter:
             self._wake_head()
 
     def _wake_head(self) -> None:
-        for handle, sleeper in self._queue.items():
+        if self._sleepers:
+            sleeper = self._sleepers.pop(next(iter(self._queue)), None)
             if sleeper is not None:
-                self._queue[handle] = None
                 trio.lowlevel.reschedule(sleeper)
-            return
 
     @enable_ki_protection
     def _take(self, handle: TaskHandle[Any], now: float) -> bool:
         """Take a permit if it is the task's turn and one is due; no checkpoint."""
-        if next(iter(self._queue), handle) is not handle or now < self._earliest():
+        queue = self._queue
+        if next(iter(queue), handle) is not handle or now < self._earliest or now < self._resume:
             return False
         self._count(now)
-        self._leave(handle)
+        if queue:
+            del queue[handle]
+            self._wake_head()
         return True
 
     @enable_ki_protection
@@ -163,17 +166,17 @@ class RateLimiter:
         """Wait for a permit, and take it."""
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._queue[handle] = None
+            del self._sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._queue.setdefault(handle, None)
         try:
             if next(iter(self._queue)) is not handle:
-                self._queue[handle] = trio.lowlevel.current_task()
+                self._sleepers[handle] = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(abort)
             # Again and again, because a pause may come meanwhile.
-            while (earliest := self._earliest()) > trio.current_time():  # noqa: ASYNC110  # it waits for a time
-                await trio.sleep_until(earliest)
+            while (wake := max(self._earliest, self._resume)) > trio.current_time():  # noqa: ASYNC110
+                await trio.sleep_until(wake)
             # Cancelled in the very tick: then the permit is for the next one.
             await trio.lowlevel.checkpoint_if_cancelled()
             self._count(trio.current_time())
