@@ -124,3 +124,4 @@ def slow(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     session.install(SELF, *group("bench"))
     session.run("python", "tests/benchmarks/bench_run.py", *session.posargs)
+    session.run("python", "tests/benchmarks/bench_executors.py")

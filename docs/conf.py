@@ -42,8 +42,8 @@ nitpick_ignore_regex = [
     (r"py:.*", "|".join(dir(builtins))),
     # nor do parameters,
     (r"py:obj", r"[a-z_]+"),
-    # and the type variables that signatures show under the private module that holds them.
-    (r"py:.*", r"trio_conman\._.*|Ts"),
+    # and the type variables that signatures show under the module that holds them.
+    (r"py:.*", r"trio_conman\.(_.*|[a-z]+\.T)|Ts"),
 ]
 
 # The public classes report the module `trio_conman`, so autodoc looks there for what it reads from the source

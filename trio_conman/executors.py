@@ -1,0 +1,116 @@
+"""Calls on the executors of `concurrent.futures`, and of all who keep to its protocol, awaited from trio."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar, TypeVarTuple
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
+
+from ._checks import check_bool
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+__all__ = ["run_in_executor"]
+
+
+@enable_ki_protection
+async def run_in_executor(
+    executor: concurrent.futures.Executor,
+    fn: Callable[[*Ts], T],
+    /,
+    *args: *Ts,
+    abandon_on_cancel: bool = False,
+) -> T:
+    """Call ``fn(*args)`` on an executor, and wait for it; always a checkpoint.
+
+    The executor may be a pool of threads or of processes, a loky executor, or that of a Dask client
+    (``client.get_executor(pure=False)``: by default Dask takes equal calls for one, and a retry may get the
+    error of the first attempt again). It is neither started nor shut down here. On a
+    `~concurrent.futures.ThreadPoolExecutor` the call sees the contextvars of its caller; elsewhere it does
+    not, since they cannot be sent.
+
+    When it is cancelled, a call that has not started never will. One that runs is waited for, and its result
+    or error is what comes back, as with `trio.to_thread.run_sync`. What runs is for the executor to say: a
+    pool of processes counts a few calls that it has sent ahead as running, and Dask cancels any call.
+
+    Args:
+        executor: where to call it: a `~concurrent.futures.Executor`, or an object with such a ``submit``.
+        fn: a sync callable; where it goes to another process, one that can be sent there.
+        args: what to call it with.
+        abandon_on_cancel: leave a running call to itself when cancelled; what becomes of it is dropped.
+
+    Returns:
+        what the call returned.
+
+    Raises:
+        Exception: what the call raised, as it is, with the traceback from the other process if there is one.
+        concurrent.futures.BrokenExecutor: the executor has lost its workers; it stays broken.
+        concurrent.futures.CancelledError: somebody else cancelled the call, as a shutdown of the executor
+            may. It is an ordinary `Exception`, not the cancellation of a trio scope.
+        RuntimeError: the executor is shut down.
+        TypeError: `executor` has no ``submit``, `fn` is not callable or is async, or `abandon_on_cancel` is
+            no bool.
+    """
+    _check(executor, fn)
+    check_bool("abandon_on_cancel", abandon_on_cancel)
+    await trio.lowlevel.checkpoint()
+    token = trio.lowlevel.current_trio_token()
+    # None once something has woken it or is about to; used in trio's thread only.
+    sleeper: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def deliver(_: object) -> None:
+        # In whichever thread the call ends, this one included.
+        with suppress(trio.RunFinishedError):  # it was abandoned
+            token.run_sync_soon(wake)
+
+    def wake() -> None:
+        nonlocal sleeper
+        if sleeper is not None:
+            task, sleeper = sleeper, None
+            trio.lowlevel.reschedule(task)
+
+    def abort(_: RaiseCancelT) -> Abort:
+        nonlocal sleeper
+        # What is done is on its way, and not abandoned any more.
+        if future.cancel() or (abandon_on_cancel and not future.done()):  # noqa: F821  # bound until the end
+            sleeper = None
+            return Abort.SUCCEEDED
+        return Abort.FAILED
+
+    if _knows_contexts(executor):
+        future = executor.submit(copy_context().run, partial(fn, *args))
+    else:
+        future = executor.submit(fn, *args)
+    try:
+        future.add_done_callback(deliver)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return future.result()
+    finally:
+        # An error's traceback leads to this frame, and the future holds the error; so may what was given.
+        del executor, fn, args, future
+
+
+def _check(executor: object, fn: object) -> None:
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
+    if not callable(fn):
+        raise TypeError(f"fn must be a sync callable, not {fn!r}: pass fn, *args, not fn(*args)")
+    for code in (fn, type(fn).__call__):
+        if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+            raise TypeError(f"fn must be a sync callable, but {fn!r} is async: the manager runs that itself")
+
+
+def _knows_contexts(executor: object) -> bool:
+    # From Python 3.14 on there is a kind that sends its calls to other interpreters, where no context can go.
+    interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None) or ()
+    return isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(
+        executor, interpreters
+    )
