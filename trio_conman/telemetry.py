@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
+
+from ._handles import name_of
 
 try:
     from opentelemetry import context, metrics, trace
@@ -28,6 +31,7 @@ class _Followed:
 
     span: trace.Span
     state: str = "waiting"
+    error_type: str = ""  # of the last attempt that is retried
 
 
 def _type_name(error: Exception) -> str:
@@ -39,14 +43,16 @@ def _type_name(error: Exception) -> str:
 class OpenTelemetryInstrument(Instrument):
     """Makes a span for each task, and metrics; may be given to many managers.
 
-    A span has the task's name, so give names of which there are not too many. It begins when the task is
-    accepted, is a child of the submitter's current span, and linked to it as well, since it may end later.
-    Its events are ``attempt started`` and ``retry scheduled``. Within an attempt it is the current span. The
-    status of a failure is ERROR, with the exception recorded, except where the task was cancelled.
+    A span has the ``__qualname__`` of the task's callable: its name should stand for many, while each task
+    may have a name of its own, a URL perhaps. It begins when the task is accepted, is a child of the
+    submitter's current span, and linked to it as well, since it may end later. Its events are ``attempt
+    started`` and ``retry scheduled``. Within an attempt it is the current span. The status of a failure is
+    ERROR, with the exception recorded, except where the task was cancelled.
 
     ===================================  ======================================================
     attribute of a span                  value
     ===================================  ======================================================
+    ``trio_conman.task.name``            the task's name
     ``trio_conman.task.index``           the task's index
     ``trio_conman.task.retries``         how many attempts followed the first one
     ``trio_conman.task.outcome``         "success", "failure", or "cancelled"
@@ -59,13 +65,16 @@ class OpenTelemetryInstrument(Instrument):
     ===================================  ======================================================
     ``trio_conman.task.count``           tasks by ``trio_conman.task.state``: "waiting" for a slot or for the
                                          rate, "running", or "backing_off"
-    ``trio_conman.task.retries``         retries that were scheduled, by ``error.type``
+    ``trio_conman.task.retries``         attempts that followed a first one, by the ``error.type`` of the
+                                         one before
     ``trio_conman.task.duration``        a histogram of the seconds from the slot to the end, by the last
                                          three of the attributes; its count is that of the tasks
-    ``trio_conman.task.wait_duration``   a histogram of the seconds from the submission to the slot
+    ``trio_conman.task.wait_duration``   a histogram of the seconds from the submission to the slot, or to the
+                                         end of a task that never had one
     ===================================  ======================================================
 
-    Arguments and values of tasks are not recorded, since they may hold secrets.
+    Arguments and values of tasks are not recorded, since they may hold secrets; names and the texts of errors
+    are.
 
     Args:
         tracer_provider: what makes the spans. Default: the global one.
@@ -81,14 +90,15 @@ class OpenTelemetryInstrument(Instrument):
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
-        self._followed: dict[TaskHandle[Any], _Followed] = {}
+        # Weak, because who has dropped this instrument does not tell it how the tasks in hand end.
+        self._followed: WeakKeyDictionary[TaskHandle[Any], _Followed] = WeakKeyDictionary()
         self._tracer = trace.get_tracer("trio_conman", tracer_provider=tracer_provider)
         meter = metrics.get_meter("trio_conman", meter_provider=meter_provider)
         self._count = meter.create_up_down_counter(
             "trio_conman.task.count", "{task}", "Tasks that have not ended, by what they do."
         )
         self._retries = meter.create_counter(
-            "trio_conman.task.retries", "{retry}", "Retries that were scheduled."
+            "trio_conman.task.retries", "{retry}", "Attempts that followed a first one."
         )
         self._duration = meter.create_histogram(
             "trio_conman.task.duration",
@@ -107,30 +117,35 @@ class OpenTelemetryInstrument(Instrument):
         """Begin its span."""
         submitter = trace.get_current_span().get_span_context()
         span = self._tracer.start_span(
-            handle.name,
-            attributes={"trio_conman.task.index": handle.index},
+            name_of(handle._call),
+            attributes={"trio_conman.task.name": handle.name, "trio_conman.task.index": handle.index},
             links=[trace.Link(submitter)] if submitter.is_valid else [],
         )
         self._followed[handle] = _Followed(span)
         self._add(1, "waiting")
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
-        """Add an event, and make the span the current one of the attempt."""
+        """Add an event, make the span the current one of the attempt, and count a retry."""
         followed = self._followed[handle]
+        if attempt > 1:
+            self._retries.add(1, {"error.type": followed.error_type})
         followed.span.add_event("attempt started", {"trio_conman.attempt": attempt})
         # Never detached: each attempt has a context of its own.
         context.attach(trace.set_span_in_context(followed.span))
         self._move(followed, "running")
 
     def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
-        """Add an event, and count it."""
+        """Add an event."""
         followed = self._followed[handle]
-        kind = _type_name(error)
+        followed.error_type = _type_name(error)
         followed.span.add_event(
             "retry scheduled",
-            {"trio_conman.attempt": handle.retries + 1, "trio_conman.delay": delay, "error.type": kind},
+            {
+                "trio_conman.attempt": handle.retries + 1,
+                "trio_conman.delay": delay,
+                "error.type": followed.error_type,
+            },
         )
-        self._retries.add(1, {"error.type": kind})
         self._move(followed, "backing_off")
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
@@ -145,7 +160,10 @@ class OpenTelemetryInstrument(Instrument):
             else:
                 told["trio_conman.task.outcome"] = "failure"
                 told["error.type"] = _type_name(outcome.error)
-                span.record_exception(outcome.error)
+                try:
+                    span.record_exception(outcome.error)
+                except Exception:  # from the error's own __str__
+                    span.add_event("exception", {"exception.type": told["error.type"]})
                 span.set_status(trace.Status(trace.StatusCode.ERROR, str(outcome)))
         span.set_attributes({**told, "trio_conman.task.retries": outcome.retries})
         span.end()
