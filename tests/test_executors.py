@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
-from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RetryConfig, StopReason, Success, TaskCancelledError
 from trio_conman.executors import run_in_executor
@@ -306,16 +306,17 @@ async def test_a_running_call_is_abandoned_if_so_wished(
 @pytest.mark.parametrize("abandon", [False, True])
 async def test_a_result_that_is_there_when_the_cancellation_comes_is_kept(abandon: bool) -> None:
     executor = Manual()
+
+    async def end() -> None:
+        await wait_all_tasks_blocked()
+        executor.futures[0].set_result("ended")
+        scope.cancel()  # before what the future has sent can have arrived
+
     with trio.CancelScope() as scope:
-
-        async def end() -> None:
-            await wait_all_tasks_blocked()
-            executor.futures[0].set_result("ended")
-            scope.cancel()  # before what the future has sent can have arrived
-
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end)
-            assert await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=abandon) == "ended"
+            result: object = await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=abandon)
+    assert result == "ended"
 
 
 @pytest.mark.parametrize("abandon", [False, True])
@@ -331,7 +332,7 @@ async def test_a_result_that_comes_in_the_middle_of_the_cancellation_is_kept(aba
     assert result == "ended"
 
 
-async def test_an_abandoned_call_that_ends_in_the_same_tick_wakes_nobody() -> None:
+async def test_an_abandoned_call_that_ends_in_the_same_tick_wakes_nobody(autojump_clock: MockClock) -> None:
     executor = Manual()
 
     async def cancel() -> None:
@@ -344,7 +345,7 @@ async def test_an_abandoned_call_that_ends_in_the_same_tick_wakes_nobody() -> No
         nursery.start_soon(cancel)
         with trio.CancelScope() as scope:
             await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=True)
-        with trio.move_on_after(0.01) as asleep:
+        with trio.move_on_after(1) as asleep:
             await trio.sleep_forever()
     assert scope.cancelled_caught
     assert asleep.cancelled_caught
@@ -419,9 +420,12 @@ async def test_calls_that_end_and_are_cancelled_at_all_moments_are_never_lost(
 
 
 def test_an_abandoned_call_may_outlive_the_run(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    async def call() -> None:
+        await run_in_executor(pool, gate, "late", abandon_on_cancel=True)
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(run_in_executor, pool, partial(gate, "late"), abandon_on_cancel=True))
+            nursery.start_soon(call)
             await gate.has_started()
             nursery.cancel_scope.cancel()
 
@@ -622,13 +626,14 @@ class FreedError(Exception):
 class Job:
     """A call that can be seen to be freed."""
 
-    error: Exception | None = None
+    def __init__(self, ending: str = "result") -> None:
+        self.ending = ending
+        self.error: Exception | None = None
 
-    def succeed(self) -> object:
+    def __call__(self) -> object:
+        if self.ending == "error":
+            raise FreedError
         return object()
-
-    def fail(self) -> NoReturn:
-        raise FreedError
 
 
 @pytest.fixture
@@ -660,15 +665,13 @@ async def test_an_error_makes_no_cycle(record: list[Any]) -> None:
 @pytest.mark.parametrize("ending", ["result", "error", "cancelled", "abandoned"])
 async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> None:
     executor = Manual()
-    job = Job()
+    job = Job(ending)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
         call = partial(run_in_executor, executor, abandon_on_cancel=ending == "abandoned")
-        job_fn: Callable[[], object] = job.fail if ending == "error" else job.succeed
-        handle = await cm.run(call, job_fn)
-        del job_fn
+        handle = await cm.run(call, job)
         await wait_all_tasks_blocked()
         future = executor.futures.pop()
-        fn, _ = executor.calls.pop()
+        executor.calls.clear()
         if ending != "cancelled":
             future.set_running_or_notify_cancel()
         if ending in {"cancelled", "abandoned"}:
@@ -676,16 +679,16 @@ async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> N
             await handle.wait()
         if ending == "error":
             try:
-                fn()
+                job()
             except FreedError as exc:
                 future.set_exception(exc)
         elif ending != "cancelled":
-            future.set_result(fn())
+            future.set_result(job())
     await wait_all_tasks_blocked()
     outcomes = cm.pop_outcomes()
     refs: list[weakref.ref[Any]] = [weakref.ref(job), weakref.ref(future)]
     assert None not in [ref() for ref in refs]
-    del job, future, fn, handle, outcomes
+    del job, future, handle, outcomes
     assert [ref() for ref in refs] == [None, None]
 
 

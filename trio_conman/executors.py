@@ -33,7 +33,8 @@ async def run_in_executor(
 
     The executor may be a pool of threads or of processes, a loky executor, or that of a Dask client
     (``client.get_executor(pure=False)``: by default Dask takes equal calls for one, and a retry may get the
-    error of the first attempt again). It is neither started nor shut down here. On a
+    error of the first attempt again). It is neither started nor shut down here. Its ``submit`` is called in
+    trio's thread, so what it starts there, such as processes, holds up other tasks meanwhile. On a
     `~concurrent.futures.ThreadPoolExecutor` the call sees the contextvars of its caller; elsewhere it does
     not, since they cannot be sent.
 
