@@ -14,7 +14,7 @@ import trio_conman
 
 project = "trio-conman"
 author = "trio-conman contributors"
-copyright = f"2026, {author}"  # noqa: A001 - the name is Sphinx's
+copyright = f"2026, {author}"  # noqa: A001  # the name is Sphinx's
 version = release = installed_version(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -49,7 +49,7 @@ class World(Stage, trio.abc.Instrument):
                 raise Hang(f"after {self.task_steps} steps: {self.witnesses}")
             return now
 
-        clock.current_time = current_time  # type: ignore[method-assign]
+        clock.current_time = current_time  # type: ignore[method-assign]  # MockClock is final
         return clock
 
     def run(self) -> None:

@@ -87,7 +87,7 @@ class Stage(trio.abc.Instrument):
                 raise Hang(f"at {time()}, after {self.steps} steps")
             return time()
 
-        clock.current_time = current_time  # type: ignore[method-assign]
+        clock.current_time = current_time  # type: ignore[method-assign]  # MockClock is final
         return clock
 
     def run(self, program: "Program") -> None:

@@ -192,7 +192,7 @@ class Drawing(random.Random):
     def random(self) -> float:
         if isinstance(self.result, BaseException):
             raise self.result
-        return self.result  # type: ignore[no-any-return]
+        return self.result  # type: ignore[no-any-return]  # it may draw anything
 
 
 class UnprintableError(Exception):

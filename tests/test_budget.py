@@ -266,7 +266,7 @@ def test_statistics_tell_what_was_given_and_cannot_be_changed() -> None:
     statistics = RetryBudget().statistics()
     assert statistics == RetryBudgetStatistics(tokens=100, remaining=100, ratio=0.1, refused=0)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        statistics.tokens = 3  # type: ignore[misc]
+        statistics.tokens = 3  # type: ignore[misc]  # frozen, as the checker knows too
     tokens: Any = Fraction(5, 2)  # a number, though no float to a checker
     other = RetryBudget(tokens, ratio=0.25).statistics()
     assert (other.tokens, other.remaining, other.ratio) == (2.5, 2.5, 0.25)

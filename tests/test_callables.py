@@ -207,7 +207,7 @@ async def test_a_coroutine_object_is_refused_when_no_slot_is_free_too(autojump_c
         await cm.run(job, 1, 1)
         await cm.run(job, 2, 1)
         with pytest.raises(TypeError, match=rf"{HINT}$"):
-            await cm.run(job(3))  # type: ignore[call-overload]
+            await cm.run(job(3))  # type: ignore[call-overload]  # the mistake to be told
         assert trio.current_time() == 0
     never_awaited()
 
@@ -216,7 +216,7 @@ async def test_a_coroutine_that_runs_is_refused_and_not_touched(autojump_clock: 
     async def submits_itself(cm: ConMan[int]) -> int:
         coro = trio.lowlevel.current_task().coro
         with pytest.raises(TypeError, match=rf"{HINT}$"):
-            await cm.run(coro)  # type: ignore[call-overload]
+            await cm.run(coro)  # type: ignore[call-overload]  # the mistake to be told
         return await job(1, 1)
 
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:

@@ -24,7 +24,7 @@ class Ambiguous:
         return self
 
     __ge__ = __gt__ = __le__ = __lt__ = __ne__ = __eq__
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as arrays are
 
     def __bool__(self) -> bool:
         raise ValueError("the truth value of an array is ambiguous")

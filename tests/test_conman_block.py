@@ -284,7 +284,7 @@ async def test_what_a_task_raises_while_it_is_cancelled_is_its_error_and_not_ret
         try:
             await trio.sleep_forever()
         except trio.Cancelled:
-            raise RetriableError(error) if retriable else error  # noqa: B904
+            raise RetriableError(error) if retriable else error  # noqa: B904  # as a careless task does
 
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, timeout=2, retry=RetryConfig.none(retry_on=Exception)) as cm:

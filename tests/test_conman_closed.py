@@ -113,7 +113,7 @@ async def test_a_wrong_task_is_refused_as_such_by_a_closed_manager_too() -> None
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
         pass
     with pytest.raises(TypeError, match=r"pass fn, \*args, not fn\(\*args\)$"):
-        cm.run_nowait(job(1, 1))  # type: ignore[call-overload]
+        cm.run_nowait(job(1, 1))  # type: ignore[call-overload]  # the mistake to be told
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["own", "given"])

@@ -77,22 +77,22 @@ async def deeper(watched: Watched, error: Exception) -> NoReturn:
 
 
 async def fails(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     await deeper(watched, ValueError("no"))
 
 
 async def fails_before_its_first_await(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     raise ValueError("no")
 
 
 async def fails_retriably(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     await deeper(watched, RetriableError("no", retry_config=AT_ONCE))
 
 
 async def fails_retriably_from_an_error(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     try:
         await deeper(watched, ValueError("no"))
     except ValueError as exc:
@@ -100,28 +100,28 @@ async def fails_retriably_from_an_error(watched: Watched, argument: Thing) -> No
 
 
 async def fails_retriably_with_an_error(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     try:
         await deeper(watched, ValueError("no"))
     except ValueError as exc:
-        raise RetriableError(exc, retry_config=AT_ONCE)  # noqa: B904
+        raise RetriableError(exc, retry_config=AT_ONCE)  # noqa: B904  # the error in hand is its context
 
 
 async def fails_with_a_delay(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     config = RetryConfig.linear(max_attempts=2, initial_delay=1)
     await deeper(watched, RetriableError(ValueError("no"), retry_config=config))
 
 
 async def fails_at_last(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     if watched.made > 4:
         raise ValueError("no")
     raise RetriableError("once more", retry_config=AT_ONCE)
 
 
 async def fails_in_a_nursery(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(deeper, watched, RetriableError("no", retry_config=AT_ONCE))
         nursery.start_soon(trio.sleep_forever)
@@ -129,12 +129,12 @@ async def fails_in_a_nursery(watched: Watched, argument: Thing) -> NoReturn:
 
 
 async def fails_with_a_group(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     raise ExceptionGroup("several", [RetriableError(ValueError("no"), retry_config=AT_ONCE), KeyError("no")])
 
 
 async def runs_out_of_its_own_time(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     with trio.move_on_after(1):
         await trio.sleep_forever()
     # Not by trio.fail_after(): from Python 3.12 on a generator that is a context manager leaves a cycle of
@@ -143,20 +143,20 @@ async def runs_out_of_its_own_time(watched: Watched, argument: Thing) -> NoRetur
 
 
 async def hangs(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     await trio.sleep_forever()
     raise AssertionError("unreachable")
 
 
 async def hangs_in_a_nursery(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hangs, watched, watched.thing())
     raise AssertionError("unreachable")
 
 
 async def fails_to_clean_up(watched: Watched, argument: Thing) -> NoReturn:
-    local = watched.thing()  # noqa: F841
+    _local = watched.thing()
     try:
         await trio.sleep_forever()
     finally:
@@ -373,7 +373,7 @@ async def test_a_running_task_keeps_nothing_of_its_earlier_attempts(
 
     async def task() -> None:
         alive.append(watched.alive)
-        local = watched.thing()  # noqa: F841
+        _local = watched.thing()
         if len(alive) < 4:
             await deeper(watched, RetriableError(ValueError("no"), retry_config=RetryConfig.none()))
 
@@ -437,7 +437,7 @@ def a_new_error_while_handling_another() -> NoReturn:
     try:
         raise OSError("first")
     except OSError:
-        raise ValueError("second")  # noqa: B904
+        raise ValueError("second")  # noqa: B904  # the error in hand is its context
 
 
 def a_new_retriable_error_from_another() -> NoReturn:
@@ -459,14 +459,14 @@ def the_same_error_while_handling_another() -> NoReturn:
     try:
         raise OSError("first")
     except OSError:
-        raise SINGLE  # noqa: B904
+        raise SINGLE  # noqa: B904  # the error in hand is its context
 
 
 def the_same_error_in_new_ones() -> NoReturn:
     try:
         raise SINGLE
     except ValueError as exc:
-        raise RetriableError(exc)  # noqa: B904
+        raise RetriableError(exc)  # noqa: B904  # the error in hand is its context
 
 
 def the_same_retriable_error() -> NoReturn:

@@ -493,7 +493,7 @@ def test_closed_output(page: Page) -> None:
 
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_terminal(interrupt: bool, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    termios = pytest.importorskip("termios")
+    termios = pytest.importorskip("termios", reason="Windows has no terminals of this kind")
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)

@@ -308,7 +308,7 @@ async def test_an_instrument_keeps_no_outcome_alive(autojump_clock: MockClock) -
 
 
 class Async(Instrument):
-    async def task_finished(self, handle: Any, outcome: Any) -> None:  # type: ignore[override]
+    async def task_finished(self, handle: Any, outcome: Any) -> None:  # type: ignore[override]  # the mistake to be told
         pass
 
 

@@ -172,7 +172,7 @@ async def test_an_outcome_tells_its_place_in_the_items_its_argument_and_its_time
     "options, name", [({}, "second"), ({"name": "mine"}, "mine")], ids=["default", "given"]
 )
 async def test_the_name_of_the_items(
-    options: dict[str, str], name: str, autojump_clock: MockClock, record: list[Any]
+    options: dict[str, Any], name: str, autojump_clock: MockClock, record: list[Any]
 ) -> None:
     async def named(value: int) -> int:
         record.append(trio.lowlevel.current_task().name)
@@ -180,7 +180,7 @@ async def test_the_name_of_the_items(
 
     named.__qualname__ = "second"
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
-        async with cm.map(partial(named), [1], **options) as outcomes:  # type: ignore[arg-type]
+        async with cm.map(partial(named), [1], **options) as outcomes:
             record.extend([outcome.name async for outcome in outcomes])
     assert record == [name, name]
 
@@ -313,7 +313,7 @@ async def test_an_item_that_backs_off_lends_its_slot_to_the_next(
     ],
 )
 async def test_a_map_has_deadlines_of_its_own(
-    options: dict[str, float],
+    options: dict[str, Any],
     reason: StopReason,
     text: str,
     autojump_clock: MockClock,
@@ -321,7 +321,7 @@ async def test_a_map_has_deadlines_of_its_own(
 ) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, 2, attempt_timeout=50, task_timeout=50) as cm:
-            async with cm.map(sleeper, [1, 3, 1, 1.5], **options) as outcomes:  # type: ignore[arg-type]
+            async with cm.map(sleeper, [1, 3, 1, 1.5], **options) as outcomes:
                 async for outcome in outcomes:
                     why = None
                     if isinstance(outcome, Failure):

@@ -152,7 +152,7 @@ async def test_a_file_is_left_alone(tmp_path: Path, record: list[Any]) -> None:
 
 async def test_an_iterator_with_close_that_is_no_generator_is_left_alone(record: list[Any]) -> None:
     class Reader(PlainClosable):
-        aclose = None  # type: ignore[assignment]
+        aclose = None  # type: ignore[assignment]  # it has none
 
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
         async with cm.map(second, Reader(record)):

@@ -94,7 +94,7 @@ async def test_an_error_in_the_body_arrives_as_it_is(source: Any, autojump_clock
     error = KeyError("mine")
     work = Work()
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
-        with pytest.raises(KeyError) as caught:  # noqa: PT012
+        with pytest.raises(KeyError) as caught:  # noqa: PT012  # leaving the block raises
             async with cm.map(work.item, source(work)) as outcomes:
                 async for _ in outcomes:
                     raise error
@@ -110,7 +110,7 @@ async def test_an_error_that_leaves_the_manager_too_arrives_as_it_is(autojump_cl
     error = KeyError("mine")
     work = Work()
     async with trio.open_nursery() as nursery:
-        with pytest.raises(KeyError) as caught:  # noqa: PT012
+        with pytest.raises(KeyError) as caught:  # noqa: PT012  # leaving the block raises
             async with ConMan[int].open(nursery, 2) as cm, cm.map(work.item, work.items()) as outcomes:
                 async for _ in outcomes:
                     raise error
@@ -178,9 +178,9 @@ async def test_an_async_input_that_blocks_is_interrupted(
 
 async def test_an_item_that_waits_for_its_slot_is_dropped(autojump_clock: MockClock) -> None:
     work = Work()
-    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         for _ in range(2):
-            await cm.run(trio.sleep, 3)  # type: ignore[arg-type]
+            await cm.run(trio.sleep, 3)
         async with cm.map(work.item, work.async_items()):
             await trio.sleep(1)
         assert work.closed == [1]
@@ -202,7 +202,7 @@ async def test_the_iterator_of_a_map_that_was_left_has_ended(source: Any, autoju
 
 @pytest.mark.parametrize("options", [{}, {"task_timeout": 50}], ids=["no deadline", "deadline"])
 async def test_items_that_end_as_the_map_is_left_keep_their_results(
-    options: dict[str, float], autojump_clock: MockClock, record: list[Any]
+    options: dict[str, Any], autojump_clock: MockClock, record: list[Any]
 ) -> None:
     async def item(value: int) -> int:
         await trio.sleep(1)
@@ -213,7 +213,7 @@ async def test_items_that_end_as_the_map_is_left_keep_their_results(
     for _ in range(20):
         record.clear()
         async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 4) as cm:
-            async with cm.map(item, range(4), **options):  # type: ignore[arg-type]
+            async with cm.map(item, range(4), **options):
                 await trio.sleep(1)
             now = cm.statistics()
             assert (now.succeeded, now.cancelled) == (len(record), 4 - len(record))
@@ -221,9 +221,9 @@ async def test_items_that_end_as_the_map_is_left_keep_their_results(
 
 async def test_other_work_goes_on_when_a_map_is_left(autojump_clock: MockClock, record: list[Any]) -> None:
     work, other = Work(), Work()
-    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 4) as cm:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4) as cm:
         async with cm.map(other.item, [0, 0, 0, 0]) as others:
-            handle = await cm.run(trio.sleep, 3)  # type: ignore[arg-type]
+            handle = await cm.run(trio.sleep, 3)
             async with cm.map(work.item, work.items()):
                 await trio.sleep(1.5)
             record.extend([outcome.index async for outcome in others])

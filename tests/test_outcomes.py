@@ -43,7 +43,7 @@ class Array:
     def __eq__(self, other: object) -> Any:
         raise ValueError("the truth value of an array is ambiguous")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as arrays are
 
 
 COMMON = ["index", "name", "args", "retries", "waited", "elapsed"]

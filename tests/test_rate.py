@@ -355,7 +355,7 @@ async def test_statistics_tell_where_a_limiter_stands(autojump_clock: MockClock,
         assert rate.statistics() == attrs.evolve(idle, tasks_waiting=2)
     assert rate.statistics() == idle
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        idle.rate = 3  # type: ignore[misc]
+        idle.rate = 3  # type: ignore[misc]  # frozen, as the checker knows too
 
 
 def test_a_limiter_shows_its_rate() -> None:
@@ -389,7 +389,7 @@ def test_what_is_too_small_for_a_float_is_refused(name: str) -> None:
 
 def test_per_and_burst_are_keyword_only() -> None:
     with pytest.raises(TypeError, match="positional"):
-        RateLimiter(1, 2)  # type: ignore[call-arg]
+        RateLimiter(1, 2)  # type: ignore[call-arg]  # as the checker knows too
 
 
 @pytest.mark.parametrize("rate", [1, 2.5, "1", RateLimiter])

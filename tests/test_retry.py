@@ -57,7 +57,7 @@ class Ambiguous:
         return self
 
     __ge__ = __gt__ = __le__ = __lt__ = __eq__
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as arrays are
 
     def __bool__(self) -> bool:
         raise ValueError("the truth value of an array is ambiguous")
@@ -702,7 +702,7 @@ def test_an_interrupt_in_a_predicate_is_not_swallowed() -> None:
 
 def test_a_good_predicate_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for answer in (True, False, 0, 1.5):
-        verdict(OSError("x"), RetryConfig(retry_on=lambda error, answer=answer: answer))  # type: ignore[misc]
+        verdict(OSError("x"), RetryConfig(retry_on=lambda _, answer=answer: answer))  # type: ignore[misc]  # no type for answer
     assert caplog.records == []
 
 

@@ -247,7 +247,10 @@ def test_any_number_of_seconds_comes_back(seconds: int) -> None:
     assert parse_retry_after(str(seconds)) == float(seconds)
 
 
-@given(st.datetimes(datetime(1900, 1, 1), datetime(9999, 12, 30)), st.datetimes(timezones=st.just(UTC)))  # noqa: DTZ001
+@given(
+    st.datetimes(datetime(1900, 1, 1), datetime(9999, 12, 30)),  # noqa: DTZ001  # hypothesis wants them so
+    st.datetimes(timezones=st.just(UTC)),
+)
 @reproducible
 def test_any_date_comes_back_as_the_seconds_until_then(when: datetime, now: datetime) -> None:
     when = when.replace(microsecond=0, tzinfo=UTC)

@@ -117,7 +117,7 @@ class Runner(Ledger):
         error: Exception | None = None
         value = None
         task = trio.lowlevel.current_task()
-        scope = worker.scope if worker is not None else handle._scope  # type: ignore[union-attr]
+        scope = worker.scope if worker is not None else handle._scope  # type: ignore[union-attr]  # one is given
         assert scope is not None
         try:
             with scope:
@@ -150,7 +150,7 @@ class Runner(Ledger):
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
                         try:
-                            value = handle._call(*handle.args)  # type: ignore[misc]
+                            value = handle._call(*handle.args)  # type: ignore[misc]  # not None until it is done
                             if type(value) is CoroutineType or is_awaitable(value):
                                 value = await value
                                 outcome = self._success(handle, value)
@@ -211,7 +211,7 @@ class Runner(Ledger):
                 timed_out = False
                 try:
                     with trio.CancelScope(deadline=self.now() + terms.attempt_timeout) as scope:
-                        value = handle._call(*handle.args)  # type: ignore[misc]
+                        value = handle._call(*handle.args)  # type: ignore[misc]  # not None until it is done
                         if not is_awaitable(value):
                             return self._not_awaitable(handle, value)
                         value = await value

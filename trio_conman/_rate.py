@@ -175,7 +175,7 @@ class RateLimiter:
                 self._sleepers[handle] = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(abort)
             # Again and again, because a pause may come meanwhile.
-            while (wake := max(self._earliest, self._resume)) > trio.current_time():  # noqa: ASYNC110
+            while (wake := max(self._earliest, self._resume)) > trio.current_time():  # noqa: ASYNC110  # for a time
                 await trio.sleep_until(wake)
             # Cancelled in the very tick: then the permit is for the next one.
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -357,7 +357,7 @@ class _Display:
 
 def _is_terminal(stream: object) -> bool:
     try:
-        return bool(stream.isatty())  # type: ignore[attr-defined]
+        return bool(stream.isatty())  # type: ignore[attr-defined]  # it may not, see below
     except (AttributeError, ValueError):  # there is none, or it is closed
         return False
 

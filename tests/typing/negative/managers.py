@@ -1,6 +1,7 @@
 """What is refused where a manager is opened, and of its views."""
 
 # ruff: noqa: B018, F401, I001
+# What is wrong with these lines is for the type checkers to say.
 
 import trio
 

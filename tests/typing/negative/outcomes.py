@@ -1,6 +1,7 @@
 """Matches that leave something out, and misuse of outcomes."""
 
 # ruff: noqa: B018
+# What is wrong with these lines is for the type checkers to say.
 
 from typing import assert_never
 

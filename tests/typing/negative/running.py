@@ -1,6 +1,7 @@
 """What `run` and `run_nowait` refuse: each line that a checker must report says so."""
 
 # ruff: noqa: B018, PLW0108
+# What is wrong with these lines is for the type checkers to say.
 
 from collections.abc import AsyncIterator
 from functools import partial
