@@ -1,5 +1,6 @@
 """The standing check: whatever a test did, its managers lost nothing and hold nothing."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,17 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     yield watches
     for each in watches.values():
         each.check()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """The garbage collector is off: what is freed was in no reference cycle."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

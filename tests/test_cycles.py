@@ -3,7 +3,6 @@
 The garbage collector is off in all these tests: what goes, goes by its last reference.
 """
 
-import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -18,14 +17,7 @@ from trio_conman import ConMan, RetriableError, RetryConfig, StopReason, TaskHan
 AT_ONCE = RetryConfig.none(max_attempts=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+pytestmark = pytest.mark.usefixtures("no_collector")
 
 
 class Thing:

@@ -4,7 +4,6 @@ What goes to another process is found in the standard library: a test module can
 """
 
 import concurrent.futures
-import gc
 import math
 import multiprocessing
 import operator
@@ -636,15 +635,7 @@ class Job:
         return object()
 
 
-@pytest.fixture
-def _no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 async def test_an_error_makes_no_cycle(record: list[Any]) -> None:
     async def call() -> None:
         with suppress(FreedError):
@@ -661,7 +652,7 @@ async def test_an_error_makes_no_cycle(record: list[Any]) -> None:
     assert record[0]() is None
 
 
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("ending", ["result", "error", "cancelled", "abandoned"])
 async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> None:
     executor = Manual()
@@ -692,7 +683,7 @@ async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> N
     assert [ref() for ref in refs] == [None, None]
 
 
-@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.usefixtures("no_collector")
 async def test_the_traceback_of_an_error_does_not_lead_to_what_was_given(record: list[Any]) -> None:
     def fail_without_a_trace(job: Job) -> NoReturn:
         del job

@@ -1,6 +1,5 @@
 """Instruments: they are told all that happens, harm nobody, and the one that logs."""
 
-import gc
 import logging
 import math
 import signal
@@ -278,6 +277,7 @@ def test_an_interrupt_waits_until_the_instrument_is_through() -> None:
     assert instrument.through
 
 
+@pytest.mark.usefixtures("no_collector")
 async def test_an_instrument_keeps_no_outcome_alive(autojump_clock: MockClock) -> None:
     class Local:
         pass
@@ -289,19 +289,14 @@ async def test_an_instrument_keeps_no_outcome_alive(autojump_clock: MockClock) -
         locals_.append(weakref.ref(local))
         raise ValueError("no")
 
-    gc.collect()
-    gc.disable()
-    try:
-        async with trio.open_nursery() as nursery:
-            instruments = [RecordingInstrument(), Instrument()]
-            async with ConMan[None].open(nursery, instruments=instruments) as cm:
-                await cm.run(fail)
-                await cm.wait()
-                assert locals_[0]() is not None
-                cm.pop_outcomes()
-                assert locals_[0]() is None
-    finally:
-        gc.enable()
+    async with trio.open_nursery() as nursery:
+        instruments = [RecordingInstrument(), Instrument()]
+        async with ConMan[None].open(nursery, instruments=instruments) as cm:
+            await cm.run(fail)
+            await cm.wait()
+            assert locals_[0]() is not None
+            cm.pop_outcomes()
+            assert locals_[0]() is None
 
 
 # What is refused
@@ -329,6 +324,13 @@ async def test_what_is_no_instrument_is_refused_at_the_opening(given: Any, text:
         with pytest.raises(TypeError) as raised:
             ConMan[None].open(nursery, instruments=given)
     assert str(raised.value).startswith(text)
+
+
+async def test_an_instrument_is_given_once() -> None:
+    recorder = RecordingInstrument()
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ValueError, match=r"^instruments must be different ones, not \(<"):
+            ConMan[None].open(nursery, instruments=[recorder, LoggingInstrument(), recorder])
 
 
 # The one that logs

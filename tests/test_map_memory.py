@@ -1,6 +1,5 @@
 """What a `map` keeps alive. The collector is off: what goes, goes by its last reference."""
 
-import gc
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -19,13 +18,8 @@ class Thing:
 
 
 @pytest.fixture
-def alive() -> Iterator[weakref.WeakSet[Thing]]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield weakref.WeakSet()
-    finally:
-        gc.enable()
+def alive(no_collector: None) -> weakref.WeakSet[Thing]:
+    return weakref.WeakSet()
 
 
 async def keep(thing: Thing) -> Thing:

@@ -2,8 +2,6 @@
 
 import math
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +11,7 @@ import trio
 from hypothesis import given, settings, strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.rated import manager, note, waiting
 from trio_conman import (
     ConMan,
     Failure,
@@ -25,25 +24,6 @@ from trio_conman import (
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
 reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=150)
-
-
-@asynccontextmanager
-async def manager(
-    rate: RateLimiter | None, limit: float | trio.CapacityLimiter = math.inf, **options: Any
-) -> AsyncIterator[ConMan[Any]]:
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, limit, rate=rate, **options) as cm:
-            yield cm
-
-
-async def note(record: list[Any], name: object, seconds: float = 0) -> None:
-    """Write down when this attempt starts."""
-    record.append((trio.current_time(), name))
-    await trio.sleep(seconds)
-
-
-def waiting(rate: RateLimiter) -> int:
-    return rate.statistics().tasks_waiting
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """A manager with a rate: which attempts take permits, when, and what a wait for one counts as."""
 
-import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -10,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.rated import manager, note, waiting
 from trio_conman import (
     ConMan,
     Failure,
@@ -23,31 +21,12 @@ from trio_conman import (
 AT_ONCE = RetryConfig.none(max_attempts=1)
 
 
-@asynccontextmanager
-async def manager(
-    rate: RateLimiter | None, limit: float | trio.CapacityLimiter = math.inf, **options: Any
-) -> AsyncIterator[ConMan[Any]]:
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, limit, rate=rate, **options) as cm:
-            yield cm
-
-
-async def note(record: list[Any], name: object, seconds: float = 0) -> None:
-    """Write down when this attempt starts."""
-    record.append((trio.current_time(), name))
-    await trio.sleep(seconds)
-
-
 async def fail_first(record: list[Any], name: str, seconds: float = 0) -> None:
     """Fail in the first call that is made for `record`."""
     record.append((trio.current_time(), name))
     if sum(each == name for _, each in record) == 1:
         raise RetriableError(ValueError("first"), retry_config=AT_ONCE)
     await trio.sleep(seconds)
-
-
-def waiting(rate: RateLimiter) -> int:
-    return rate.statistics().tasks_waiting
 
 
 def only_failure(cm: ConMan[Any]) -> Failure:

@@ -2,8 +2,6 @@
 
 import math
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -11,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.rated import manager, note
 from trio_conman import (
-    ConMan,
     Failure,
     RateLimiter,
     RetriableError,
@@ -22,19 +20,6 @@ from trio_conman import (
 )
 
 ONCE = RetryConfig.none(max_attempts=1)
-
-
-@asynccontextmanager
-async def manager(rate: RateLimiter | None, **options: Any) -> AsyncIterator[ConMan[Any]]:
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, math.inf, rate=rate, **options) as cm:
-            yield cm
-
-
-async def note(record: list[Any], name: object, seconds: float = 0) -> None:
-    """Write down when this attempt starts."""
-    record.append((trio.current_time(), name))
-    await trio.sleep(seconds)
 
 
 class Asks:

@@ -1,6 +1,5 @@
 """Outcomes sent to a channel: in order, with backpressure, and none of them lost."""
 
-import gc
 import math
 import weakref
 from collections.abc import Callable
@@ -274,6 +273,7 @@ async def test_a_queued_task_that_is_cancelled_has_its_outcome_taken_too(
     assert record == [(3, 3), (5, 0), (6, 1), (12, 2)]
 
 
+@pytest.mark.usefixtures("no_collector")
 async def test_live_tasks_are_bounded_by_the_limit_not_by_their_number(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
@@ -293,18 +293,13 @@ async def test_live_tasks_are_bounded_by_the_limit_not_by_their_number(
             await trio.sleep(3)
 
     send, receive = channel()
-    gc.collect()
-    gc.disable()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(consume)
-            async with ConMan[int].open(nursery, 3, send_to=send) as cm:
-                for _ in range(50):
-                    argument = Argument()
-                    alive.add(argument)
-                    await cm.run(use, argument)
-    finally:
-        gc.enable()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consume)
+        async with ConMan[int].open(nursery, 3, send_to=send) as cm:
+            for _ in range(50):
+                argument = Argument()
+                alive.add(argument)
+                await cm.run(use, argument)
     # Three in hand, three that were taken, of a batch that is still on its way; and one handed in.
     assert len(record) == 50
     assert max(record) <= 3 + 3 + 1

@@ -1,6 +1,5 @@
 """`OpenTelemetryInstrument`, judged by what the SDK exports."""
 
-import gc
 import logging
 import subprocess
 import sys
@@ -452,16 +451,6 @@ async def test_many_managers_may_share_it(observed: Observed, autojump_clock: Mo
 
 class Local:
     """Something that can be seen to be freed."""
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")

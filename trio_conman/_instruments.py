@@ -101,6 +101,7 @@ class Instruments:
 
     Raises:
         TypeError: what is given is no iterable of instruments, or a hook of one is async.
+        ValueError: an instrument is given twice.
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
@@ -112,6 +113,8 @@ class Instruments:
             for hook in HOOKS:
                 if inspect.iscoroutinefunction(getattr(each, hook)):
                     raise TypeError(f"instruments must have sync methods, but {hook} of {each!r} is async")
+        if len({id(each) for each in given}) < len(given):
+            raise ValueError(f"instruments must be different ones, not {given!r}")
         # Those that have overridden it.
         self._by_hook = {
             hook: [each for each in given if getattr(type(each), hook) is not getattr(Instrument, hook)]
