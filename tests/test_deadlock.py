@@ -358,3 +358,24 @@ async def test_what_waits_for_all_tasks_is_refused_inside_one(
         raise error_of(second)
     with pytest.raises(RuntimeError, match=message):
         raise outcomes_of_map[0].error
+
+
+async def test_a_token_that_comes_too_late_for_a_lowered_limit_leaves_a_ring(
+    autojump_clock: MockClock,
+) -> None:
+    limiter = trio.CapacityLimiter(3)
+    async with trio.open_nursery() as nursery:
+        # Somebody else's token might free those who wait: so far there is no ring.
+        await limiter.acquire_on_behalf_of("somebody else")
+        async with ConMan[str].open(nursery, limiter) as cm:
+            handles = [await cm.run(parent, cm) for _ in range(2)]
+            await wait_all_tasks_blocked()
+            assert [handle.state for handle in handles] == ["running"] * 2
+            limiter.release_on_behalf_of("somebody else")
+            limiter.total_tokens = 2  # while the token is on its way
+            with trio.fail_after(1):
+                outcomes = [await handle.wait() for handle in handles]
+    (told,) = [outcome.error for outcome in outcomes if isinstance(outcome, Failure)]
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise told
+    assert limiter.borrowed_tokens == 0

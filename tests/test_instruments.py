@@ -268,7 +268,7 @@ def test_an_interrupt_waits_until_the_instrument_is_through() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             async with ConMan[None].open(nursery, instruments=[instrument]) as cm:
-                await cm.run(trio.sleep_forever)
+                await cm.run(second)
 
     instrument = Interrupted()
     with pytest.raises(BaseException) as raised:  # noqa: PT011  # in groups or not
