@@ -95,7 +95,6 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """The garbage collector is off: what is freed was in no reference cycle."""
-    gc.collect()
     gc.disable()
     try:
         yield
