@@ -1,6 +1,6 @@
 import trio
 
-from trio_conman import ConMan, RetriableError, RetryBudget, RetryConfig
+from trio_conman import ConMan, Failure, RetriableError, RetryBudget, RetryConfig
 
 
 async def fetch(page: int) -> bytes:
@@ -15,10 +15,11 @@ async def main() -> None:
         async with ConMan[bytes].open(nursery, limit=2, retry=retry, retry_budget=budget) as cm:
             for page in range(1, 10):
                 await cm.run(fetch, page)
-            last = await cm.run(fetch, 10, name="page 10")
+            last = await cm.run(fetch, 10)
     statistics = cm.statistics()
     print(f"{statistics.failed} failed, {statistics.retries} retries")
-    print(last.outcome)
+    if isinstance(last.outcome, Failure):
+        print(f"page 10: {last.outcome.error}, {last.outcome.reason.value}")
     print(budget.statistics())
 
 
