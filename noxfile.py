@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("-e", SELF, *group("types"), *group("tests"), *group("docs"))
+    session.install("-e", SELF, *group("types"), *group("tests"), *group("docs"), *group("browser"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "trio_conman", "--ignoreexternal")
@@ -85,11 +85,25 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
+def build_docs(session: nox.Session) -> None:
+    # -a -E: a page that has not changed since the last build must warn again.
+    session.run("sphinx-build", "-aEnW", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     session.install("-e", SELF, *group("docs"))
-    # -a -E: a page that has not changed since the last build must warn again.
-    session.run("sphinx-build", "-aEnW", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    build_docs(session)
+
+
+@nox.session(default=False)
+def docs_browser(session: nox.Session) -> None:
+    """Build the docs, and use them in a headless Chromium, which must be installed."""
+    session.install("-e", SELF, *group("docs"), *group("tests"), *group("browser"))
+    # A page that is no longer made would still be tested.
+    shutil.rmtree(ROOT / "docs" / "_build" / "html", ignore_errors=True)
+    build_docs(session)
+    session.run("pytest", "tests/browser", *session.posargs)
 
 
 @nox.session(reuse_venv=False)

@@ -13,6 +13,9 @@ from trio_conman._handles import Slot
 from trio_conman._line import Line
 from trio_conman._outcomes import Outcome
 
+# These need a browser and the built site: only who names the folder runs them, as `nox -s docs_browser` does.
+collect_ignore = ["browser"]
+
 
 @attrs.define
 class Watch:

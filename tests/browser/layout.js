@@ -1,0 +1,27 @@
+// What makes the page hard to read at the width of the window.
+() => {
+  const faults = [];
+  const named = (element) => element.outerHTML.slice(0, 80).replaceAll("\n", " ");
+  // The theme lets the column around the text scroll, not the page: neither may be wider than what shows.
+  for (let box = document.querySelector("article"); box; box = box.parentElement) {
+    const holds = box === document.documentElement || getComputedStyle(box).overflowX !== "visible";
+    if (holds && box.scrollWidth > box.clientWidth)
+      faults.push(`${box.scrollWidth} px wide, of which ${box.clientWidth} show: ${named(box)}`);
+  }
+
+  // What is wide may scroll inside what holds it, and that must fit.
+  const scrolls = (element) => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
+  for (const element of document.querySelectorAll("article :is(pre, table, svg, img)")) {
+    let box = element;
+    while (box.tagName !== "ARTICLE" && !scrolls(box)) box = box.parentElement;
+    if (box.tagName === "ARTICLE") box = element;
+    const { right } = box.getBoundingClientRect();
+    if (right > innerWidth + 0.5) faults.push(`ends at ${right} px: ${named(element)}`);
+  }
+
+  for (const element of document.querySelectorAll("article :is(p, li, dd, td, th)")) {
+    const size = parseFloat(getComputedStyle(element).fontSize);
+    if (size < 14) faults.push(`text of ${size} px: ${named(element)}`);
+  }
+  return faults;
+}
