@@ -37,6 +37,7 @@ pygments_dark_style = "a11y-dark"
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_copy_empty_lines = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
