@@ -106,25 +106,44 @@ def docs_browser(session: nox.Session) -> None:
     session.run("pytest", "tests/browser", *session.posargs)
 
 
+def install_wheel(session: nox.Session, out: Path) -> Path:
+    """Build the sdist and, from it, the wheel; install the wheel; return the unpacked sdist."""
+    session.install(*group("tests"))
+    session.run("python", "-m", "build", "--outdir", str(out))
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    session.install(f"{wheel}{EXTRAS}")
+    shutil.unpack_archive(sdist, out)
+    return out / sdist.name.removesuffix(".tar.gz")
+
+
+def run_on_wheel(session: nox.Session, source: Path, *tests: str) -> None:
+    """Run tests of a source tree, but with the installed package."""
+    with session.chdir(source):
+        # PYTHONSAFEPATH keeps the package that lies in the source tree from being imported.
+        env = {"PYTHONSAFEPATH": "1"}
+        code = "import trio_conman; print(trio_conman.__file__, end='')"
+        found = str(session.run("python", "-c", code, env=env, silent=True))
+        if Path(found).is_relative_to(source):
+            session.error(f"the tests would import {found}, not the wheel")
+        session.run("python", "-m", "pytest", *tests, *session.posargs, env=env)
+
+
 @nox.session(reuse_venv=False)
 def build(session: nox.Session) -> None:
-    """Build the sdist and, from it, the wheel; test the wheel with what the sdist holds."""
-    session.install(*group("tests"))
+    """Test the built wheel with what the sdist holds."""
     with tempfile.TemporaryDirectory() as directory:
-        tmp = Path(directory).resolve()
-        session.run("python", "-m", "build", "--outdir", str(tmp))
-        (sdist,) = tmp.glob("*.tar.gz")
-        (wheel,) = tmp.glob("*.whl")
-        session.install(f"{wheel}{EXTRAS}")
-        shutil.unpack_archive(sdist, tmp)
-        with session.chdir(tmp / sdist.name.removesuffix(".tar.gz")):
-            # The unpacked sdist holds the source too; PYTHONSAFEPATH keeps it from being imported.
-            env = {"PYTHONSAFEPATH": "1"}
-            code = "import trio_conman; print(trio_conman.__file__, end='')"
-            found = str(session.run("python", "-c", code, env=env, silent=True))
-            if Path(found).is_relative_to(tmp):
-                session.error(f"the tests would import {found}, not the wheel")
-            session.run("python", "-m", "pytest", NO_TYPING, *session.posargs, env=env)
+        source = install_wheel(session, Path(directory).resolve())
+        run_on_wheel(session, source, NO_TYPING)
+
+
+@nox.session(default=False)
+def recipes(session: nox.Session) -> None:
+    """Run each recipe of the docs with the built wheel."""
+    with tempfile.TemporaryDirectory() as directory:
+        source = install_wheel(session, Path(directory).resolve())
+        run_on_wheel(session, source, "-m", "slow or not slow", "tests/test_recipes.py")
 
 
 @nox.session(default=False)

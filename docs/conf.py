@@ -6,25 +6,35 @@ import builtins
 import re
 import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 
 import trio_conman
 
+# For docs.timelines. Last, so that it leads to no other package than the one that is installed.
+sys.path.append(str(Path(__file__).parent.parent))
+
 project = "trio-conman"
 author = "trio-conman contributors"
 copyright = f"2026, {author}"  # noqa: A001  # the name is Sphinx's
 version = release = installed_version(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "docs.timelines",
+]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "pictures.css"]
 # The theme's own size of 13 px is too small for more than a line or two.
 html_theme_options = {
     "light_css_variables": {"admonition-font-size": "0.9rem", "admonition-title-font-size": "0.9rem"}

@@ -1,0 +1,73 @@
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urljoin
+
+import httpx
+import trio
+
+from trio_conman import ConMan, Failure
+
+LINK = re.compile(r'href="([^"]+)"')
+
+
+class Crawler:
+    def __init__(self, client: httpx.AsyncClient, cm: ConMan[None], within: str, most: int) -> None:
+        self.client = client
+        self.cm = cm
+        self.within = within  # follows no link that leads elsewhere
+        self.most = most
+        self.seen: set[str] = set()
+
+    def add(self, url: str) -> None:
+        if url.startswith(self.within) and url not in self.seen and len(self.seen) < self.most:
+            self.seen.add(url)
+            self.cm.start_soon(self.visit, url, name=url.removeprefix(self.within))
+
+    async def visit(self, url: str) -> None:
+        response = await self.client.get(url)
+        response.raise_for_status()
+        for link in LINK.findall(response.text):
+            self.add(urljoin(url, link).partition("#")[0])
+
+
+async def main(site: str) -> None:
+    async with httpx.AsyncClient() as client, trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit=4, timeout=30) as cm:
+            Crawler(client, cm, within=site, most=1_000).add(site)
+        # The block ends when every page that was found has been visited.
+
+    print(f"{cm.statistics().succeeded} pages")
+    for outcome in cm.outcomes():
+        if isinstance(outcome, Failure):
+            print(f"/{outcome.name}: {type(outcome.error).__name__}")
+
+
+class Site(BaseHTTPRequestHandler):
+    """Stands for a web site of 63 pages: each links to others, page 20 to one that is gone."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        number = int(self.path.strip("/") or 1)
+        links = ["/", "#top", "https://elsewhere.example/"]
+        if number < 32:
+            links += [f"/{number * 2}", f"{number * 2 + 1}#top"]
+        if number == 20:
+            links.append("/404")
+        html = " ".join(f'<a href="{link}">more</a>' for link in links).encode()
+        self.send_response(200 if number < 64 else 404)
+        self.send_header("Content-Length", str(len(html)))
+        self.end_headers()
+        self.wfile.write(html)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        trio.run(main, f"http://127.0.0.1:{server.server_port}/")
+    finally:
+        server.shutdown()

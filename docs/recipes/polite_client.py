@@ -1,0 +1,89 @@
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import trio
+
+from trio_conman import (
+    ConMan,
+    Failure,
+    RateLimiter,
+    RetriableError,
+    RetryBudget,
+    RetryConfig,
+    Success,
+    parse_retry_after,
+)
+
+WORTH_A_RETRY = {429, 500, 502, 503, 504}
+
+
+async def fetch(client: httpx.AsyncClient, path: str) -> str:
+    try:
+        response = await client.get(path)
+        response.raise_for_status()
+    except httpx.TransportError as error:  # no connection, no answer, or half of one
+        raise RetriableError(error) from error
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in WORTH_A_RETRY:
+            raise
+        wait = parse_retry_after(error.response.headers.get("Retry-After", ""))
+        raise RetriableError(error, retry_after=wait) from error
+    return response.text
+
+
+async def main(service: str, paths: list[str]) -> None:
+    async with httpx.AsyncClient(base_url=service) as client, trio.open_nursery() as nursery:
+        async with ConMan[str].open(
+            nursery,
+            limit=5,  # requests at the same time
+            rate=RateLimiter(20, burst=5),  # requests a second
+            retry=RetryConfig.exponential(max_attempts=3),  # retries of a request
+            retry_budget=RetryBudget(tokens=10),  # retries that all requests together may make in a row
+            attempt_timeout=2,
+            timeout=60,
+        ) as cm:
+            for path in paths:
+                await cm.run(fetch, client, path, name=path)
+
+    for outcome in sorted(cm.outcomes(), key=lambda outcome: outcome.index):
+        match outcome:
+            case Success(value=text):
+                print(f"{outcome.name}: {text}, retries: {outcome.retries}")
+            case Failure(error=error, reason=reason):
+                print(f"{outcome.name}: {type(error).__name__}, {reason.value}, retries: {outcome.retries}")
+
+
+requests = Counter[str]()
+
+
+class Service(BaseHTTPRequestHandler):
+    """Stands for the service: busy at first, for some of its pages."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        first = not requests[self.path]
+        requests[self.path] += 1
+        text = f"page {self.path.strip('/')}".encode()
+        self.send_response(404 if self.path == "/9" else 429 if self.path == "/4" and first else 200)
+        if self.path == "/4":
+            self.send_header("Retry-After", "1")  # seconds
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        # The second page is cut off at first.
+        self.wfile.write(text[:3] if self.path == "/2" and first else text)
+        self.close_connection = self.path == "/2"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        trio.run(main, f"http://127.0.0.1:{server.server_port}", [f"/{number}" for number in range(1, 11)])
+    finally:
+        server.shutdown()
+print(f"{requests.total()} requests")
