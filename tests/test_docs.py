@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import re
+from itertools import takewhile
 from pathlib import Path
 
+import attrs
 import pytest
 
 import trio_conman
 from tests.pages import DOCS, PAGES, ROOT, Block, Shown, blocks, printed, printed_on_virtual_clock, shown
+from trio_conman import ConMan, RetryConfig
 
 EXAMPLES = DOCS / "examples"
 README = ROOT / "README.md"
@@ -86,6 +91,40 @@ def test_the_reference_has_every_public_name() -> None:
     directive = re.compile(r"^\.\. auto\w+:: (\w+)$", re.MULTILINE)
     documented = directive.findall((DOCS / "reference.md").read_text(encoding="utf-8"))
     assert sorted(documented) == sorted(trio_conman.__all__)
+
+
+def table(page: Path, corner: str) -> list[list[str]]:
+    """The rows of the table whose first cell begins so, without its head."""
+    lines = iter(page.read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if line.startswith(f"| {corner}"):
+            break
+    next(lines)
+    rows = takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_table_of_options_is_that_of_open() -> None:
+    parameters = inspect.signature(ConMan.open).parameters
+    rows = table(DOCS / "reference.md", "option of {meth}")
+    assert [row[0] for row in rows] == [f"`{name}`" for name in parameters if name != "nursery"]
+    shown = {row[0].strip("`"): row[1] for row in rows}
+    for name in ("limit", "attempt_timeout", "task_timeout", "timeout"):
+        assert parameters[name].default == {"10": 10, "`math.inf`": math.inf}[shown[name]]
+    own = inspect.signature(ConMan.start_soon).parameters
+    assert [row[2].startswith("yes") for row in rows] == [row[0].strip("`") in own for row in rows]
+
+
+def test_the_table_of_presets_is_true() -> None:
+    presets = (RetryConfig.exponential(), RetryConfig.linear(), RetryConfig.none())
+    assert RetryConfig() == presets[0]
+    shown = {name.strip("`"): cells for name, *cells in table(DOCS / "reference.md", "field")}
+    assert shown.pop("strategy") == [f'"{preset.strategy}"' for preset in presets]
+    assert shown == {
+        field.name: [repr(getattr(preset, field.name)) for preset in presets]
+        for field in attrs.fields(RetryConfig)
+        if field.name != "strategy"
+    }
 
 
 def test_every_page_is_reached_from_the_first_one() -> None:
