@@ -61,7 +61,7 @@ class Site(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(html)
 
-    def log_message(self, *_: object) -> None:
+    def log_request(self, code: object = "-", size: object = "-") -> None:
         pass
 
 

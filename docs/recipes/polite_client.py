@@ -76,7 +76,7 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(text[:3] if self.path == "/2" and first else text)
         self.close_connection = self.path == "/2"
 
-    def log_message(self, *_: object) -> None:
+    def log_request(self, code: object = "-", size: object = "-") -> None:
         pass
 
 
