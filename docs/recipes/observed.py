@@ -15,7 +15,7 @@ BUSY = {"news"}
 
 
 async def fetch(page: str) -> str:
-    await trio.sleep({"home": 0.1, "news": 0.2, "old": 0.5}[page])  # stands for a request
+    await trio.sleep({"home": 0.1, "news": 0.2, "old": 0.4}[page])  # stands for a request
     if page in BUSY:
         BUSY.remove(page)
         raise RetriableError(ConnectionError("busy"))
