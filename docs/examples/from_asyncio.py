@@ -15,8 +15,8 @@ async def main() -> None:
         async with semaphore:
             return await asyncio.wait_for(fetch(number), timeout=1)
 
-    results = await asyncio.gather(*(limited(number) for number in range(1, 5)), return_exceptions=True)
-    print(results)
+    calls = [limited(number) for number in range(1, 5)]
+    print(await asyncio.gather(*calls, return_exceptions=True))
 
 
 asyncio.run(main())

@@ -31,7 +31,7 @@ async def main() -> None:
                     if attempt == 3:
                         errors.append(error)
                         return
-                delay = min(0.4 * 2**attempt, 5.0)  # no jitter, so that this page can show times
+                delay = min(0.4 * 2**attempt, 5.0)  # without jitter, to show times
                 await trio.sleep(delay)
         except Exception as error:
             errors.append(error)

@@ -1,3 +1,4 @@
+import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +66,7 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
+os.environ["NO_PROXY"] = "127.0.0.1"  # no proxy is asked for what is on this machine
 with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
     threading.Thread(target=server.serve_forever).start()
     try:

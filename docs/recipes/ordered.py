@@ -27,7 +27,7 @@ async def main() -> None:
                 case Failure(error=error):
                     print(f"{after}: {outcome.args[0]} is missing: {error}")
 
-    # The same for tasks handed in one by one: sort by index, which counts them as they were accepted.
+    # Tasks that were handed in one by one have an index in that order too.
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=3) as cm:
             for part in SECONDS:

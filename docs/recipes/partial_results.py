@@ -16,7 +16,7 @@ async def offers(suppliers: list[str], seconds: float) -> tuple[list[str], list[
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=3, task_timeout=0.6, timeout=seconds) as cm:
             for supplier in suppliers:
-                # Accepts them all at once, so that each of them has an outcome when the time is over.
+                # Accepts them all at once: each has an outcome when the time is over.
                 cm.start_soon(ask, supplier, name=supplier)
     answers, late = [], []
     for outcome in cm.outcomes():

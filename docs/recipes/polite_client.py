@@ -1,3 +1,4 @@
+import os
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,7 +41,7 @@ async def main(service: str, paths: list[str]) -> None:
             limit=5,  # requests at the same time
             rate=RateLimiter(20, burst=5),  # requests a second
             retry=RetryConfig.exponential(max_attempts=3),  # retries of a request
-            retry_budget=RetryBudget(tokens=10),  # retries that all requests together may make in a row
+            retry_budget=RetryBudget(tokens=10),  # retries of all requests together
             attempt_timeout=2,
             timeout=60,
         ) as cm:
@@ -52,7 +53,8 @@ async def main(service: str, paths: list[str]) -> None:
             case Success(value=text):
                 print(f"{outcome.name}: {text}, retries: {outcome.retries}")
             case Failure(error=error, reason=reason):
-                print(f"{outcome.name}: {type(error).__name__}, {reason.value}, retries: {outcome.retries}")
+                kind = type(error).__name__
+                print(f"{outcome.name}: {kind}, {reason.value}, retries: {outcome.retries}")
 
 
 requests = Counter[str]()
@@ -67,8 +69,9 @@ class Service(BaseHTTPRequestHandler):
         first = not requests[self.path]
         requests[self.path] += 1
         text = f"page {self.path.strip('/')}".encode()
-        self.send_response(404 if self.path == "/9" else 429 if self.path == "/4" and first else 200)
-        if self.path == "/4":
+        busy = self.path == "/4" and first
+        self.send_response(404 if self.path == "/9" else 429 if busy else 200)
+        if busy:
             self.send_header("Retry-After", "1")  # seconds
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -80,10 +83,12 @@ class Service(BaseHTTPRequestHandler):
         pass
 
 
+os.environ["NO_PROXY"] = "127.0.0.1"  # no proxy is asked for what is on this machine
 with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
     threading.Thread(target=server.serve_forever).start()
     try:
-        trio.run(main, f"http://127.0.0.1:{server.server_port}", [f"/{number}" for number in range(1, 11)])
+        paths = [f"/{number}" for number in range(1, 11)]
+        trio.run(main, f"http://127.0.0.1:{server.server_port}", paths)
     finally:
         server.shutdown()
 print(f"{requests.total()} requests")

@@ -25,7 +25,7 @@ async def ask(row: Row) -> str:
 
 
 def unanswered(database: sqlite3.Connection) -> Iterator[Row]:
-    """What is left to do; read a hundred rows at a time, so that no query is open while others write."""
+    """What is left to do, read by the hundred: no query stays open while there are writes."""
     last = 0
     while rows := database.execute(NEXT_ROWS, [last]).fetchall():
         yield from rows
@@ -52,7 +52,7 @@ async def main(path: Path, most: int) -> None:
                 if done % 50 == 0:
                     database.commit()
                 if done == most:
-                    break  # stands for whatever stops the program: its unfinished rows are left to do
+                    break  # stands for whatever stops the program
     finally:
         database.commit()
         print("{} rows, answers: {}, errors: {}".format(*database.execute(COUNTS).fetchone()))

@@ -8,19 +8,21 @@ import trio
 
 from trio_conman import ConMan, Outcome, Success
 
+Record = tuple[int, str]
 
-async def parse(line: str) -> tuple[int, str]:
+
+async def parse(line: str) -> Record:
     record = json.loads(line)
     return record["id"], record["text"]
 
 
-async def shorten(record: tuple[int, str]) -> str:
+async def shorten(record: Record) -> str:
     await trio.lowlevel.checkpoint()  # stands for a request
     number, text = record
     return f"{number}: {len(text)} characters\n"
 
 
-async def good_ones(outcomes: AsyncIterator[Outcome[tuple[int, str]]]) -> AsyncIterator[tuple[int, str]]:
+async def good_ones(outcomes: AsyncIterator[Outcome[Record]]) -> AsyncIterator[Record]:
     async for outcome in outcomes:
         if isinstance(outcome, Success):
             yield outcome.value
@@ -32,7 +34,7 @@ async def main(source: Path, target: Path) -> None:
     with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
         async with (
             trio.open_nursery() as nursery,
-            ConMan[tuple[int, str]].open(nursery, limit=2) as parsers,
+            ConMan[Record].open(nursery, limit=2) as parsers,
             ConMan[str].open(nursery, limit=20) as shorteners,
             parsers.map(parse, lines, ordered=True) as parsed,
             shorteners.map(shorten, good_ones(parsed), ordered=True) as shortened,
@@ -55,6 +57,7 @@ with tempfile.TemporaryDirectory() as directory:
 
     written = target.read_text(encoding="utf-8").splitlines()
     print(
-        f"{source.stat().st_size // 1_000_000} MB read, {len(written)} lines written, the last: {written[-1]}"
+        f"{source.stat().st_size // 1_000_000} MB read, {len(written)} lines written, the last one:",
+        written[-1],
     )
     print(f"less than 1 MB in memory at a time: {peak < 1_000_000}")

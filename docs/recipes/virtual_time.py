@@ -42,6 +42,6 @@ async def test_an_outage_at_night_costs_no_call() -> None:
 
 
 started = time.monotonic()
-# In a file of tests, pytest-trio runs such a function; with its fixture `autojump_clock`, on such a clock.
+# In a file of tests, pytest-trio and its fixture `autojump_clock` do this.
 trio.run(test_an_outage_at_night_costs_no_call, clock=MockClock(autojump_threshold=0))
 print(f"in less than a minute: {time.monotonic() - started < 60}")

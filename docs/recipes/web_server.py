@@ -60,7 +60,7 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=2, task_timeout=20) as cm:
             app = create_app(cm, database)
-            async with trio.open_nursery() as server:  # ends first: requests may need the manager until then
+            async with trio.open_nursery() as server:  # ends before the manager
                 (url,) = await server.start(partial(serve, app, config, shutdown_trigger=stop.wait))
                 await visit(url, database)
                 stop.set()
