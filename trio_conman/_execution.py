@@ -125,11 +125,14 @@ class Runner(Ledger):
                 # backoff, or a worker's next item. Guarded by
                 # test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff.
                 status = task._cancel_status
+                renewed = False  # whether the worker has another context than at its last schedule point
                 while True:
                     if worker is not None:
                         while (handle := worker.relay.next(worker)) is None:
                             if not await worker.relay.rest(worker):
                                 return
+                        if renewed:
+                            await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
                         handle._scope = scope
                         if handle._terms.task_timeout != math.inf:
                             scope.deadline = self.now() + handle._terms.task_timeout
@@ -162,14 +165,11 @@ class Runner(Ledger):
                         outcome = await self._attempts(handle, error)
                     if worker is None or task._cancel_status is not status or is_spent(scope, handle):
                         break
-                    clean = is_same(task.context, handle._context)
-                    if not clean:
+                    renewed = not is_same(task.context, handle._context)
+                    if renewed:
                         task.context = handle._context.copy()
                     self._finish(handle, outcome)
-                    worker.relay.done(worker, handle)
                     handle = outcome = error = value = None
-                    if not clean:
-                        await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
         except BaseException as exc:
             outcome, travels = self._ended_by(handle, exc)
         finally:

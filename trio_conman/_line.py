@@ -199,7 +199,7 @@ class Line:
 
     def still_grants(self) -> bool:
         """Whether a slot that was granted a moment ago may still be used to start something."""
-        return not (self.paused or self.limiter.available_tokens < 0)
+        return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
     def may_keep(self, key: Any) -> bool:
         """Whether a slot may be used again for `key` instead of being given back."""

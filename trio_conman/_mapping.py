@@ -229,16 +229,11 @@ class Mapping(Generic[T]):
         self._want()
         self._runner.expect(-1)
 
-    def _reserve(self, count: int) -> None:
-        """So many more, or less, workers are about to draw; what a feeder has drawn is counted already."""
-        self._reserved += count
-        self._runner.expect(count)
-        if self._feeder is None:
-            self._outstanding += count
-
     def _give(self, slot: Slot) -> None:
         """Let a worker draw an item for a slot."""
-        self._reserve(1)
+        self._reserved += 1
+        self._runner.expect(1)
+        self._outstanding += self._feeder is None  # what a feeder has drawn is counted already
         if self._idle:
             worker, _ = self._idle.popitem()
             worker.slot = slot
@@ -253,22 +248,40 @@ class Mapping(Generic[T]):
 
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
-        """Draw an item for a worker that was given a slot."""
-        slot = worker.slot
+        """Settle the last item of a worker, and begin the next one, if there is a slot for it."""
+        last, worker.handle = worker.handle, None
+        if last is not None:
+            slot = last._slot
+            if slot is not None and self._may_draw() and self._line.may_keep(self):
+                last._slot = None
+                self._outstanding += self._feeder is None
+                return self._begin(worker, slot, last)
+            # Idle first: the slot may come back to this map at once.
+            self._idle[worker] = None
+            self._runner.settle(last)
+        slot, worker.slot = worker.slot, None
         if slot is None:
             return None
+        self._reserved -= 1
+        try:
+            return self._begin(worker, slot, None)
+        finally:
+            self._runner.expect(-1)
+
+    def _begin(self, worker: Worker, slot: Slot, last: TaskHandle[Any] | None) -> TaskHandle[Any] | None:
+        """Draw an item, and begin it with a slot, maybe that of the `last` one."""
         handle = None
         try:
             if self._line.still_grants():
                 handle = self._draw()
         finally:
-            worker.slot = None
+            if last is not None:
+                self._runner.settle(last)  # now, so that there is no moment of idleness in between
             if handle is not None:
                 worker.handle = handle
                 self._runner.begin(handle, slot, handle._submitted)
-                self._outstanding += self._feeder is None
-            self._reserve(-1)
-            if handle is None:
+            else:
+                self._outstanding -= self._feeder is None
                 self._line.release(slot)
                 self._wake_if_ended()
         self._want()
@@ -302,20 +315,6 @@ class Mapping(Generic[T]):
     @disable_ki_protection
     def _pull(self) -> Any:
         return self._drawing_context.run(next, self._iterator)
-
-    @enable_ki_protection
-    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
-        """An item of a worker that goes on has ended: keep its slot for the next one, or give it back."""
-        worker.handle = None
-        slot = handle._slot
-        if slot is not None and self._may_draw() and self._line.may_keep(self):
-            handle._slot = None
-            worker.slot = slot
-            self._reserve(1)
-        else:
-            # Idle first: the slot may come back to this map at once.
-            self._idle[worker] = None
-        self._runner.settle(handle)
 
     @enable_ki_protection
     async def rest(self, worker: Worker) -> bool:

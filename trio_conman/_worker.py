@@ -16,15 +16,11 @@ class Relay(Protocol):
     """What a worker's items come from."""
 
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
-        """An item for a worker that has a slot; None when it has none, or there is no item for it."""
+        """Settle a worker's last item, and begin the next one; None when there is no slot, or no item."""
         ...
 
     async def rest(self, worker: Worker) -> bool:
         """Wait until the worker may have a slot; False when it never will."""
-        ...
-
-    def done(self, worker: Worker, handle: TaskHandle[Any]) -> None:
-        """An item is finished, and its worker goes on."""
         ...
 
     def gone(self, worker: Worker) -> None:
@@ -39,7 +35,7 @@ class Worker:
 
     relay: Relay
     name: str
-    # Its slot, while it has no item.
+    # A slot that it was given to begin an item.
     slot: Slot | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     handle: TaskHandle[Any] | None = attrs.field(default=None, init=False)
@@ -66,4 +62,9 @@ def is_same(context: Context, base: Context) -> bool:
 
     Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
     """
-    return len(context) == len(base) and all(context.get(variable) is base[variable] for variable in base)
+    if len(context) != len(base):
+        return False
+    for variable in base:  # noqa: SIM110  # a generator for all() costs more than the whole, once for each item
+        if context.get(variable) is not base[variable]:
+            return False
+    return True
