@@ -13,14 +13,17 @@ from ._outcomes import Outcome
 
 T = TypeVar("T")
 
+BATCH = 100  # outcomes
+
 
 @final
 class Collector(Generic[T]):
     """Takes outcomes through a memory channel into a list, or on to the user's channel.
 
-    They travel in batches: the first outcome of a batch sends it, those that follow before it has arrived
-    join it. So the collector wakes once for all outcomes of a tick, and a reader that cannot wait for it
-    finds what is underway in one place.
+    They travel in batches: a batch is sent when it is large enough, and what follows before it has arrived
+    joins it. A reader that cannot wait for it finds what is underway in one place. So a batch may as well
+    grow, for to wake the collector costs as much as a tenth of a task; only a user's channel gets each
+    outcome at once.
 
     With a user's channel, `settle` is called for each task when its outcome was taken. What the channel did
     not take, because the manager was cancelled or the consumer went away, is kept.
@@ -32,27 +35,31 @@ class Collector(Generic[T]):
         self._send, self._receive = trio.open_memory_channel[list[TaskHandle[T]]](math.inf)
         self._send_to = send_to
         self._settle = settle
-        self._underway: list[TaskHandle[T]] | None = None
+        self._underway: list[TaskHandle[T]] = []
+        self._sent = False  # whether what is underway is in the channel
         self._kept: list[Outcome[T]] = []
         # Whether outcomes still go to the user's channel.
         self._forwarding = send_to is not None
+        self._batch = 1 if self._forwarding else BATCH
 
     @trio.lowlevel.enable_ki_protection
     def put(self, handle: TaskHandle[T]) -> bool:
         """Hand over a task that has its outcome; no checkpoint. Returns whether it needs no settling."""
-        if self._underway is None:
-            self._underway = [handle]
-            self._send.send_nowait(self._underway)
-        else:
-            self._underway.append(handle)
+        self._underway.append(handle)
+        if not self._sent and len(self._underway) >= self._batch:
+            self._dispatch()
         return not self._forwarding
+
+    def _dispatch(self) -> None:
+        self._sent = True
+        self._send.send_nowait(self._underway)
 
     @trio.lowlevel.enable_ki_protection
     async def collect(self) -> None:
         """Take batches in until `close`."""
         try:
             async for batch in self._receive:
-                self._underway = None
+                self._underway, self._sent = [], False
                 if self._forwarding:
                     await self._forward(batch)
                 else:
@@ -81,9 +88,8 @@ class Collector(Generic[T]):
     def _keep_from_here(self, batch: list[TaskHandle[T]]) -> None:
         """Forward no more; `batch` was not taken, nor is what is underway."""
         self._forwarding = False
-        left = batch + (self._underway or [])
-        if self._underway:
-            self._underway.clear()
+        left = batch + self._underway
+        self._underway.clear()
         self._keep(left)
         for handle in left:
             self._settle(handle)
@@ -93,6 +99,8 @@ class Collector(Generic[T]):
 
     def close(self) -> None:
         """End `collect`. Nothing may be put after this."""
+        if not self._sent:
+            self._dispatch()
         self._send.close()
 
     def close_channel(self) -> None:
@@ -103,7 +111,7 @@ class Collector(Generic[T]):
     @trio.lowlevel.enable_ki_protection
     def kept(self) -> list[Outcome[T]]:
         """The outcomes so far that were not forwarded, in completion order: the live list, for reading."""
-        if self._underway and not self._forwarding:
+        if not self._forwarding:
             self._keep(self._underway)
             self._underway.clear()
         return self._kept
