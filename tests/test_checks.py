@@ -79,7 +79,7 @@ def test_a_negative_or_undefined_number_is_out_of_range(value: object, finite: b
 @pytest.mark.parametrize("finite", [True, False])
 @pytest.mark.parametrize("value", [HUGE, -HUGE, Fraction(HUGE)], ids=["int", "negative", "fraction"])
 def test_a_number_that_no_float_can_hold_is_out_of_range(value: object, finite: bool) -> None:
-    with raises(ValueError, value):
+    with pytest.raises(ValueError, match=r"^field must be .*, not \D*10+\.\.\.0+\D*\d?\)?$"):
         check_number("field", value, finite=finite)
 
 
@@ -104,7 +104,7 @@ def test_what_is_no_int_is_no_count(value: object, minimum: int) -> None:
         check_count("field", value, minimum=minimum)
 
 
-@pytest.mark.parametrize("value, minimum", [(0, 1), (-1, 1), (1, 2), (0, 2), (-HUGE, 1)])
+@pytest.mark.parametrize("value, minimum", [(0, 1), (-1, 1), (1, 2), (0, 2), (-(10**9), 1)])
 def test_a_count_below_the_minimum_is_out_of_range(value: int, minimum: int) -> None:
     with raises(ValueError, value):
         check_count("field", value, minimum=minimum)

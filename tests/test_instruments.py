@@ -374,6 +374,26 @@ async def test_retries_are_warnings_and_failures_errors(
     assert (failure["waited"], failure["elapsed"], failure["exc_info"][1]) == (0, 1, error)
 
 
+async def test_arguments_are_logged_where_that_is_asked_for(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_conman")
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, instruments=[LoggingInstrument(arguments=True)]) as cm:
+            await cm.run(FlakyTask[str](ValueError("no")), "/home", "x" * 10_000, name="bad")
+    submitted, _, failed = caplog.records
+    args = submitted.__dict__["task_args"]
+    assert args.startswith("('/home', 'xxx") and len(args) < 200
+    assert submitted.getMessage() == f"bad (index 0): submitted; arguments: {args}"
+    line = f"bad (index 0): ValueError: no; not retried; 0 retries, 0.000 s; arguments: {args}"
+    assert (failed.getMessage(), failed.__dict__["task_args"]) == (line, args)
+
+
+def test_whether_to_log_arguments_is_a_bool() -> None:
+    with pytest.raises(TypeError, match=r"^arguments must be True or False, not 1$"):
+        LoggingInstrument(arguments=1)  # type: ignore[arg-type]  # the point
+
+
 async def test_text_in_a_name_or_an_error_is_not_taken_for_a_format(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:

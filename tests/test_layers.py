@@ -40,9 +40,20 @@ CORE = [
     "_outcomes",
     "_errors",
     "_checks",
+    "_texts",
 ]
 HOUSE = [*ENTRY, *LEAVES, *CORE]
-PURE = {"_decision", "_budget", "_retry_after", "_retry", "_backoff", "_outcomes", "_checks", "_ready"}
+PURE = {
+    "_decision",
+    "_budget",
+    "_retry_after",
+    "_retry",
+    "_backoff",
+    "_outcomes",
+    "_checks",
+    "_ready",
+    "_texts",
+}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix("."): path

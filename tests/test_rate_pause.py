@@ -18,6 +18,7 @@ from trio_conman import (
     RetryConfig,
     StopReason,
 )
+from trio_conman._texts import short
 
 ONCE = RetryConfig.none(max_attempts=1)
 
@@ -124,7 +125,7 @@ async def test_a_pause_leaves_running_attempts_alone(autojump_clock: MockClock, 
 )
 async def test_a_wrong_pause_is_refused_and_pauses_nothing(value: Any, kind: type[Exception]) -> None:
     rate = RateLimiter(1)
-    with pytest.raises(kind, match=rf"^seconds must be .*, not {re.escape(repr(value))}$"):
+    with pytest.raises(kind, match=rf"^seconds must be .*, not {re.escape(short(value))}$"):
         rate.pause_for(value)
     assert paused_for(rate) == 0
 

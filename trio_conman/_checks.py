@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+from ._texts import short
+
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
     """Refuse a `value` that is no `kind`; `wanted` says in words what would do."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
 
 
 def check_bool(name: str, value: object) -> None:
@@ -20,14 +22,14 @@ def check_number(name: str, value: object, *, finite: bool = False) -> None:
     """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too."""
     wanted = "a finite number of at least 0" if finite else "a number of at least 0 (math.inf for no limit)"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.nan
     # The comparison is false for NaN too.
     if not number >= 0 or (finite and math.isinf(number)):
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
 
 
 def check_count(name: str, value: object, *, minimum: int) -> None:
@@ -36,6 +38,6 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
     if isinstance(value, float) and value == math.inf:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if value < minimum:
-        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")

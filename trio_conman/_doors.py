@@ -18,6 +18,7 @@ from ._line import Line
 from ._mapping import Mapping
 from ._outcomes import Outcome
 from ._retry import RetryConfig
+from ._texts import short
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -318,7 +319,7 @@ class Doors(Generic[R]):
         """
         call = callable_of(fn)
         if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
-            raise TypeError(f"items must be an iterable or an async iterable, not {items!r}")
+            raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
         check_bool("ordered", ordered)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
         mapping: Mapping[T_co] = Mapping(

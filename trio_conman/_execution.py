@@ -38,8 +38,9 @@ from ._decision import Retry, asked_to_wait, decide, real_error
 from ._errors import TaskCancelledError
 from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
-from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success, text_of
+from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._rate import RateLimiter
+from ._texts import text_of
 from ._worker import Worker, is_same, is_spent
 
 

@@ -15,6 +15,7 @@ import trio
 
 from ._outcomes import Failure, Outcome, RetriedError
 from ._retry import RetryConfig
+from ._texts import short
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -144,7 +145,7 @@ class TaskHandle(Generic[T]):
             TypeError: `reason` is neither a str nor None.
         """
         if reason is not None and not isinstance(reason, str):
-            raise TypeError(f"reason must be a str or None, not {reason!r}")
+            raise TypeError(f"reason must be a str or None, not {short(reason)}")
         if self._withdraw is None and (self._scope is None or self._scope.cancel_called):
             return
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
@@ -170,7 +171,7 @@ def callable_of(task: object) -> Callable[..., Any]:
         # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
         if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
             raise TypeError(
-                f"task must be an async callable, but {task!r} is an async generator function: "
+                f"task must be an async callable, but {short(task)} is an async generator function: "
                 f"iterate over it inside an async function, and {_HINT}"
             )
         return task
@@ -180,7 +181,7 @@ def callable_of(task: object) -> Callable[..., Any]:
     if inspect.iscoroutine(task) and inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
         task.close()  # else Python warns that it was never awaited
     raise TypeError(
-        f"task must be an async callable or an object with an execute() method, not {task!r}: {_HINT}"
+        f"task must be an async callable or an object with an execute() method, not {short(task)}: {_HINT}"
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, final
 
 from trio.lowlevel import enable_ki_protection
 
-from ._checks import check_type
+from ._checks import check_bool, check_type
 from ._handles import TaskHandle
-from ._outcomes import Outcome, StopReason, Success, one_line, text_of
+from ._outcomes import Outcome, StopReason, Success
+from ._texts import one_line, short, text_of
 
 logger = logging.getLogger("trio_conman")
 
@@ -44,24 +45,34 @@ class LoggingInstrument(Instrument):
     """Logs to the logger "trio_conman".
 
     Retries at level WARNING; failures at ERROR, with the traceback, but cancelled tasks at INFO; all else at
-    DEBUG. Each record has the fields ``task_name`` and ``task_index``, and those of its method. Arguments and
-    values of tasks are not logged, since they may hold secrets.
+    DEBUG. Each record has the fields ``task_name`` and ``task_index``, and those of its method.
+
+    Args:
+        arguments: whether to log what the tasks are called with too, shortened, also as the field
+            ``task_args``. Default: False, since arguments may hold secrets. Values are never logged.
+
+    Raises:
+        TypeError: `arguments` is no bool.
     """
+
+    def __init__(self, *, arguments: bool = False) -> None:
+        check_bool("arguments", arguments)
+        self._arguments = arguments
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         """Log it at DEBUG."""
-        _log(logging.DEBUG, handle, f"{_task(handle)}: submitted")
+        self._log(logging.DEBUG, handle, f"{_task(handle)}: submitted")
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
         """Log it at DEBUG, with the field ``attempt``."""
-        _log(logging.DEBUG, handle, f"{_task(handle)}: attempt {attempt} started", attempt=attempt)
+        self._log(logging.DEBUG, handle, f"{_task(handle)}: attempt {attempt} started", attempt=attempt)
 
     def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
         """Log it at WARNING, with ``attempt`` (the failed one), ``error_type``, ``error``, and ``delay``."""
         attempt, fields = handle.retries + 1, _error_fields(error)
         reads = f"{fields['error_type']}: {one_line(fields['error'])}"
-        text = f"attempt {attempt} failed, retry in {delay:.3f} s: {reads}"
-        _log(logging.WARNING, handle, f"{_task(handle)}: {text}", attempt=attempt, delay=delay, **fields)
+        text = f"{_task(handle)}: attempt {attempt} failed, retry in {delay:.3f} s: {reads}"
+        self._log(logging.WARNING, handle, text, attempt=attempt, delay=delay, **fields)
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
         """Log it, with ``retries``, ``waited``, ``elapsed``; of a failure also ``reason`` and the error's."""
@@ -71,13 +82,31 @@ class LoggingInstrument(Instrument):
             "elapsed": outcome.elapsed,
         }
         if isinstance(outcome, Success):
-            _log(logging.DEBUG, handle, f"{_task(handle)}: succeeded in {outcome.elapsed:.3f} s", **fields)
+            text = f"{_task(handle)}: succeeded in {outcome.elapsed:.3f} s"
+            self._log(logging.DEBUG, handle, text, **fields)
             return
         fields |= {"reason": outcome.reason.name, **_error_fields(outcome.error)}
         if outcome.reason is StopReason.CANCELLED:
-            _log(logging.INFO, handle, str(outcome), **fields)
+            self._log(logging.INFO, handle, str(outcome), **fields)
         else:
-            _log(logging.ERROR, handle, str(outcome), outcome.error, **fields)
+            self._log(logging.ERROR, handle, str(outcome), outcome.error, **fields)
+
+    def _log(
+        self,
+        level: int,
+        handle: TaskHandle[Any],
+        text: str,
+        error: Exception | None = None,
+        /,
+        **fields: object,
+    ) -> None:
+        if not logger.isEnabledFor(level):
+            return
+        fields = {"task_name": handle.name, "task_index": handle.index, **fields}
+        if self._arguments:
+            fields["task_args"] = short(handle.args)
+            text += f"; arguments: {fields['task_args']}"
+        logger.log(level, "%s", text, extra=fields, exc_info=error)
 
 
 def _task(handle: TaskHandle[Any]) -> str:
@@ -86,13 +115,6 @@ def _task(handle: TaskHandle[Any]) -> str:
 
 def _error_fields(error: Exception) -> dict[str, str]:
     return {"error_type": type(error).__qualname__, "error": text_of(error)}
-
-
-def _log(
-    level: int, handle: TaskHandle[Any], text: str, error: Exception | None = None, /, **fields: object
-) -> None:
-    fields = {"task_name": handle.name, "task_index": handle.index, **fields}
-    logger.log(level, "%s", text, extra=fields, exc_info=error)
 
 
 @final
@@ -109,12 +131,16 @@ class Instruments:
         given = tuple(instruments)
         for each in given:
             if not isinstance(each, Instrument):
-                raise TypeError(f"instruments must be an iterable of Instrument objects, with no {each!r}")
+                raise TypeError(
+                    f"instruments must be an iterable of Instrument objects, with no {short(each)}"
+                )
             for hook in HOOKS:
                 if inspect.iscoroutinefunction(getattr(each, hook)):
-                    raise TypeError(f"instruments must have sync methods, but {hook} of {each!r} is async")
+                    raise TypeError(
+                        f"instruments must have sync methods, but {hook} of {short(each)} is async"
+                    )
         if len({id(each) for each in given}) < len(given):
-            raise ValueError(f"instruments must be different ones, not {given!r}")
+            raise ValueError(f"instruments must be different ones, not {short(given)}")
         # Those that have overridden it.
         self._by_hook = {
             hook: [each for each in given if getattr(type(each), hook) is not getattr(Instrument, hook)]

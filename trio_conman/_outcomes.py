@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeAlias, TypeVar, final
 
 import attrs
 
+from ._texts import beginning, one_line, short, text_of
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -60,9 +62,12 @@ class RetriedError:
 
 # Compared by identity: values may be arrays, whose equality is no bool, and outcomes stay hashable.
 @final
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Success(Generic[T_co]):
-    """A task that returned."""
+    """A task that returned.
+
+    Its ``str`` is one line: the task, the value, shortened, the number of retries, and the seconds.
+    """
 
     value: T_co
     """What it returned."""
@@ -79,6 +84,12 @@ class Success(Generic[T_co]):
     elapsed: float
     """Seconds from its slot to its end, backoff included."""
 
+    def __str__(self) -> str:
+        return f"{_task(self)}: {short(self.value)}; {_cost(self)}"
+
+    def __repr__(self) -> str:
+        return f"<Success {self}>"
+
 
 _WHY = {
     StopReason.ERROR: "not retried",
@@ -92,20 +103,15 @@ _WHY = {
     StopReason.RETRY_BUDGET: "no retry left in the budget",
     StopReason.CANCELLED: "cancelled",
 }
-_LONGEST_TEXT = 200
 
 
-def text_of(error: Exception) -> str:
-    """The text of an exception, whatever it may be."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its text could not be had)"
+def _task(outcome: Outcome[object]) -> str:
+    return f"{one_line(outcome.name)} (index {outcome.index})"
 
 
-def one_line(text: str) -> str:
-    """A text without line breaks."""
-    return " ".join(text.split())
+def _cost(outcome: Outcome[object]) -> str:
+    retries = "1 retry" if outcome.retries == 1 else f"{outcome.retries} retries"
+    return f"{retries}, {outcome.elapsed:.3f} s"
 
 
 @final
@@ -136,13 +142,9 @@ class Failure:
     """Seconds from its slot to its end, backoff included; 0 when it never had one."""
 
     def __str__(self) -> str:
-        text = one_line(text_of(self.error))
-        if len(text) > _LONGEST_TEXT:
-            text = text[:_LONGEST_TEXT] + "…"
+        text = beginning(text_of(self.error))
         error = type(self.error).__qualname__ + (f": {text}" if text else "")
-        retries = "1 retry" if self.retries == 1 else f"{self.retries} retries"
-        task = f"{one_line(self.name)} (index {self.index})"
-        return f"{task}: {error}; {_WHY[self.reason]}; {retries}, {self.elapsed:.3f} s"
+        return f"{_task(self)}: {error}; {_WHY[self.reason]}; {_cost(self)}"
 
     def __repr__(self) -> str:
         return f"<Failure {self}>"

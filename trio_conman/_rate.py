@@ -25,6 +25,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._checks import check_count, check_number
 from ._handles import TaskHandle
+from ._texts import short
 
 
 @final
@@ -65,7 +66,7 @@ class RateLimiter:
         for name, value in (("rate", rate), ("per", per)):
             check_number(name, value, finite=True)
             if float(value) == 0:  # a Fraction may be too small for a float
-                raise ValueError(f"{name} must be above 0, not {value!r}")
+                raise ValueError(f"{name} must be above 0, not {short(value)}")
         check_count("burst", burst, minimum=1)
         if burst == math.inf:
             raise ValueError("burst must be an int of at least 1, not inf: without a limit there is no rate")

@@ -11,6 +11,7 @@ import attrs
 
 from ._backoff import Strategy, backoff
 from ._checks import check_bool, check_count, check_number, check_type
+from ._texts import short
 
 logger = logging.getLogger("trio_conman")
 
@@ -53,7 +54,7 @@ def _strategy(_: object, field: attrs.Attribute[Any], value: object) -> None:
     wanted = "'exponential', 'linear' or 'none'"
     check_type(field.name, value, str, wanted)
     if value not in ("exponential", "linear", "none"):
-        raise ValueError(f"{field.name} must be {wanted}, not {value!r}")
+        raise ValueError(f"{field.name} must be {wanted}, not {short(value)}")
 
 
 def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -64,7 +65,8 @@ def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:
         return
     if isinstance(value, (tuple, type)) or not callable(value):
         raise TypeError(
-            f"{field.name} must be an Exception type, a tuple of them, a predicate, or None, not {value!r}"
+            f"{field.name} must be an Exception type, a tuple of them, a predicate, or None, "
+            f"not {short(value)}"
         )
 
 
@@ -144,9 +146,9 @@ class RetryConfig:
             ValueError: `retry` is below 1.
         """
         if isinstance(retry, bool) or not isinstance(retry, int):
-            raise TypeError(f"retry must be an int of at least 1, not {retry!r}")
+            raise TypeError(f"retry must be an int of at least 1, not {short(retry)}")
         if retry < 1:
-            raise ValueError(f"retry must be an int of at least 1, not {retry!r}")
+            raise ValueError(f"retry must be an int of at least 1, not {short(retry)}")
         return backoff(
             self.strategy,
             retry,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from ._checks import check_type
+from ._texts import short
 
 _TWO_DIGIT_YEAR = re.compile(r"-\d\d\s", re.ASCII)  # of the obsolete form: Sunday, 06-Nov-94 08:49:37 GMT
 
@@ -30,7 +31,7 @@ def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
     if now is not None:
         check_type("now", now, datetime, "a datetime or None")
         if now.utcoffset() is None:
-            raise ValueError(f"now must have a time zone, not {now!r}")
+            raise ValueError(f"now must have a time zone, not {short(now)}")
     header = header.strip(" \t")
     if re.fullmatch("[0-9]+", header):
         return min(float(header), sys.float_info.max)

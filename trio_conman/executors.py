@@ -14,6 +14,7 @@ import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
 from ._checks import check_bool
+from ._texts import short
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -101,12 +102,14 @@ async def run_in_executor(
 
 def _check(executor: object, fn: object) -> None:
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, not {executor!r}")
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)}")
     if not callable(fn):
-        raise TypeError(f"fn must be a sync callable, not {fn!r}: pass fn, *args, not fn(*args)")
+        raise TypeError(f"fn must be a sync callable, not {short(fn)}: pass fn, *args, not fn(*args)")
     for code in (fn, type(fn).__call__):
         if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-            raise TypeError(f"fn must be a sync callable, but {fn!r} is async: the manager runs that itself")
+            raise TypeError(
+                f"fn must be a sync callable, but {short(fn)} is async: the manager runs that itself"
+            )
 
 
 def _knows_contexts(executor: object) -> bool:

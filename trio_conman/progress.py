@@ -19,6 +19,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._checks import check_type
+from ._texts import short
 
 try:
     from rich.cells import cell_len
@@ -53,9 +54,9 @@ class ProgressRow(Instrument):
     def __init__(self, display: _Display, description: str | None, total: int | None) -> None:
         check_type("description", description, (str, type(None)), "a str")
         if total is not None and (isinstance(total, bool) or not isinstance(total, int)):
-            raise TypeError(f"total must be an int of at least 0, or None, not {total!r}")
+            raise TypeError(f"total must be an int of at least 0, or None, not {short(total)}")
         if total is not None and total < 0:
-            raise ValueError(f"total must be an int of at least 0, or None, not {total!r}")
+            raise ValueError(f"total must be an int of at least 0, or None, not {short(total)}")
         self.total = total
         # One line, with nothing in it that moves a cursor.
         printable = "".join(char if char.isprintable() else " " for char in description or "")

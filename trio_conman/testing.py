@@ -10,6 +10,8 @@ import trio
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
+from ._texts import short
+
 T = TypeVar("T")
 
 __all__ = ["Event", "FixedJitter", "FlakyTask", "RecordingInstrument"]
@@ -29,7 +31,7 @@ class FixedJitter(random.Random):
     def __init__(self, share: float = 1.0) -> None:
         super().__init__()
         if not 0 <= share <= 1:
-            raise ValueError(f"share must be from 0 to 1, not {share!r}")
+            raise ValueError(f"share must be from 0 to 1, not {short(share)}")
         self._share = float(share)
 
     def random(self) -> float:

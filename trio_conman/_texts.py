@@ -1,0 +1,37 @@
+"""Texts of anything, for messages: short, on one line, whatever the object's own methods do."""
+
+from __future__ import annotations
+
+import reprlib
+
+_LONGEST = 200  # characters
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 120
+
+
+def short(value: object) -> str:
+    """The ``repr`` of an object, without its middle if it is long."""
+    try:
+        return beginning(_repr.repr(value))
+    except Exception:  # reprlib trusts the methods of containers
+        return f"<{type(value).__name__} object>"
+
+
+def text_of(error: Exception) -> str:
+    """The text of an exception, whatever it may be."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text could not be had)"
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks."""
+    return " ".join(text.split())
+
+
+def beginning(text: str) -> str:
+    """A text on one line, without its end if it is long."""
+    text = one_line(text)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
