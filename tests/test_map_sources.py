@@ -366,3 +366,29 @@ async def test_a_memory_channel_that_is_left_early_is_closed(autojump_clock: Moc
             await anext(outcomes)
         with pytest.raises(trio.BrokenResourceError):
             send.send_nowait(10)
+
+
+async def test_a_source_goes_on_when_there_was_room_again_during_a_pause(autojump_clock: MockClock) -> None:
+    async def source() -> AsyncIterator[int]:
+        for number in range(6):
+            yield number
+
+    async def job(_: int) -> None:
+        await trio.sleep(1)
+
+    taken: list[tuple[float, int]] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit=2) as cm:
+            holder = await cm.run(trio.sleep_forever)
+            async with cm.map(job, source()) as outcomes:
+                await trio.sleep(3.5)  # the fourth item runs, and there is no room for a fifth
+                cm.pause()
+                await trio.sleep(1)
+                for _ in range(4):
+                    taken.append((trio.current_time(), (await anext(outcomes)).index))
+                cm.resume()
+                with trio.fail_after(60):
+                    async for outcome in outcomes:
+                        taken.append((trio.current_time(), outcome.index))
+            holder.cancel()
+    assert taken == [(4.5, 0), (4.5, 1), (4.5, 2), (4.5, 3), (5.5, 4), (6.5, 5)]

@@ -396,7 +396,7 @@ class Runner(Ledger):
         if self.instruments is not None:
             self.instruments.tell("task_finished", handle, outcome)
         # Before the slot is given back, which shall start nothing then.
-        if self.has_too_many_errors():
+        if self.max_errors is not None and len(self.errors) > self.max_errors:
             self.too_many_errors()
         if arrived:
             self.settle(handle)

@@ -115,10 +115,6 @@ class Ledger:
         elif self.max_errors is not None:
             self.errors.append(outcome.error)
 
-    def has_too_many_errors(self) -> bool:
-        """Whether more tasks have failed than are allowed."""
-        return self.max_errors is not None and len(self.errors) > self.max_errors
-
     @enable_ki_protection
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""

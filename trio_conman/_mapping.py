@@ -136,7 +136,8 @@ class Mapping(Generic[T]):
         if outcome is None:
             return None
         self._outstanding -= 1
-        self.resized()
+        if self._feeder is not None or not self._in_line:
+            self.resized()
         return outcome
 
     def _raise_end(self) -> None:
@@ -196,7 +197,7 @@ class Mapping(Generic[T]):
         return self._reserved <= self._drawn and self._has_room()
 
     def _has_room(self) -> bool:
-        limit = self._line.limit
+        limit = self._line.limiter.total_tokens
         return self._outstanding < (2 * limit if limit != inf else 1000)
 
     def _want(self) -> None:
@@ -272,7 +273,7 @@ class Mapping(Generic[T]):
         """Draw an item, and begin it with a slot, maybe that of the `last` one."""
         handle = None
         try:
-            if self._line.still_grants():
+            if last is not None or self._line.still_grants():
                 handle = self._draw()
         finally:
             if last is not None:
@@ -284,7 +285,8 @@ class Mapping(Generic[T]):
                 self._outstanding -= self._feeder is None
                 self._line.release(slot)
                 self._wake_if_ended()
-        self._want()
+        if not self._in_line:
+            self._want()
         return handle
 
     def _draw(self) -> TaskHandle[Any] | None:
