@@ -608,8 +608,8 @@ failed       8
 retries      \d+
 refused      COUNT more retries, as too much failed
 paused       1 s for all, as the server asked
-time         \d\.\d s
-slowest      \d\.\d s, http://127\.0\.0\.1:\d+/2/hang
+time         \d+\.\d s
+slowest      \d+\.\d s, http://127\.0\.0\.1:\d+/2/hang
 
 All as it should be; some are made to fail\.
 \Z""".replace("COUNT", str(len(refused))),
