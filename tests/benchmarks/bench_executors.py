@@ -5,7 +5,8 @@ rounds, so that a machine that speeds up or slows down does so for all. The figu
 rounds, in milliseconds for all calls, and ratios to the pool of one process, and to the bare pool of two, of
 the same round. On a machine that has fewer than two processors to spare there is little to gain.
 
-Run it as a script; ``--calls``, ``--milliseconds`` and ``--rounds`` change the load.
+Run it with ``python -m tests.benchmarks.bench_executors``; ``--calls``, ``--milliseconds`` and ``--rounds``
+change the load.
 """
 
 import argparse
