@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "docs.figures",
     "docs.timelines",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]

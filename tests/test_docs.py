@@ -22,7 +22,9 @@ README = ROOT / "README.md"
 KINDS = {
     "{literalinclude}",
     "text",
+    "{bars}",
     "{eval-rst}",
+    "{figures}",
     "{glossary}",
     "{include}",
     "{raw}",
