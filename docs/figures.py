@@ -41,7 +41,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def bars(groups: list[dict[str, Any]]) -> str:
-    """A bar for each row of some tables, as long as the median of the first column, and a line for the spread."""
+    """A bar for each row of some tables, by the median of the first column, and a line for the spread."""
     rows = [
         (name, row[group["columns"][0]], place)
         for place, group in enumerate(groups)

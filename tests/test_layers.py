@@ -40,6 +40,7 @@ CORE = [
     "_outcomes",
     "_errors",
     "_checks",
+    "_log",
     "_texts",
 ]
 HOUSE = [*ENTRY, *LEAVES, *CORE]
@@ -51,6 +52,7 @@ PURE = {
     "_backoff",
     "_outcomes",
     "_checks",
+    "_log",
     "_ready",
     "_texts",
 }

@@ -561,3 +561,12 @@ def test_without_the_package_one_sentence_says_what_to_install() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     text = "OpenTelemetryInstrument needs opentelemetry-api: pip install 'trio-conman[otel]'\n"
     assert (ran.stdout, ran.stderr) == (text, "")
+
+
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
+@pytest.mark.parametrize("value", [3, "x", object()], ids=type)
+def test_what_is_no_provider_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^{name} must have a method get_(tracer|meter)\(\), or be None, not "
+    ):
+        OpenTelemetryInstrument(**{name: value})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from typing import Literal, TypeAlias
 
-logger = logging.getLogger("trio_conman")
+from ._log import log_fault
+from ._texts import short
 
 Strategy: TypeAlias = Literal["exponential", "linear", "none"]
 
@@ -43,7 +43,7 @@ def full_jitter(delay: float, rng: random.Random) -> float:
         drawn = rng.uniform(0.0, delay)
         if 0.0 <= drawn <= delay:
             return drawn
-        logger.error("the rng drew %r for a delay from 0 to %r; waiting the whole delay", drawn, delay)
-    except Exception:
-        logger.exception("the rng failed to draw a delay from 0 to %r; waiting the whole delay", delay)
+        log_fault("the rng drew %s for a delay from 0 to %r; waiting the whole delay", short(drawn), delay)
+    except Exception as error:
+        log_fault("the rng failed to draw a delay from 0 to %r; waiting the whole delay", delay, error=error)
     return delay

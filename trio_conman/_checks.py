@@ -27,6 +27,8 @@ def check_number(name: str, value: object, *, finite: bool = False) -> None:
         number = float(value)
     except OverflowError:
         number = math.nan
+    except Exception as error:
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}") from error
     # The comparison is false for NaN too.
     if not number >= 0 or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import sys
 from collections.abc import Iterator
@@ -12,10 +11,9 @@ import attrs
 from ._backoff import full_jitter
 from ._budget import RetryBudget
 from ._checks import check_number
+from ._log import log_fault
 from ._outcomes import StopReason
 from ._retry import Predicate, RetriableError, RetryConfig
-
-logger = logging.getLogger("trio_conman")
 
 _DEFAULT = RetryConfig()
 
@@ -68,10 +66,11 @@ def _ask(predicate: Predicate, error: Exception) -> bool | float:
             return answer
         check_number("the delay", answer)
         return float(answer)
-    except Exception:
-        logger.exception(
+    except Exception as fault:
+        log_fault(
             "retry_on raised, or gave no bool or delay, for an error of type %s; not retried",
             type(error).__qualname__,
+            error=fault,
         )
         return False
 

@@ -317,7 +317,7 @@ class Doors(Generic[R]):
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
-        call = callable_of(fn)
+        call = callable_of(fn, "fn")
         if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
             raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
         check_bool("ordered", ordered)

@@ -160,8 +160,8 @@ class TaskHandle(Generic[T]):
             del self
 
 
-def callable_of(task: object) -> Callable[..., Any]:
-    """What to call to make an attempt.
+def callable_of(task: object, name: str = "task") -> Callable[..., Any]:
+    """What to call to make an attempt; `name` is that of the parameter.
 
     Raises:
         TypeError: `task` is neither an async callable nor a `Task`.
@@ -171,7 +171,7 @@ def callable_of(task: object) -> Callable[..., Any]:
         # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
         if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
             raise TypeError(
-                f"task must be an async callable, but {short(task)} is an async generator function: "
+                f"{name} must be an async callable, but {short(task)} is an async generator function: "
                 f"iterate over it inside an async function, and {_HINT}"
             )
         return task
@@ -181,7 +181,7 @@ def callable_of(task: object) -> Callable[..., Any]:
     if inspect.iscoroutine(task) and inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
         task.close()  # else Python warns that it was never awaited
     raise TypeError(
-        f"task must be an async callable or an object with an execute() method, not {short(task)}: {_HINT}"
+        f"{name} must be an async callable or an object with an execute() method, not {short(task)}: {_HINT}"
     )
 
 

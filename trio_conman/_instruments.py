@@ -11,10 +11,9 @@ from trio.lowlevel import enable_ki_protection
 
 from ._checks import check_bool, check_type
 from ._handles import TaskHandle
+from ._log import log, log_fault, logger
 from ._outcomes import Outcome, StopReason, Success
 from ._texts import one_line, short, text_of
-
-logger = logging.getLogger("trio_conman")
 
 
 class Instrument:
@@ -106,7 +105,7 @@ class LoggingInstrument(Instrument):
         if self._arguments:
             fields["task_args"] = short(handle.args)
             text += f"; arguments: {fields['task_args']}"
-        logger.log(level, "%s", text, extra=fields, exc_info=error)
+        log(level, "%s", text, error=error, extra=fields)
 
 
 def _task(handle: TaskHandle[Any]) -> str:
@@ -156,12 +155,13 @@ class Instruments:
         for instrument in self._by_hook[hook]:
             try:
                 getattr(instrument, hook)(*args)
-            except BaseException:
+            except BaseException as error:
                 self._drop(instrument)
-                logger.exception(
+                log_fault(
                     "%s of an instrument of type %s raised; it is not called any more",
                     hook,
                     type(instrument).__qualname__,
+                    error=error,
                 )
 
     def _drop(self, instrument: Instrument) -> None:

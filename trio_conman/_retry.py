@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, final
@@ -12,8 +11,6 @@ import attrs
 from ._backoff import Strategy, backoff
 from ._checks import check_bool, check_count, check_number, check_type
 from ._texts import short
-
-logger = logging.getLogger("trio_conman")
 
 Predicate: TypeAlias = Callable[[Exception], bool | float]
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Predicate | None

@@ -6,7 +6,6 @@ and not at all while no task is unfinished.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._checks import check_type
+from ._log import logger
 from ._texts import short
 
 try:
@@ -41,8 +41,6 @@ SPARE = 3  # columns: a ^C typed at the end of a full line would wrap it
 GAP, SHORTEST_BAR, LONGEST_BAR = 2, 6, 40
 DROPPED_FIRST = ("rate", "retries", "running", "time", "cancelled", "bar", "failed", "description")
 STYLES = {"failed": "red", "cancelled": "yellow", "retries": "yellow"}
-
-_logger = logging.getLogger("trio_conman")
 
 
 class ProgressRow(Instrument):
@@ -321,7 +319,7 @@ class _Display:
             yield
         except (Exception, SystemExit):  # SystemExit is what rich makes of a broken pipe
             self._over = True
-            _logger.debug("the progress display failed, and ends", exc_info=True)
+            logger.debug("the progress display failed, and ends", exc_info=True)
             with suppress(Exception, SystemExit):
                 if self._live is not None:
                     self._live.stop()

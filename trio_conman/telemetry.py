@@ -10,6 +10,7 @@ import attrs
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._handles import name_of
+from ._texts import short
 
 try:
     from opentelemetry import context, metrics, trace
@@ -81,6 +82,7 @@ class OpenTelemetryInstrument(Instrument):
         meter_provider: what makes the metrics. Default: the global one.
 
     Raises:
+        TypeError: a provider is none.
         ModuleNotFoundError: on import of this module, where OpenTelemetry's API is not installed.
     """
 
@@ -90,6 +92,12 @@ class OpenTelemetryInstrument(Instrument):
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
+        for name, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            if provider is not None and not callable(getattr(provider, method, None)):
+                raise TypeError(f"{name} must have a method {method}(), or be None, not {short(provider)}")
         # Weak, because who has dropped this instrument does not tell it how the tasks in hand end.
         self._followed: WeakKeyDictionary[TaskHandle[Any], _Followed] = WeakKeyDictionary()
         self._tracer = trace.get_tracer("trio_conman", tracer_provider=tracer_provider)

@@ -10,6 +10,7 @@ import trio
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
+from ._checks import check_number
 from ._texts import short
 
 T = TypeVar("T")
@@ -25,12 +26,14 @@ class FixedJitter(random.Random):
         share: which part of the full delay is waited, from 0 to 1. Default: all of it.
 
     Raises:
+        TypeError: `share` is no number.
         ValueError: `share` is not from 0 to 1.
     """
 
     def __init__(self, share: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= share <= 1:
+        check_number("share", share)
+        if share > 1:
             raise ValueError(f"share must be from 0 to 1, not {short(share)}")
         self._share = float(share)
 
@@ -51,7 +54,8 @@ class FlakyTask(Generic[T]):
         seconds: how long each call takes, on trio's clock. Default: 0, which is a checkpoint.
 
     Raises:
-        ValueError: there is no answer.
+        TypeError: `seconds` is no number.
+        ValueError: there is no answer, or `seconds` is negative.
     """
 
     calls: list[tuple[float, tuple[Any, ...]]]
@@ -60,6 +64,7 @@ class FlakyTask(Generic[T]):
     def __init__(self, *answers: T | Exception | type[Exception], seconds: float = 0.0) -> None:
         if not answers:
             raise ValueError("answers must hold at least one answer")
+        check_number("seconds", seconds)
         self._answers = answers
         self._seconds = seconds
         self.calls = []
