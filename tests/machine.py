@@ -32,12 +32,16 @@ class World(Stage, trio.abc.Instrument):
     """Runs one program once."""
 
     task_steps: int = attrs.field(default=0, init=False)
+    # Ctrl-C comes with that step of a trio task.
+    interrupt_at: int | None = None
 
     def after_io_wait(self, timeout: float) -> None:
         self.passes += 1
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.task_steps += 1
+        if self.task_steps == self.interrupt_at:
+            self.interrupt()
 
     def clock(self) -> MockClock:
         """A clock that ends trio's loop when it goes on for ever."""
@@ -58,12 +62,18 @@ class World(Stage, trio.abc.Instrument):
         order: random.Random = trio._core._run._r
         state = order.getstate()
         order.seed(self.seed)
+        interrupts: list[BaseException] = []
         try:
             trio.run(self._main, clock=self.clock(), instruments=[self])
+        except* KeyboardInterrupt as group:
+            interrupts += group.exceptions
         finally:
             order.setstate(state)
+        if bool(interrupts) != bool(self.interrupts):
+            self.faults.append(f"{self.interrupts} times Ctrl-C, and out came {interrupts}")
         for witness in self.witnesses:
-            witness.close()
+            if witness.highest:  # it was opened
+                witness.close()
         if self.faults:
             raise AssertionError("\n".join(self.faults))
 

@@ -12,14 +12,33 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError, Outcome, RetriableError
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    Instrument,
+    Outcome,
+    RateLimiter,
+    RetriableError,
+    RetryBudget,
+    TaskHandle,
+)
 
 from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step
 from .machine_witness import Witness
 
 
+class Broken(Instrument):
+    """Raises from one of its hooks, as nothing that follows tasks may."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self._raise)
+
+    def _raise(self, *_: object) -> None:
+        raise ZeroDivisionError
+
+
 @attrs.define(eq=False, repr=False)
-class Cast(Witness):
+class Cast(Witness, Instrument):
     """One manager in a program, and all that is done with it."""
 
     async def play(self) -> None:
@@ -41,6 +60,9 @@ class Cast(Witness):
                 max_errors=manager.max_errors,
                 send_to=send,
                 rng=random.Random(stage.seed),
+                rate=None if manager.rate is None else RateLimiter(manager.rate[0], burst=manager.rate[1]),
+                retry_budget=None if manager.tokens is None else RetryBudget(manager.tokens, ratio=0.5),
+                instruments=[self, *(Broken(manager.broken),) * bool(manager.broken)],
             ) as self.cm:
                 self.limit = manager.limit if stage.shared is None else stage.limiter.total_tokens
                 self.high = self.highest = self.limit
@@ -53,7 +75,8 @@ class Cast(Witness):
             error = exc
         finally:
             self.ended = True
-            self.check_end(error)
+            if self.highest:  # it was opened
+                self.check_end(error)
         now = trio.current_time()
         await self.cm.wait()
         if trio.current_time() != now:
@@ -290,6 +313,18 @@ class Cast(Witness):
                 finally:
                     self.stage.outsiders -= 1
 
+    # Hooks
+
+    def task_submitted(self, handle: TaskHandle[Any]) -> None:
+        self.told_submitted += 1
+
+    def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
+        self.scheduled(handle.args[0], error, delay)
+
+    def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+        self.told_finished += 1
+        self.finished(handle.args[0], outcome)
+
     # Tasks
 
     async def execute(self, entry: Entry) -> Any:
@@ -358,6 +393,12 @@ class Cast(Witness):
                     other = self.stage.witnesses[-1]
                     if isinstance(other, Cast) and other.highest:
                         other.start_soon(Plan(), Options())
+                case "interrupt":
+                    self.stage.interrupt()
+                case "move":
+                    # Never on a tick of its own.
+                    self.endangered = self.moved = True
+                    self.cm.cancel_scope.deadline = trio.current_time() + 4.3125
                 case "wait":
                     await self.expect(RuntimeError, self.cm.wait)
                     await self.expect(RuntimeError, self.cm.shutdown)

@@ -76,6 +76,9 @@ class Manager:
     send_to: float | None = None
     pace: float = 0.0  # of the reader, in seconds for each outcome
     reads: float = math.inf  # how many outcomes until the reader goes away
+    rate: tuple[float, int] | None = None  # attempts a second, and its burst
+    tokens: float | None = None  # of a retry budget
+    broken: str = ""  # a hook of an instrument that raises
 
 
 Deed: TypeAlias = Callable[["Cast"], Awaitable[Any] | None]
@@ -114,6 +117,7 @@ class Entry:
     holds: bool = False  # keeps its slot while it backs off
     attempts: int = 0
     executing: bool = False
+    starts: list[float] = attrs.field(factory=list, repr=False)
     # When its first attempt started: the time, and the pass of trio's loop.
     started: tuple[float, int] | None = None
 

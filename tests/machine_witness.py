@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import signal
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from trio_conman import ConMan, Failure, Outcome, StopReason, Success, TaskHandle
+from trio_conman import ConMan, Failure, Outcome, RetryConfig, StopReason, Success, TaskHandle
 
 from .machine_program import Entry, Manager, Source, Step
 
@@ -32,6 +33,14 @@ class Stage:
     nursery: trio.Nursery = attrs.field(init=False)
     passes: int = attrs.field(default=0, init=False)
     outsiders: int = attrs.field(default=0, init=False)
+    interrupts: int = attrs.field(default=0, init=False)
+
+    def interrupt(self) -> None:
+        """A Ctrl-C, here and now."""
+        self.interrupts += 1
+        for witness in self.witnesses:
+            witness.endangered = True
+        signal.raise_signal(signal.SIGINT)
 
     def fault(self, text: str) -> None:
         self.faults.append(f"at {trio.current_time()}: {text}")
@@ -63,6 +72,10 @@ class Witness:
     # Whether anything may have cancelled tasks.
     endangered: bool = attrs.field(default=False, init=False)
     ended: bool = attrs.field(default=False, init=False)
+    attempts: list[float] = attrs.field(factory=list, init=False)
+    told_submitted: int = attrs.field(default=0, init=False)
+    told_finished: int = attrs.field(default=0, init=False)
+    moved: bool = attrs.field(default=False, init=False)  # the deadline
     limit: int | float = attrs.field(default=0, init=False)
     # The highest limit of the instant, and of all the time.
     instant: float = attrs.field(default=0.0, init=False)
@@ -117,14 +130,18 @@ class Witness:
         entry.attempts += 1
         if entry.executing or entry.refused or (self.ended and not entry.started):
             self.stage.fault(f"started out of order: {entry}")
-        if self.paused and self.paused_since < now and entry.started is None:
+        # One that has its slot may wait for a permit of the rate.
+        waits_for_slots_only = self.manager.rate is None
+        if waits_for_slots_only and self.paused and self.paused_since < now and entry.started is None:
             self.stage.fault(f"started during a pause: {entry}")
         if self.shut_since < now and entry.started is None and (entry.waits or entry.item is not None):
             self.stage.fault(f"started after a shutdown: {entry}")
         entry.executing = True
+        entry.starts.append(now)
+        self.attempts.append(now)
         self.executing += 1
         running = sum(cast.executing + cast.holding() for cast in self.sharing()) + self.stage.outsiders
-        limit = self.limit_now() if entry.started is None else self.highest
+        limit = self.limit_now() if entry.started is None and waits_for_slots_only else self.highest
         if running > limit:
             self.stage.fault(f"{running} running, limit {limit}")
         if entry.item is not None and entry.started is None:
@@ -149,7 +166,7 @@ class Witness:
                 fault(f"{handle}, {handle.outcome}, executing: {entry.executing}")
             if state == "queued" and entry.started:
                 fault(f"{handle} has started")
-            if settled and state == "running" and not entry.executing:
+            if settled and state == "running" and not entry.executing and self.manager.rate is None:
                 fault(f"{handle} does not run")
             if settled and handle.retries != max(0, entry.attempts - 1):
                 fault(f"{handle}: {entry.attempts} attempts, {handle.retries} retries")
@@ -219,7 +236,7 @@ class Witness:
             self.stage.fault(f"{now}, and the block has raised {error!r}")
         if error is None and limit is not None and errors > limit and not self.endangered:
             self.stage.fault(f"{now}, and the block has raised nothing")
-        if self.cm.timed_out and trio.current_time() < self.manager.timeout:
+        if self.cm.timed_out and trio.current_time() < self.manager.timeout and not self.moved:
             self.stage.fault("timed out too early")
 
     def close(self) -> None:
@@ -231,6 +248,11 @@ class Witness:
         outcomes = self.popped + self.sent + self.cm.outcomes()
         if sorted(id(each.outcome) for each in handles) != sorted(map(id, outcomes)):
             faults.append(f"{len(handles)} accepted, but {len(outcomes)} outcomes: {outcomes}, {handles}")
+        if (self.told_submitted, self.told_finished) != (now.submitted, now.submitted):
+            faults.append(f"told of {self.told_submitted} tasks, and the end of {self.told_finished}: {now}")
+        self.check_rate()
+        if self.manager.tokens is not None and now.retries > self.manager.tokens + 0.5 * now.succeeded:
+            faults.append(f"more retries than the budget of {self.manager.tokens} allows: {now}")
         self.check_views(self.cm.outcomes())
         for entry in self.line:
             if entry.handle is not None and entry.handle.outcome is not None:
@@ -238,6 +260,35 @@ class Witness:
                     faults.append(f"{entry.handle} and {entry.handle.outcome}")
                 self.judge(entry, entry.handle.outcome)
         self.check_order()
+
+    def check_rate(self) -> None:
+        """In no window more attempts than the rate and its burst allow."""
+        if self.manager.rate is not None:
+            rate, burst = self.manager.rate
+            for first, start in enumerate(self.attempts):
+                for more, end in enumerate(self.attempts[first:]):
+                    if more + 1 > burst + rate * (end - start) + 1e-6:
+                        self.stage.faults.append(
+                            f"{more + 1} attempts from {start} to {end}: {rate}, {burst}"
+                        )
+
+    def scheduled(self, entry: Entry, error: Exception, delay: float) -> None:
+        """A retry follows: whose config may have asked for that delay?"""
+        retry = entry.attempts
+        act = entry.plan.act(retry - 1)
+        own = act.config if act.ending in {"retriable", "group"} else None
+        config = entry.options.retry if isinstance(error, trio.TooSlowError) else own or entry.options.retry
+        # A delay that was drawn is anywhere from 0 to the whole one.
+        whole = (config or RetryConfig()).delay(retry)
+        jitter = (config or RetryConfig()).jitter
+        right = 0 <= delay <= whole if jitter else delay == whole
+        if not (right or entry.interrupted):
+            self.stage.fault(f"retry {retry} of {entry} after {delay}, not {whole}")
+
+    def finished(self, entry: Entry, outcome: Outcome[Any]) -> None:
+        """Each attempt that started is told, once."""
+        if len(entry.starts) != entry.attempts or (entry.attempts and outcome.retries != entry.attempts - 1):
+            self.stage.fault(f"{outcome} of {entry}")
 
     def check_order(self) -> None:
         """First come, first served; and a map has one place in the line."""
@@ -249,7 +300,7 @@ class Witness:
             for items in self.maps:
                 starts = [each.started[0] for each in items if each.started is not None]
                 passed = sum(entry.submitted < each < start for each in starts)
-                if passed > 1:
+                if passed > 1 and self.manager.rate is None:
                     self.stage.faults.append(f"{passed} items of a map have passed {entry.handle}")
 
     def judge(self, entry: Entry, outcome: Outcome[Any]) -> None:
@@ -257,7 +308,8 @@ class Witness:
         faults, options, reason = self.stage.faults, entry.options, getattr(outcome, "reason", None)
         if outcome.args != (entry,) or outcome.retries != max(0, entry.attempts - 1):
             faults.append(f"{outcome} is not that of {entry}")
-        if entry.started and abs(entry.submitted + outcome.waited - entry.started[0]) > 1e-6:
+        late = entry.started[0] - entry.submitted - outcome.waited if entry.started else 0.0
+        if late < -1e-6 or (late > 1e-6 and self.manager.rate is None):
             faults.append(f"{outcome}, but started at {entry.started}")
         if isinstance(outcome, Success):
             expected = [(entry, entry.attempts - 1), *["swallowed"] * entry.interrupted]
@@ -277,8 +329,12 @@ class Witness:
                 if all(each.max_elapsed == math.inf for each in entry.configs()):
                     faults.append(f"{outcome} with {entry}")
             case StopReason.DEADLINE:
-                if min(options.task_timeout or math.inf, self.manager.timeout, self.stage.outer) == math.inf:
+                deadline = min(options.task_timeout or math.inf, self.manager.timeout, self.stage.outer)
+                if deadline == math.inf and not self.moved:
                     faults.append(f"{outcome} without a deadline")
+            case StopReason.RETRY_BUDGET:
+                if self.manager.tokens is None:
+                    faults.append(f"{outcome} without a budget")
             case StopReason.ERROR if (
                 entry.cancelled or self.may_be_cancelled or options.task_timeout is not None
             ):

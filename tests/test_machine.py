@@ -6,7 +6,6 @@ to a short list of steps. HYPOTHESIS_PROFILE=nightly tries more of them.
 
 from __future__ import annotations
 
-import math
 import os
 from functools import partial
 from typing import Any
@@ -20,11 +19,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from trio_conman import RetryConfig
-
 from .machine import World
 from .machine_cast import Cast
 from .machine_program import Act, Deed, Manager, Options, Plan, Source, Step
+from .machine_vocabulary import (
+    ATTEMPT_TIMEOUTS,
+    ENDINGS,
+    INSIDE,
+    LIMITS,
+    MANNERS,
+    RETRIES,
+    SECONDS,
+    SIMPLE,
+    TASK_TIMEOUTS,
+    inf,
+)
 
 common = settings(
     deadline=None,
@@ -39,51 +48,17 @@ PROFILES = {
 }
 PROFILE = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 
-inf = math.inf
-HALF = RetryConfig.linear(initial_delay=0.5, backoff_factor=0, max_delay=0.5, max_attempts=2)
-RETRIES = [
-    None,
-    HALF,
-    RetryConfig.linear(initial_delay=0.5, max_delay=0.5, hold_slot=True),
-    RetryConfig.none(max_attempts=2, retry_on=KeyError),
-    RetryConfig.exponential(initial_delay=0.5, jitter=False, max_attempts=3),
-    RetryConfig.exponential(initial_delay=0.5, max_attempts=2, retry_on=(KeyError, OSError)),
-    RetryConfig.exponential(initial_delay=1, jitter=False, max_elapsed=3.5),
-]
-INSIDE = [
-    "pause",
-    "resume",
-    "limit",
-    "cancel me",
-    "cancel another",
-    "more",
-    "hand over",
-    "wait",
-    "run",
-    "map",
-]
-
-# Tasks last for whole halves of a second, and the program goes by them too, so that much falls on one tick;
-# the timeouts of attempts and tasks never do, for nobody can say what goes first then.
 acts = st.builds(
     Act,
-    seconds=st.sampled_from([1.0, 2.0, 0.5, 0.0]),
+    seconds=st.sampled_from(SECONDS),
     inside=st.sampled_from(["", "", "", "", "", "", "", "", *INSIDE, "cancel"]),
-    ending=st.sampled_from(["return", "return", "error", "retriable", "retriable", "group", "mixed"]),
+    ending=st.sampled_from(ENDINGS),
     config=st.sampled_from(RETRIES),
 )
-FAILING = [
-    Plan((Act(0.5, ending="retriable", config=config),) * 4) for config in (RETRIES[0], HALF, *RETRIES[2:4])
-]
-SIMPLE = [
-    *(Plan((Act(seconds),)) for seconds in (1.0, 2.0, 0.5)),
-    *(Plan((Act(1.0, inside),)) for inside in INSIDE),
-    *FAILING,
-]
 elaborate = st.builds(
     Plan,
     acts=st.lists(acts, min_size=1, max_size=3).map(tuple),
-    manner=st.sampled_from(["plain", "plain", "plain", "stubborn", "swallows", "turns"]),
+    manner=st.sampled_from(MANNERS),
 )
 plans = st.one_of(st.sampled_from(SIMPLE), elaborate)
 options = st.one_of(
@@ -91,8 +66,8 @@ options = st.one_of(
     st.builds(
         Options,
         retry=st.sampled_from(RETRIES),
-        attempt_timeout=st.sampled_from([None, None, 0.75, 1.75]),
-        task_timeout=st.sampled_from([None, None, 1.125, 3.125]),
+        attempt_timeout=st.sampled_from(ATTEMPT_TIMEOUTS),
+        task_timeout=st.sampled_from(TASK_TIMEOUTS),
     ),
 )
 sources = st.builds(
@@ -111,7 +86,7 @@ maps = st.fixed_dictionaries(
         "pace": st.sampled_from([0.0, 0.0, 0.5, 3.0]),
     }
 )
-limits = st.sampled_from([2, 3, 2, 5, inf])
+limits = st.sampled_from(LIMITS)
 managers = st.builds(
     Manager,
     limit=limits,

@@ -1,0 +1,154 @@
+"""Random programs, each made from one number, so that a hundred thousand of them are a matter of minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from .machine import World
+from .machine_cast import Cast
+from .machine_program import Act, Deed, Manager, Options, Plan, Source, Step
+from .machine_vocabulary import (
+    ATTEMPT_TIMEOUTS,
+    ENDINGS,
+    INSIDE,
+    LIMITS,
+    MANNERS,
+    RETRIES,
+    SECONDS,
+    SIMPLE,
+    TASK_TIMEOUTS,
+    inf,
+)
+
+T = TypeVar("T")
+
+HOOKS = ["task_submitted", "attempt_started", "retry_scheduled", "task_finished"]
+
+
+class Maker:
+    """Draws the parts of one program."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.pick = self.random.choice
+        self.seed = seed
+
+    def odds(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def some(self, make: Callable[[], T], least: int, most: int) -> list[T]:
+        return [make() for _ in range(self.random.randint(least, most))]
+
+    def act(self) -> Act:
+        inside = self.pick(["", "", "", "", "", "", "", "", *INSIDE, "cancel", "interrupt", "move"])
+        if inside in {"interrupt", "move"} and self.odds(0.7):
+            inside = ""
+        return Act(self.pick(SECONDS), inside, self.pick(ENDINGS), self.pick(RETRIES))
+
+    def plan(self) -> Plan:
+        if self.odds(0.5):
+            return self.pick(SIMPLE)
+        return Plan(tuple(self.some(self.act, 1, 3)), self.pick(MANNERS))
+
+    def options(self) -> Options:
+        if self.odds(0.5):
+            return Options()
+        return Options(self.pick(RETRIES), self.pick(ATTEMPT_TIMEOUTS), self.pick(TASK_TIMEOUTS))
+
+    def manager(self) -> Manager:
+        return Manager(
+            limit=self.pick(LIMITS),
+            timeout=self.pick([inf, inf, inf, inf, inf, 5, 9]),
+            options=self.options(),
+            max_errors=self.pick([None, None, None, None, 0, 2]),
+            send_to=self.pick([None, None, 0, 1, inf]),
+            pace=self.pick([0.0, 0.5, 9.0]),
+            reads=self.pick([inf, inf, 3]),
+            rate=self.pick([None, None, None, (2.0, 1), (4.0, 3)]),
+            tokens=self.pick([None, None, None, 0, 2]),
+            broken=self.pick(["", "", "", *HOOKS]),
+        )
+
+    def source(self) -> Source:
+        plans = tuple(self.some(self.plan, 0, 12))
+        return Source(
+            self.pick(["generator", "list", "async"]),
+            plans,
+            self.pick([0.0, 0.5]),
+            self.pick([False, False, True]),
+        )
+
+    def mapping(self) -> dict[str, Any]:
+        return {
+            "source": self.source(),
+            "options": self.options(),
+            "ordered": self.odds(0.5),
+            "leave_after": self.pick([inf, inf, 1, 3]),
+            "pace": self.pick([0.0, 0.0, 0.5, 3.0]),
+        }
+
+    def deed(self, shared: bool) -> Deed:
+        """Something to do with a manager; rarely what ends most of the program."""
+        plans, options, number = self.some(self.plan, 1, 8), self.options(), self.random.randrange(10)
+        way = self.pick(
+            ["run", "run", "start_soon", "start_soon", "nowait", "map", "map", "other", "other", "end"]
+        )
+        if way == "end" and self.odds(0.8):
+            way = "run"
+        match way:
+            case "run":
+
+                async def run(cast: Cast) -> None:
+                    for plan in plans:
+                        await cast.run(plan, options)
+
+                return run
+            case "start_soon" | "nowait":
+                start = Cast.start_soon if way == "start_soon" else Cast.run_nowait
+
+                def start_all(cast: Cast) -> None:
+                    for plan in plans:
+                        start(cast, plan, options)
+
+                return start_all
+            case "map":
+                return partial(Cast.map, **self.mapping())
+            case "end":
+                grace = self.pick([inf, 0, 1])
+                return self.pick([Cast.cancel, Cast.fail, partial(Cast.shutdown, grace=grace)])
+        limit, seconds = self.pick(LIMITS), self.pick([0.5, 1.0])
+        others: list[Deed] = [
+            lambda cast: cast.cancel_handle(number),
+            lambda cast: cast.await_handle(number),
+            lambda cast: cast.set_limit(limit),
+            Cast.pause,
+            Cast.resume,
+            Cast.pop,
+            lambda cast: cast.wait(),
+        ]
+        if shared:
+            others.append(lambda cast: cast.borrow(seconds))
+        return self.pick(others)
+
+    def step(self, shared: bool) -> Step:
+        deed = self.deed(shared)
+        aside = self.odds(0.4) and deed not in (Cast.cancel, Cast.fail)
+        patience = self.pick([inf, inf, 0.5, 1.0]) if aside else inf
+        return Step(deed, self.pick([0.0, 0.0, 0.5, 1.0]), self.odds(0.5), aside, patience)
+
+    def world(self) -> World:
+        managers = self.some(self.manager, 1, 2)
+        shared = self.pick([None, None, 1, 2, 3])
+        steps = [self.some(lambda: self.step(shared is not None), 1, 9) for _ in managers]
+        world = World(managers, steps, shared, self.pick([inf, inf, inf, inf, inf, 4, 8.5]), self.seed)
+        if self.odds(0.15):
+            world.interrupt_at = self.random.randrange(1, 150)
+        return world
+
+
+def program(seed: int) -> World:
+    """The program of that number."""
+    return Maker(seed).world()
