@@ -118,7 +118,8 @@ class Maker:
                 return partial(Cast.map, **self.mapping())
             case "end":
                 grace = self.pick([inf, 0, 1])
-                return self.pick([Cast.cancel, Cast.fail, partial(Cast.shutdown, grace=grace)])
+                ends: list[Deed] = [Cast.cancel, Cast.fail, partial(Cast.shutdown, grace=grace)]
+                return self.pick(ends)
         limit, seconds = self.pick(LIMITS), self.pick([0.5, 1.0])
         others: list[Deed] = [
             lambda cast: cast.cancel_handle(number),

@@ -1,0 +1,178 @@
+"""Bugs to be planted in the core, each of which the simulation must find.
+
+A bug is a text of one module and what takes its place.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Bug:
+    """One mistake that somebody might make."""
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+
+
+BUGS = [
+    Bug(
+        "a wait in run that is cancelled stays in the line, and takes a slot with it",
+        "_line",
+        "            self._forget(handle)\n            return trio.lowlevel.Abort.SUCCEEDED",
+        "            return trio.lowlevel.Abort.SUCCEEDED",
+    ),
+    Bug(
+        "a retry that is cancelled while it waits for its slot stays in the line",
+        "_line",
+        "            self.leave(handle)\n            return trio.lowlevel.Abort.SUCCEEDED",
+        "            return trio.lowlevel.Abort.SUCCEEDED",
+    ),
+    Bug(
+        "the slot of a task that is done is not given back",
+        "_ledger",
+        "            self.slots.release(slot)\n        self.unfinished",
+        "            self.slots.release(slot) if handle.retries == 0 else None\n        self.unfinished",
+    ),
+    Bug(
+        "a task that ends when it is cancelled has no outcome",
+        "_execution",
+        "            if handle is not None:\n                self._finish(handle, outcome)",
+        "            if handle is not None and travels is None:\n                self._finish(handle, outcome)",
+    ),
+    Bug(
+        "a result of the tick of a cancellation is dropped",
+        "_execution",
+        "        if outcome is None:\n            outcome = self._cut_short",
+        "        if outcome is None or self.stopped is not None:\n            outcome = self._cut_short",
+    ),
+    Bug(
+        "one retry more than max_attempts",
+        "_decision",
+        "retries >= plan.config.max_attempts",
+        "retries > plan.config.max_attempts",
+    ),
+    Bug(
+        "a delay that is drawn may be longer than the whole one",
+        "_backoff",
+        "        if 0.0 <= drawn <= delay:\n            return drawn",
+        "        if 0.0 <= drawn <= delay:\n            return drawn * 1.5",
+    ),
+    Bug(
+        "a limit that is raised wakes one waiter only",
+        "_line",
+        "            self._grant(slot)\n        self._mind_envoy()",
+        "            self._grant(slot)\n            break\n        self._mind_envoy()",
+    ),
+    Bug(
+        "a lowered limit is not heeded while tasks run",
+        "_line",
+        "            self._excess = int(max(0, self.limiter.borrowed_tokens - limit))",
+        "            self._excess = 0",
+    ),
+    Bug(
+        "a pause does not hold back who comes new",
+        "_line",
+        "        if self._queue or self._returning or self.paused or self._closed:\n            return None",
+        "        if self._queue or self._returning or self._closed:\n            return None",
+    ),
+    Bug(
+        "who comes new pushes in before those who wait",
+        "_line",
+        "        if self._queue or self._returning or self.paused or self._closed:\n            return None",
+        "        if self.paused or self._closed:\n            return None",
+    ),
+    Bug(
+        "the last one to wait is served first",
+        "_line",
+        "(self._returning or self._queue).popitem(last=False)",
+        "(self._returning or self._queue).popitem(last=True)",
+    ),
+    Bug(
+        "tasks back off without a slot beyond the limit",
+        "_execution",
+        "self.without_slot >= self.slots.limit",
+        "self.without_slot > 2 * self.slots.limit",
+    ),
+    Bug(
+        "a slow consumer does not hold up the tasks",
+        "_collector",
+        "        return not self._forwarding",
+        "        return True",
+    ),
+    Bug(
+        "what the channel did not take is lost",
+        "_collector",
+        "        left = batch + self._underway\n",
+        "        left = batch[1:] + self._underway\n",
+    ),
+    Bug(
+        "outcomes that are underway are kept twice",
+        "_collector",
+        "            self._keep(self._underway)\n            self._underway.clear()",
+        "            self._keep(self._underway)",
+    ),
+    Bug(
+        "a map draws one item more than it may",
+        "_mapping",
+        "return self._outstanding < (2 * limit if limit != inf else 1000)",
+        "return self._outstanding <= (2 * limit if limit != inf else 1000)",
+    ),
+    Bug(
+        "an ordered map gives what is there",
+        "_ready",
+        "        outcome = self._early.pop(self._next, None)",
+        "        outcome = self._early.pop(min(self._early, default=0), None)",
+    ),
+    Bug(
+        "a map that is left does not wait for its items",
+        "_mapping",
+        "                while self._living:\n                    await self._ended.park()",
+        "                pass",
+    ),
+    Bug(
+        "a map that goes on during a pause does not wake its source",
+        "_mapping",
+        "        if self._feeder is not None or not self._in_line:\n            self.resized()",
+        "        if not self._in_line:\n            self.resized()",
+    ),
+    Bug(
+        "an attempt that has timed out is retried without a config",
+        "_decision",
+        "        if config is None:\n            return spent",
+        "        config = config or _DEFAULT",
+    ),
+    Bug(
+        "a budget is never spent",
+        "_budget",
+        "        if self._remaining() < 1:",
+        "        if False:",
+    ),
+    Bug(
+        "the rate lets one more attempt start",
+        "_rate",
+        "min(burst - 1, 2**53)",
+        "min(burst, 2**53)",
+    ),
+    Bug(
+        "who waits for all tasks is not woken",
+        "_ledger",
+        "        self.unfinished -= 1\n        if not self.unfinished:\n            self._wake_if_idle()",
+        "        self.unfinished -= 1",
+    ),
+    Bug(
+        "too many errors are one more",
+        "_execution",
+        "len(self.errors) > self.max_errors",
+        "len(self.errors) > self.max_errors + 1",
+    ),
+    Bug(
+        "an instrument that raises takes the task with it",
+        "_instruments",
+        "            except BaseException as error:\n                self._drop(instrument)",
+        "            except LookupError as error:\n                self._drop(instrument)",
+    ),
+]

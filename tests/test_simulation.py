@@ -1,0 +1,14 @@
+"""Some of the random programs that `nox -s simulate` runs a hundred thousand of."""
+
+from __future__ import annotations
+
+import pytest
+
+from .simulate import simulate_some
+
+
+@pytest.mark.parametrize("first", range(0, 500, 50))
+def test_random_programs(first: int) -> None:
+    tally = simulate_some(first, 50)
+    assert tally.failed is None, f"python -m tests.simulate --seed {tally.failed[0]}\n{tally.failed[1]}"
+    assert tally.histories == 50
