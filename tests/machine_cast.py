@@ -27,14 +27,14 @@ from .machine_program import BodyError, Entry, Options, Plan, Source, SourceErro
 from .machine_witness import Witness
 
 
-class Broken(Instrument):
-    """Raises from one of its hooks, as nothing that follows tasks may."""
+def broken(hook: str) -> Instrument:
+    """An instrument that raises from one of its hooks."""
 
-    def __init__(self, hook: str) -> None:
-        setattr(self, hook, self._raise)
-
-    def _raise(self, *_: object) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError
+
+    kind: type[Instrument] = type("Broken", (Instrument,), {hook: fail})
+    return kind()
 
 
 @attrs.define(eq=False, repr=False)
@@ -62,7 +62,7 @@ class Cast(Witness, Instrument):
                 rng=random.Random(stage.seed),
                 rate=None if manager.rate is None else RateLimiter(manager.rate[0], burst=manager.rate[1]),
                 retry_budget=None if manager.tokens is None else RetryBudget(manager.tokens, ratio=0.5),
-                instruments=[self, *(Broken(manager.broken),) * bool(manager.broken)],
+                instruments=[self, *map(broken, filter(None, [manager.broken]))],
             ) as self.cm:
                 self.limit = manager.limit if stage.shared is None else stage.limiter.total_tokens
                 self.high = self.highest = self.limit
@@ -343,6 +343,7 @@ class Cast(Witness, Instrument):
                     with trio.CancelScope(shield=True):
                         await trio.sleep(0.5)
                 elif entry.plan.manner == "swallows":
+                    entry.returned = True
                     return "swallowed"
                 elif entry.plan.manner == "turns":
                     raise RetriableError("turned") from None
@@ -363,6 +364,7 @@ class Cast(Witness, Instrument):
                     raise ExceptionGroup("all retriable", parts)
                 case "mixed":
                     raise ExceptionGroup("not all retriable", [RetriableError("one"), ZeroDivisionError()])
+            entry.returned = True
             return (entry, attempt)
         finally:
             entry.executing = False

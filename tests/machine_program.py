@@ -117,6 +117,7 @@ class Entry:
     holds: bool = False  # keeps its slot while it backs off
     attempts: int = 0
     executing: bool = False
+    returned: bool = False
     starts: list[float] = attrs.field(factory=list, repr=False)
     # When its first attempt started: the time, and the pass of trio's loop.
     started: tuple[float, int] | None = None

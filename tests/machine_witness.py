@@ -144,6 +144,9 @@ class Witness:
         limit = self.limit_now() if entry.started is None and waits_for_slots_only else self.highest
         if running > limit:
             self.stage.fault(f"{running} running, limit {limit}")
+        counted = self.cm.statistics()
+        if counted.running + counted.backing_off > 2 * self.highest:
+            self.stage.fault(f"more in hand than twice the limit: {counted}")
         if entry.item is not None and entry.started is None:
             entry.submitted = now
         if entry.started is None:
@@ -311,6 +314,8 @@ class Witness:
         late = entry.started[0] - entry.submitted - outcome.waited if entry.started else 0.0
         if late < -1e-6 or (late > 1e-6 and self.manager.rate is None):
             faults.append(f"{outcome}, but started at {entry.started}")
+        if entry.returned != isinstance(outcome, Success):
+            faults.append(f"returned: {entry.returned}, but {outcome}")
         if isinstance(outcome, Success):
             expected = [(entry, entry.attempts - 1), *["swallowed"] * entry.interrupted]
             if outcome.value not in expected:

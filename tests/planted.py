@@ -40,8 +40,8 @@ BUGS = [
     Bug(
         "a task that ends when it is cancelled has no outcome",
         "_execution",
-        "            if handle is not None:\n                self._finish(handle, outcome)",
-        "            if handle is not None and travels is None:\n                self._finish(handle, outcome)",
+        "            if handle is not None:\n                self._finish",
+        "            if handle is not None and travels is None:\n                self._finish",
     ),
     Bug(
         "a result of the tick of a cancellation is dropped",
@@ -132,12 +132,6 @@ BUGS = [
         "_mapping",
         "                while self._living:\n                    await self._ended.park()",
         "                pass",
-    ),
-    Bug(
-        "a map that goes on during a pause does not wake its source",
-        "_mapping",
-        "        if self._feeder is not None or not self._in_line:\n            self.resized()",
-        "        if not self._in_line:\n            self.resized()",
     ),
     Bug(
         "an attempt that has timed out is retried without a config",
