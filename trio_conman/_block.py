@@ -49,7 +49,7 @@ class Map(Protocol):
 
 
 @final
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Block:
     """From the opening of a manager to its end."""
 

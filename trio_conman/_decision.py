@@ -49,7 +49,7 @@ class Retry:
     """Whether the task keeps its slot meanwhile."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Plan:
     """How one error wants to be retried."""
 

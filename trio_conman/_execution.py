@@ -44,7 +44,7 @@ from ._texts import text_of
 from ._worker import Worker, is_same, is_spent
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Stop:
     """Why all tasks of a manager were ended."""
 
@@ -59,7 +59,7 @@ def _own(error: Exception) -> Exception:
 
 
 @final
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Runner(Ledger):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 

@@ -31,7 +31,7 @@ class Task(Protocol[T_co]):
         ...
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Terms:
     """The options of a task, with the manager's in place of those not given."""
 

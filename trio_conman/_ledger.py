@@ -36,7 +36,7 @@ class Slots(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Ledger:
     """Counts the tasks of one manager, and wakes who waits for all of them."""
 

@@ -41,14 +41,14 @@ Grant: TypeAlias = Callable[[Any, Slot | None], None]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Sleeper:
     task: trio.lowlevel.Task
     deadlocked: bool = False
 
 
 @final
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Line:
     """Hands the tokens of a limiter to those who wait, first come first served."""
 

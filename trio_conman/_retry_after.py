@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from ._checks import check_type
 from ._texts import short
@@ -35,6 +34,9 @@ def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
     header = header.strip(" \t")
     if re.fullmatch("[0-9]+", header):
         return min(float(header), sys.float_info.max)
+    # Here, as few need it: it takes a tenth of the time to import the package.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # see above
+
     now = now or datetime.now(UTC)
     try:
         date = parsedate_to_datetime(header.replace(":60 ", ":59 "))  # HTTP allows for leap seconds

@@ -29,7 +29,7 @@ class Relay(Protocol):
 
 
 @final
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Worker:
     """A trio task that runs items one after another, in one scope."""
 
