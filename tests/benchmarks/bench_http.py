@@ -188,7 +188,7 @@ def shares(profile: cProfile.Profile) -> dict[str, float]:
 def main() -> None:
     given = options(
         __doc__,
-        full={"requests": 3_000, "limit": 100, "delay": 50, "rounds": 7},
+        full={"requests": 2_000, "limit": 100, "delay": 50, "rounds": 3},
         quick={"requests": 50, "limit": 10, "delay": 1, "rounds": 1},
     )
     with server(given.delay) as port:
