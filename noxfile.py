@@ -154,6 +154,14 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def simulate(session: nox.Session) -> None:
+    """Run 100,000 random programs, and see that those find the bugs that are planted in the core."""
+    session.install("-e", SELF, *group("tests"))
+    session.run("python", "-m", "tests.simulate", *session.posargs)
+    session.run("pytest", "-m", "slow", "tests/test_planted.py")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))

@@ -22,8 +22,8 @@ class Collector(Generic[T]):
 
     They travel in batches: a batch is sent when it is large enough, and what follows before it has arrived
     joins it. A reader that cannot wait for it finds what is underway in one place. So a batch may as well
-    grow, for to wake the collector costs as much as a tenth of a task; only a user's channel gets each
-    outcome at once.
+    grow, for to wake the collector costs more than a tenth of a task; only a user's channel gets each outcome
+    at once.
 
     With a user's channel, `settle` is called for each task when its outcome was taken. What the channel did
     not take, because the manager was cancelled or the consumer went away, is kept.
