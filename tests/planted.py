@@ -124,8 +124,8 @@ BUGS = [
     Bug(
         "an ordered map gives what is there",
         "_ready",
-        "        outcome = self._early.pop(self._next, None)",
-        "        outcome = self._early.pop(min(self._early, default=0), None)",
+        "        self._early[outcome.index] = outcome",
+        "        self._early[self._next + len(self._early)] = outcome",
     ),
     Bug(
         "a map that is left does not wait for its items",

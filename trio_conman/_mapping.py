@@ -18,6 +18,7 @@ has said that it ended.
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -34,7 +35,7 @@ from ._feeder import Feeder, close, presentable
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
-from ._ready import Ready
+from ._ready import InOrder
 from ._worker import Worker
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Mapping(Generic[T]):
         self._items = items
         self._name = name
         self._terms = attrs.evolve(terms, deliver=self._put)
-        self._ready: Ready[T] = Ready(ordered=ordered)
+        self._ready: deque[Outcome[T]] | InOrder[T] = InOrder() if ordered else deque()
         self._drawn = 0
         self._outstanding = 0
         self._reserved = 0  # workers that have a slot and are about to draw
@@ -76,6 +77,7 @@ class Mapping(Generic[T]):
         self._idle: dict[Worker, None] = {}
         self._living = 0  # workers and feeder
         self._consumers = trio.lowlevel.ParkingLot()
+        self._asleep = False  # whether one may have to be woken
         self._ended = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
@@ -132,9 +134,9 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def _take(self) -> Outcome[T] | None:
         """The next outcome, if it is there; then another item may be drawn."""
-        outcome = self._ready.take()
-        if outcome is None:
+        if not self._ready:
             return None
+        outcome = self._ready.popleft()
         self._outstanding -= 1
         if self._feeder is not None or not self._in_line:
             self.resized()
@@ -157,6 +159,7 @@ class Mapping(Generic[T]):
         self._mind_deadlock()
         try:
             if not self._deadlocked:
+                self._asleep = True
                 await self._consumers.park()
         finally:
             self._holder = None
@@ -176,13 +179,15 @@ class Mapping(Generic[T]):
         self._wake_consumers()
 
     def _wake_consumers(self) -> None:
+        self._asleep = False
         self._line.unblock(self)
         self._consumers.unpark_all()
 
     def _put(self, handle: TaskHandle[Any]) -> bool:
         """An item has its outcome. Returns that its worker settles the rest."""
         assert handle.outcome is not None
-        if self._ready.put(handle.outcome) and self._consumers:
+        self._ready.append(handle.outcome)
+        if self._asleep and self._ready:
             self._wake_consumers()
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Generic, TypeVar, final
 
 from ._outcomes import Outcome
@@ -11,33 +10,26 @@ T = TypeVar("T")
 
 
 @final
-class Ready(Generic[T]):
-    """In completion order, or by index, from 0, when `ordered`."""
+class InOrder(Generic[T]):
+    """By index, from 0: what of a `collections.deque` is needed, which is in completion order itself."""
 
-    def __init__(self, *, ordered: bool) -> None:
-        self._ordered = ordered
-        self._completed: deque[Outcome[T]] = deque()
+    def __init__(self) -> None:
         self._early: dict[int, Outcome[T]] = {}
         self._next = 0
 
-    def put(self, outcome: Outcome[T]) -> bool:
-        """Add an outcome. Returns whether `take` gives one now."""
-        if not self._ordered:
-            self._completed.append(outcome)
-            return True
+    def __bool__(self) -> bool:
+        return self._next in self._early
+
+    def append(self, outcome: Outcome[T]) -> None:
+        """Add an outcome."""
         self._early[outcome.index] = outcome
-        return outcome.index == self._next
+
+    def popleft(self) -> Outcome[T]:
+        """The next outcome, which must be there."""
+        outcome = self._early.pop(self._next)
+        self._next += 1
+        return outcome
 
     def clear(self) -> None:
         """Drop them all."""
-        self._completed.clear()
         self._early.clear()
-
-    def take(self) -> Outcome[T] | None:
-        """The next outcome, if it is there."""
-        if not self._ordered:
-            return self._completed.popleft() if self._completed else None
-        outcome = self._early.pop(self._next, None)
-        if outcome is not None:
-            self._next += 1
-        return outcome

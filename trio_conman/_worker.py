@@ -49,12 +49,10 @@ class Worker:
             self.sleeper = None
 
 
-def is_spent(scope: trio.CancelScope, handle: TaskHandle[Any]) -> bool:
-    """Whether a worker's scope was cancelled for an item that ended by itself in the same tick."""
-    if handle._terms.task_timeout != math.inf:
-        scope.deadline = math.inf
-        return scope.cancel_called
-    return handle._cancelled is not None
+def is_spent(scope: trio.CancelScope) -> bool:
+    """Whether a worker's scope timed out for an item that ended by itself in the same tick; else no more."""
+    scope.deadline = math.inf
+    return scope.cancel_called
 
 
 def is_same(context: Context, base: Context) -> bool:
