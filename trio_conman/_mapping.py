@@ -6,13 +6,11 @@ idle, or a new one. The worker draws its item itself, in its own step, so that t
 other task's clean-up; when an item has ended it goes on with the next one and keeps its slot, unless somebody
 else waits for one, the line is paused, or the limit was lowered.
 
-An async source has a trio task of its own, with a `Feeder`.
-
 ``outstanding`` counts the items that were drawn, or are about to be, and whose outcomes the consumer has not
 taken. It is what bounds the memory: nothing is drawn while there is no room (`Mapping._has_room`).
 
-Leaving the map cancels the scopes of the workers and the feeder, and waits, shielded, until the last of them
-has said that it ended.
+An async source has a trio task of its own, with a `Feeder`. Leaving the map cancels the scopes of the workers
+and the feeder, and waits, shielded, until the last of them has said that it ended.
 """
 
 from __future__ import annotations
