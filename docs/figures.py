@@ -47,14 +47,13 @@ def bars(groups: list[dict[str, Any]]) -> str:
         for place, group in enumerate(groups)
         for name, row in group["rows"].items()
     ]
-    most = max(spread["median"] for _, spread, _ in rows)
+    most = max(spread["high"] for _, spread, _ in rows)
     unit = groups[0]["columns"][0]
     drawn, told = [], []
     for line, (name, spread, place) in enumerate(rows):
         middle = HEIGHT * (line + 0.5)
         start, median, end = (
-            round(LEFT + min(spread[key] / most, 1.1) * (WIDTH - LEFT - RIGHT), 1)
-            for key in ("low", "median", "high")
+            round(LEFT + spread[key] / most * (WIDTH - LEFT - RIGHT), 1) for key in ("low", "median", "high")
         )
         drawn.append(f'<text class="name" x="{LEFT - 8}" y="{middle + 4}">{escape(name)}</text>')
         drawn.append(
