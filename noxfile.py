@@ -52,7 +52,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("-e", SELF, *group("types"), *group("tests"), *group("docs"), *group("browser"))
+    others = ("tests", "docs", "browser", "bench")
+    session.install("-e", SELF, *group("types"), *chain(*map(group, others)))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "trio_conman", "--ignoreexternal")
