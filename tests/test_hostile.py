@@ -80,7 +80,11 @@ async def nothing(*_: object) -> None:
 
 
 def opened(name: str) -> Callable[[World, Any], object]:
-    return lambda world, value: ConMan[Any].open(**({"nursery": world.nursery} | {name: value}))
+    def call(world: World, value: Any) -> object:
+        given: dict[str, Any] = {"nursery": world.nursery, name: value}
+        return ConMan[Any].open(**given)
+
+    return call
 
 
 def door(method: str, name: str) -> Callable[[World, Any], object]:
