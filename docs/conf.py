@@ -99,7 +99,17 @@ _met = [
 _public.tagorder.update({f"ConMan.{name}": place for place, name in enumerate(dict.fromkeys(_met))})
 
 # The classes that users construct themselves; the others come from the library.
-CONSTRUCTED = {"RetriableError", "RetryConfig"}
+CONSTRUCTED = {
+    "FixedJitter",
+    "FlakyTask",
+    "LoggingInstrument",
+    "OpenTelemetryInstrument",
+    "RateLimiter",
+    "RetriableError",
+    "RetryBudget",
+    "RetryConfig",
+    "RichProgress",
+}
 
 
 def tidy_signature(

@@ -69,9 +69,9 @@ class ConMan(Doors[R], Views[R]):
         """Open a manager whose tasks live in `nursery`.
 
         Leaving the block resumes a paused manager and waits for all tasks. Leaving it by an exception cancels
-        them first. When the
-        manager is cancelled, or its deadline passes, the block ends quietly, as with `trio.move_on_after`.
-        All results so far are kept in each case.
+        them first. When the manager is cancelled, or its deadline passes, the block ends quietly, as with
+        `trio.move_on_after`. All results so far are kept in each case, but those of a `map` that its consumer
+        had not taken.
 
         Args:
             nursery: what cancels it cancels the tasks; the manager never cancels it.
@@ -217,8 +217,8 @@ class ConMan(Doors[R], Views[R]):
 
         A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`, and so does an open
         map, after what it started; when that ends a loop in the body, the block is left as if the body had
-        returned. This returns when all tasks have ended.
-        Cancelling it ends the grace at once.
+        returned. What `start_soon` has queued was accepted, so it still starts. This returns when all tasks
+        have ended. Cancelling it ends the grace at once.
 
         Args:
             grace: seconds until the tasks that have not ended are cancelled. Default: no limit.

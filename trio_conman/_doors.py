@@ -76,7 +76,7 @@ class Doors(Generic[R]):
 
         Args:
             task: an async callable, or an object with ``async def execute(self)``.
-            args: what to call it with.
+            args: what to call it with; for keyword arguments use `functools.partial`.
             name: the task's name. Default: its ``__qualname__``.
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
@@ -285,7 +285,8 @@ class Doors(Generic[R]):
 
         Leaving the block early cancels the items that have not ended and waits for them. It closes the
         iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone.
-        The outcomes go to the consumer and are not kept by the manager, but they are in its statistics.
+        The outcomes go to the consumer and are not kept by the manager, but they are in its statistics. Those
+        not taken are dropped when the block is left, whoever ends it: a break, a deadline, a Ctrl-C.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
         (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees

@@ -80,7 +80,7 @@ class Success(Generic[T_co]):
     retries: int
     """How many attempts followed the first one."""
     waited: float
-    """Seconds from submission to its slot."""
+    """Seconds to its slot, or to its end without one: from the call that handed it in, or its drawing."""
     elapsed: float
     """Seconds from its slot to its end, backoff included."""
 
@@ -137,7 +137,7 @@ class Failure:
     retries: int
     """How many attempts followed the first one."""
     waited: float
-    """Seconds from submission to its slot."""
+    """Seconds to its slot, or to its end without one: from the call that handed it in, or its drawing."""
     elapsed: float
     """Seconds from its slot to its end, backoff included; 0 when it never had one."""
 

@@ -32,8 +32,9 @@ class FixedJitter(random.Random):
 
     def __init__(self, share: float = 1.0) -> None:
         super().__init__()
-        check_number("share", share)
-        if share > 1:
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise TypeError(f"share must be a number from 0 to 1, not {short(share)}")
+        if not 0 <= share <= 1:
             raise ValueError(f"share must be from 0 to 1, not {short(share)}")
         self._share = float(share)
 

@@ -18,7 +18,7 @@ async def main() -> None:
         async with trio.open_nursery() as nursery:
             async with ConMan[str].open(nursery, limit=2) as cm:
                 for page in PAGES:
-                    await cm.run(run_in_executor, pool, checksum, page)
+                    await cm.run(run_in_executor, pool, checksum, page, name=page)
     print(*sorted(cm.outputs()), sep="\n")
 
 

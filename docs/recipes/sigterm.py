@@ -1,4 +1,3 @@
-import itertools
 import signal
 
 import trio
@@ -13,27 +12,30 @@ async def work(number: int) -> str:
     return f"job {number}"
 
 
-async def shut_down_on_sigterm(cm: ConMan[str], grace: float) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+async def obey_signals(cm: ConMan[str], grace: float) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await anext(signals)
         print("no more jobs")
-        await cm.shutdown(grace)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cm.shutdown, grace)
+            await anext(signals)  # a second one: now
+            cm.cancel("told twice")
 
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=2, name="jobs") as cm:
-            nursery.start_soon(shut_down_on_sigterm, cm, 0.5)
-            for number in itertools.count(1):
+            nursery.start_soon(obey_signals, cm, 0.5)
+            for number in range(1, 100):
                 await cm.run(work, number, name=f"job {number}")
-        # A shutdown ends the loop: the block is left when its last job has ended.
+        # Here the last job has ended; a shutdown has ended the loop before.
+        nursery.cancel_scope.cancel()  # nobody has to wait for signals any more
 
+    done = {outcome.name for outcome in cm.outcomes() if isinstance(outcome, Success)}
     for outcome in cm.outcomes():
-        match outcome:
-            case Success(value=value):
-                print(f"{value} is done")
-            case Failure(error=error, reason=reason):
-                print(f"{outcome.name}: {reason.value}: {error}")
+        if isinstance(outcome, Failure):
+            print(f"{outcome.name}: {outcome.reason.value}: {outcome.error}")
+    print(f"done: {sorted(done)}, not done: {99 - len(done)}")
 
 
 trio.run(main)
