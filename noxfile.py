@@ -163,6 +163,13 @@ def simulate(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Hours of trouble in 3 minutes, or as `-- --minutes N` says: does anything grow, or get lost?"""
+    session.install("-e", SELF, *group("tests"))
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))
