@@ -134,7 +134,8 @@ class Witness:
         waits_for_slots_only = self.manager.rate is None
         if waits_for_slots_only and self.paused and self.paused_since < now and entry.started is None:
             self.stage.fault(f"started during a pause: {entry}")
-        if self.shut_since < now and entry.started is None and (entry.waits or entry.item is not None):
+        new = entry.started is None and (entry.waits or entry.item is not None)
+        if waits_for_slots_only and self.shut_since < now and new:
             self.stage.fault(f"started after a shutdown: {entry}")
         entry.executing = True
         entry.starts.append(now)
