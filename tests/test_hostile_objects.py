@@ -9,7 +9,9 @@ import math
 import pickle
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -275,3 +277,18 @@ async def test_a_log_handler_that_raises_harms_no_task(
         async with ConMan[None].open(nursery, retry=retry, instruments=[LoggingInstrument()]) as cm:
             await cm.run(failing(error))
     assert cm.errors() == [error]
+
+
+async def test_an_error_that_is_frozen_is_retried_as_any_other(nursery: trio.Nursery) -> None:
+    @dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+        def with_traceback(self, traceback: TracebackType | None) -> NoReturn:
+            raise ZeroDivisionError
+
+    error = FrozenError(503)
+    async with ConMan[None].open(nursery, retry=RetryConfig.none(retry_on=FrozenError)) as cm:
+        outcome = await (await cm.run(failing(error))).wait()
+    assert isinstance(outcome, Failure)
+    assert (outcome.error, outcome.retries, outcome.reason) == (error, 3, StopReason.RETRIES_EXHAUSTED)

@@ -362,3 +362,26 @@ async def test_a_wrong_grace_is_refused_and_changes_nothing(grace: Any, error: t
             await cm.shutdown(grace)
         await cm.run(job, 1, 0)
     assert cm.outputs() == [1]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own limiter", "shared limiter"])
+async def test_a_call_of_run_that_waits_during_a_pause_is_refused_by_the_shutdown(shared: bool) -> None:
+    record: list[str] = []
+    limit = trio.CapacityLimiter(2) if shared else 2
+
+    async def task() -> None:
+        record.append("started")
+
+    async def caller(cm: ConMan[None]) -> None:
+        try:
+            await cm.run(task)
+        except ConManClosedError:
+            record.append("refused")
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit) as cm:
+        cm.pause()
+        nursery.start_soon(caller, cm)
+        nursery.start_soon(caller, cm)
+        await wait_all_tasks_blocked()
+        await cm.shutdown()
+    assert record == ["refused", "refused"]

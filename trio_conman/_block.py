@@ -219,8 +219,8 @@ class Block:
     async def shutdown(self, grace: float) -> None:
         """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
         self._refuse()
+        self.line.refuse_sleepers()  # before the line starts anybody again
         self.line.resume()
-        self.line.refuse_sleepers()
         try:
             await trio.lowlevel.checkpoint()
             with trio.move_on_after(grace):

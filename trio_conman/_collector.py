@@ -47,12 +47,9 @@ class Collector(Generic[T]):
         """Hand over a task that has its outcome; no checkpoint. Returns whether it needs no settling."""
         self._underway.append(handle)
         if not self._sent and len(self._underway) >= self._batch:
-            self._dispatch()
+            self._sent = True
+            self._send.send_nowait(self._underway)
         return not self._forwarding
-
-    def _dispatch(self) -> None:
-        self._sent = True
-        self._send.send_nowait(self._underway)
 
     @trio.lowlevel.enable_ki_protection
     async def collect(self) -> None:
@@ -98,9 +95,7 @@ class Collector(Generic[T]):
         self._kept += [handle.outcome for handle in batch if handle.outcome is not None]
 
     def close(self) -> None:
-        """End `collect`. Nothing may be put after this."""
-        if not self._sent:
-            self._dispatch()
+        """End `collect`. Nothing may be put after this; a reader takes in what has not been sent."""
         self._send.close()
 
     def close_channel(self) -> None:

@@ -55,7 +55,7 @@ class Stop:
 def _own(error: Exception) -> Exception:
     """An error without the traceback entry of the coroutine that caught it."""
     traceback = error.__traceback__
-    return error if traceback is None else error.with_traceback(traceback.tb_next)
+    return error if traceback is None else BaseException.with_traceback(error, traceback.tb_next)
 
 
 @final
@@ -309,7 +309,9 @@ class Runner(Ledger):
             handle._history = []
         handle._history.append(RetriedError(type(real).__qualname__, text_of(real), retry.delay))
         # One exception that is raised again and again would collect the frames of all attempts.
-        real.__traceback__ = error.__traceback__ = None
+        # The method of BaseException, since an exception may be frozen, or have one of its own.
+        for each in (real, error):
+            BaseException.with_traceback(each, None)
 
     def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
         started = handle._started
@@ -389,10 +391,7 @@ class Runner(Ledger):
         handle.state = "done"
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         handle._withdraw = None
-        if self.budget is None and isinstance(outcome, Success):
-            self.succeeded += 1  # as count() does; the call is a fiftieth of what an item costs
-        else:
-            self.count(outcome)
+        self.count(outcome)
         if self.rate is not None and handle._attempted is None:
             self.rate._leave(handle)
         # A handle that is kept shall not keep the manager.
