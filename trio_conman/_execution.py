@@ -55,7 +55,7 @@ class Stop:
 def _own(error: Exception) -> Exception:
     """An error without the traceback entry of the coroutine that caught it."""
     traceback = error.__traceback__
-    return error if traceback is None else BaseException.with_traceback(error, traceback.tb_next)
+    return error if traceback is None else Exception.with_traceback(error, traceback.tb_next)
 
 
 @final
@@ -309,9 +309,9 @@ class Runner(Ledger):
             handle._history = []
         handle._history.append(RetriedError(type(real).__qualname__, text_of(real), retry.delay))
         # One exception that is raised again and again would collect the frames of all attempts.
-        # The method of BaseException, since an exception may be frozen, or have one of its own.
+        # The method of Exception, since an exception may be frozen, or have one of its own.
         for each in (real, error):
-            BaseException.with_traceback(each, None)
+            Exception.with_traceback(each, None)
 
     def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
         started = handle._started
