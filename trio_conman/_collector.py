@@ -65,6 +65,8 @@ class Collector(Generic[T]):
         finally:
             if self._forwarding:
                 self._keep_from_here([])
+            else:
+                self.kept()  # what was not sent: outcomes in place of handles
 
     async def _forward(self, batch: list[TaskHandle[T]]) -> None:
         """Send a batch to the user's channel, as far as that takes it."""
@@ -95,7 +97,7 @@ class Collector(Generic[T]):
         self._kept += [handle.outcome for handle in batch if handle.outcome is not None]
 
     def close(self) -> None:
-        """End `collect`. Nothing may be put after this; a reader takes in what has not been sent."""
+        """End `collect`. Nothing may be put after this."""
         self._send.close()
 
     def close_channel(self) -> None:
