@@ -37,7 +37,7 @@ def table(figures: dict[str, Any]) -> str:
             cells.append(f"<td>{text}</td>")
         body.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
     inside = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return f'<div class="table-wrapper"><table class="docutils">{inside}</table></div>'
+    return f'<div class="figures"><table class="docutils">{inside}</table></div>'
 
 
 def bars(groups: list[dict[str, Any]]) -> str:
