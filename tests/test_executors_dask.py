@@ -105,7 +105,8 @@ async def test_all_results_arrive_when_a_worker_is_killed_in_the_midst_of_them(
                 pids: dict[str, int] = await trio.to_thread.run_sync(client.run, os.getpid)
                 assert len(pids) == 2
                 os.kill(min(pids.values()), signal.SIGKILL)
-            await cm.run(run_in_executor, executor, job, n, retry=RetryConfig(retry_on=KilledWorker))
+            # Not KilledWorker alone: a result may be lost on its way, when its worker has just computed it.
+            await cm.run(run_in_executor, executor, job, n, retry=RetryConfig(retry_on=Exception))
     assert sorted(cm.outputs()) == [n * n for n in range(40)]
     assert cm.errors() == []
 
