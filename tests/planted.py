@@ -130,8 +130,8 @@ BUGS = [
     Bug(
         "a map that is left does not wait for its items",
         "_mapping",
-        "                while self._living:\n                    await self._ended.park()",
-        "                pass",
+        "        while self._living:\n            await self._ended.park()",
+        "        pass",
     ),
     Bug(
         "an attempt that has timed out is retried without a config",

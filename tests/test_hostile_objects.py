@@ -292,3 +292,66 @@ async def test_an_error_that_is_frozen_is_retried_as_any_other(nursery: trio.Nur
         outcome = await (await cm.run(failing(error))).wait()
     assert isinstance(outcome, Failure)
     assert (outcome.error, outcome.retries, outcome.reason) == (error, 3, StopReason.RETRIES_EXHAUSTED)
+
+
+class Sneaky(float):
+    """A number that becomes a plain one when it is asked to, and does nothing else."""
+
+    def __float__(self) -> float:
+        return 5.0
+
+    def _raise(self, *_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    __add__ = __radd__ = __lt__ = __gt__ = __le__ = __ge__ = __eq__ = __ne__ = __repr__ = _raise
+    __hash__ = float.__hash__
+
+
+@pytest.mark.parametrize("option", ["attempt_timeout", "task_timeout"])
+async def test_a_number_is_taken_for_what_it_says_to_be(option: str, autojump_clock: MockClock) -> None:
+    options: dict[str, Any] = {option: Sneaky(1)}
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, timeout=Sneaky(9), **options) as cm:
+            await cm.run(trio.sleep_forever)
+            await cm.run(trio.sleep_forever, **options)
+    assert trio.current_time() == 5.0
+    assert [type(error) for error in cm.errors()] == [trio.TooSlowError] * 2
+
+
+class Unspeakable(str):
+    """A text that says what it is to nobody but `str`."""
+
+    __slots__ = ()
+
+    def _raise(self, *_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    __format__ = __repr__ = __str__ = __eq__ = __bool__ = __len__ = _raise
+    __hash__ = str.__hash__
+
+
+async def test_a_text_is_taken_for_its_characters(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    async with ConMan[None].open(nursery, 2, name=Unspeakable("mine")) as cm:
+        running = await cm.run(trio.sleep_forever, name=Unspeakable("endless"))
+        await cm.run(trio.sleep_forever)
+        queued = cm.start_soon(trio.sleep_forever, name=Unspeakable("never"))
+        for handle in (running, queued):
+            handle.cancel(Unspeakable("enough"))
+        await running.wait()
+        cm.cancel(Unspeakable("all of it"))
+    assert [str(error) for error in cm.errors()] == [
+        "task 'never' (index 2) was cancelled: its handle was cancelled: enough",
+        "task 'endless' (index 0) was cancelled: its handle was cancelled: enough",
+        "task 'sleep_forever' (index 1) was cancelled: 'mine' was cancelled: all of it",
+    ]
+
+
+async def test_a_task_whose_name_is_no_plain_text_has_that_of_its_type(nursery: trio.Nursery) -> None:
+    class Job:
+        async def __call__(self) -> None: ...
+
+    job = Job()
+    job.__qualname__ = Unspeakable("job")  # type: ignore[attr-defined]  # as a wrapper sets it
+    async with ConMan[None].open(nursery, 2) as cm:
+        await cm.run(job)
+    assert [outcome.name for outcome in cm.outcomes()] == [Job.__qualname__]

@@ -391,7 +391,7 @@ async def test_arguments_are_logged_where_that_is_asked_for(
 
 def test_whether_to_log_arguments_is_a_bool() -> None:
     with pytest.raises(TypeError, match=r"^arguments must be True or False, not 1$"):
-        LoggingInstrument(arguments=1)  # type: ignore[arg-type]  # the point
+        LoggingInstrument(arguments=1)  # type: ignore[arg-type]  # what is refused
 
 
 async def test_text_in_a_name_or_an_error_is_not_taken_for_a_format(

@@ -29,6 +29,7 @@ CORE = [
     "_execution",
     "_ledger",
     "_worker",
+    "_outlast",
     "_instruments",
     "_rate",
     "_handles",

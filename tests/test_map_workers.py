@@ -9,7 +9,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig, StopReason, Success
+from trio_conman import (
+    ConMan,
+    Failure,
+    Instrument,
+    Outcome,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    Success,
+    TaskHandle,
+)
 
 variable: ContextVar[Any] = ContextVar("variable")
 
@@ -290,6 +300,35 @@ async def test_an_item_that_ends_though_its_deadline_passed_keeps_its_result(
     # A scope that was cancelled is of no use to the next item.
     assert spawned.workers == 4
     assert trio.current_time() == 4.5
+
+
+class Handles(Instrument):
+    """Collects the handles of all tasks."""
+
+    def __init__(self) -> None:
+        self.handles: list[TaskHandle[Any]] = []
+
+    def task_submitted(self, handle: TaskHandle[Any]) -> None:
+        self.handles.append(handle)
+
+
+async def test_an_item_that_ends_though_its_handle_was_cancelled_keeps_its_result(
+    autojump_clock: MockClock,
+) -> None:
+    seen = Handles()
+
+    async def item(value: int) -> int:
+        if value % 2:
+            seen.handles[value].cancel()
+        return value
+
+    with spawning() as spawned:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, 2, instruments=[seen]) as cm:
+                async with cm.map(item, range(6), name="item") as outcomes:
+                    assert sorted(await values(outcomes)) == list(range(6))
+    # A scope that was cancelled is of no use to the next item.
+    assert spawned.workers > 3
 
 
 async def test_a_timeout_of_one_item_is_not_that_of_the_next(

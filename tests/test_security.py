@@ -9,6 +9,7 @@ import pytest
 import trio
 
 import trio_conman
+from trio_conman._demo_server import serve
 
 PACKAGE = Path(trio_conman.__file__).parent
 FUNCTIONS = {"eval", "exec", "compile", "__import__", "breakpoint"}
@@ -37,8 +38,7 @@ def test_no_text_becomes_code_and_nothing_is_started(path: Path) -> None:
 
 
 async def test_the_server_of_the_demo_listens_on_loopback_only(nursery: trio.Nursery) -> None:
-    server = pytest.importorskip("trio_conman._demo_server")  # without the extra there is no demo
-    address: str = await nursery.start(server.serve)
+    address: str = await nursery.start(serve)
     host, _, port = address.removeprefix("http://").partition(":")
     assert host == "127.0.0.1"
     # All of 127/8 leads to this machine, but only to who listens on that address, or on all of them.

@@ -114,7 +114,7 @@ def test_the_repr_of_a_success_shortens_the_value_and_leaves_the_arguments_out()
 
 def test_a_parameter_that_cannot_be_shown_is_refused_all_the_same() -> None:
     with pytest.raises(TypeError, match=r"^max_attempts must be .*, not <Hostile instance at 0x[0-9a-f]+>$"):
-        RetryConfig(max_attempts=Hostile())  # type: ignore[arg-type]  # the point
+        RetryConfig(max_attempts=Hostile())  # type: ignore[arg-type]  # what is refused
 
 
 async def test_a_value_that_cannot_be_shown_harms_nobody(nursery: Any) -> None:

@@ -32,6 +32,7 @@ from ._errors import ConManClosedError
 from ._execution import Runner, Stop
 from ._line import Line
 from ._outcomes import StopReason
+from ._outlast import outlast
 
 M = TypeVar("M")
 
@@ -98,8 +99,7 @@ class Block:
             raise
         finally:
             self._end()
-            with trio.CancelScope(shield=True):
-                await self._host_ended.wait()
+            await outlast(self._host_ended.wait)
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._too_many_errors:
@@ -228,8 +228,7 @@ class Block:
         finally:
             if self.runner.unfinished:
                 self._cancel_tasks(f"{self.name!r} was shut down")
-                with trio.CancelScope(shield=True):
-                    await self.runner.wait_idle()
+                await outlast(self.runner.wait_idle)
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the tasks and the body; the block ends quietly."""

@@ -18,8 +18,12 @@ def check_bool(name: str, value: object) -> None:
     check_type(name, value, bool, "True or False")
 
 
-def check_number(name: str, value: object, *, finite: bool = False) -> None:
-    """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too."""
+def check_number(name: str, value: object, *, finite: bool = False) -> float:
+    """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too.
+
+    Returns:
+        the number as a float, whose methods are not the user's.
+    """
     wanted = "a finite number of at least 0" if finite else "a number of at least 0 (math.inf for no limit)"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
@@ -32,6 +36,17 @@ def check_number(name: str, value: object, *, finite: bool = False) -> None:
     # The comparison is false for NaN too.
     if not number >= 0 or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return number
+
+
+def check_text(name: str, value: str) -> str:
+    """Refuse what is not a str.
+
+    Returns:
+        the text as a plain str, whose methods are not the user's.
+    """
+    check_type(name, value, str, "a str or None")
+    return str.__str__(value)
 
 
 def check_count(name: str, value: object, *, minimum: int) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from ._block import Block
 from ._budget import RetryBudget
-from ._checks import check_count, check_number, check_type
+from ._checks import check_count, check_number, check_text, check_type
 from ._collector import Collector
 from ._doors import Doors
 from ._execution import Runner
@@ -106,12 +106,12 @@ class ConMan(Doors[R], Views[R]):
         if not isinstance(limit, trio.CapacityLimiter):
             check_count("limit", limit, minimum=2)
         if name is not None:
-            check_type("name", name, str, "a str or None")
+            name = check_text("name", name)
         if retry is not None:
             check_type("retry", retry, RetryConfig, "a RetryConfig or None")
-        check_number("attempt_timeout", attempt_timeout)
-        check_number("task_timeout", task_timeout)
-        check_number("timeout", timeout)
+        attempt_timeout = check_number("attempt_timeout", attempt_timeout)
+        task_timeout = check_number("task_timeout", task_timeout)
+        timeout = check_number("timeout", timeout)
         if max_errors is not None:
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
@@ -196,7 +196,7 @@ class ConMan(Doors[R], Views[R]):
             TypeError: `reason` is neither a str nor None.
         """
         if reason is not None:
-            check_type("reason", reason, str, "a str or None")
+            reason = check_text("reason", reason)
         block = self._block
         del self  # see TaskHandle.cancel()
         block.cancel(reason)
@@ -228,7 +228,7 @@ class ConMan(Doors[R], Views[R]):
             TypeError: `grace` is not a number.
             ValueError: `grace` is negative or NaN.
         """
-        check_number("grace", grace)
+        grace = check_number("grace", grace)
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
         await self._block.shutdown(grace)
 

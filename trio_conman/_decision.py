@@ -64,8 +64,7 @@ def _ask(predicate: Predicate, error: Exception) -> bool | float:
         answer = predicate(error)
         if isinstance(answer, bool):
             return answer
-        check_number("the delay", answer)
-        return float(answer)
+        return check_number("the delay", answer)
     except Exception as fault:
         log_fault(
             "retry_on raised, or gave no bool or delay, for an error of type %s; not retried",

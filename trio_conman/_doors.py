@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
-from ._checks import check_bool, check_number, check_type
+from ._checks import check_bool, check_number, check_text, check_type
 from ._execution import Runner
 from ._handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from ._line import Line
@@ -332,8 +332,7 @@ class Doors(Generic[R]):
 def _name(name: str | None, task: object) -> str:
     if name is None:
         return name_of(task)
-    check_type("name", name, str, "a str or None")
-    return name
+    return check_text("name", name)
 
 
 def _terms(
@@ -344,12 +343,9 @@ def _terms(
         retry = base.retry
     else:
         check_type("retry", retry, RetryConfig, "a RetryConfig or None")
-    if attempt_timeout is None:
-        attempt_timeout = base.attempt_timeout
-    else:
-        check_number("attempt_timeout", attempt_timeout)
-    if task_timeout is None:
-        task_timeout = base.task_timeout
-    else:
-        check_number("task_timeout", task_timeout)
-    return Terms(retry, attempt_timeout, task_timeout, base.deliver)
+    return Terms(
+        retry,
+        base.attempt_timeout if attempt_timeout is None else check_number("attempt_timeout", attempt_timeout),
+        base.task_timeout if task_timeout is None else check_number("task_timeout", task_timeout),
+        base.deliver,
+    )

@@ -225,7 +225,7 @@ class Runner(Ledger):
                     timed_out = scope.cancelled_caught
                     limit = terms.attempt_timeout
                     error = trio.TooSlowError(
-                        f"an attempt of task {handle.name!r} took longer than attempt_timeout={limit!r} s"
+                        f"an attempt of task {handle.name!r} took longer than attempt_timeout={limit:g} s"
                     )
         finally:
             del self, handle, terms, error, value
@@ -369,7 +369,7 @@ class Runner(Ledger):
             text = handle._cancelled
         elif scope is not None and scope.cancelled_caught:
             reason = StopReason.TASK_TIMEOUT
-            text = f"its attempts took longer than task_timeout={handle._terms.task_timeout!r} s"
+            text = f"its attempts took longer than task_timeout={handle._terms.task_timeout:g} s"
         elif interrupt is not None:
             text = f"it raised {type(interrupt).__qualname__}"
         else:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextvars import Context
 from typing import Any, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 _NOTHING: Any = object()
+
+
+@disable_ki_protection
+def iterate(items: Iterable[Any]) -> Iterator[Any]:
+    """Begin to draw."""
+    return iter(items)
+
+
+@disable_ki_protection
+async def close_drawn(iterator: Iterator[Any], items: object, context: Context) -> None:
+    """Close what a map has drawn from, if it is a generator, and what it was given."""
+    if inspect.isgenerator(iterator):
+        context.run(iterator.close)
+    await close(items)
 
 
 async def close(items: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, final
 import attrs
 import trio
 
+from ._checks import check_text
 from ._outcomes import Failure, Outcome, RetriedError
 from ._retry import RetryConfig
 from ._texts import short
@@ -144,8 +145,8 @@ class TaskHandle(Generic[T]):
         Raises:
             TypeError: `reason` is neither a str nor None.
         """
-        if reason is not None and not isinstance(reason, str):
-            raise TypeError(f"reason must be a str or None, not {short(reason)}")
+        if reason is not None:
+            reason = check_text("reason", reason)
         if self._withdraw is None and (self._scope is None or self._scope.cancel_called):
             return
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
@@ -195,7 +196,7 @@ def name_of(task: object) -> str:
     """A task's default name: the ``__qualname__`` of a function, else that of the type."""
     task = _unwrapped(task)
     name = getattr(task, "__qualname__", None)
-    return name if isinstance(name, str) else type(task).__qualname__
+    return name if type(name) is str else type(task).__qualname__
 
 
 def is_awaitable(result: object) -> bool:

@@ -15,7 +15,6 @@ and the feeder, and waits, shielded, until the last of them has said that it end
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -29,10 +28,11 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._block import Block
 from ._execution import Runner
-from ._feeder import Feeder, close, presentable
+from ._feeder import Feeder, close_drawn, iterate, presentable
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
+from ._outlast import outlast
 from ._ready import InOrder
 from ._worker import Worker
 
@@ -79,6 +79,7 @@ class Mapping(Generic[T]):
         self._ended = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
+    @enable_ki_protection
     async def opened(self) -> AsyncIterator[AsyncIterator[Outcome[T]]]:
         """The block of the map."""
         if self._block.closed:
@@ -90,7 +91,7 @@ class Mapping(Generic[T]):
         if isinstance(self._items, AsyncIterable):
             self._feeder = Feeder(self._items, self._has_room, self._stocked)
         else:
-            self._iterator = iter(self._items)
+            self._iterator = iterate(self._items)
         self._block.maps[self] = None
         try:
             if self._feeder is not None:
@@ -102,17 +103,17 @@ class Mapping(Generic[T]):
         finally:
             del self._block.maps[self]
             self._leave()
-            with trio.CancelScope(shield=True):
-                while self._living:
-                    await self._ended.park()
+            await outlast(self._wait_until_ended)
             self._ready.clear()
             self._outstanding = 0
             if self._feeder is not None:
                 self._feeder.raise_close_error()
             else:
-                if inspect.isgenerator(self._iterator):
-                    self._drawing_context.run(self._iterator.close)
-                await close(self._items)
+                await close_drawn(self._iterator, self._items, self._drawing_context)
+
+    async def _wait_until_ended(self) -> None:
+        while self._living:
+            await self._ended.park()
 
     # The consumer
 
@@ -136,8 +137,7 @@ class Mapping(Generic[T]):
             return None
         outcome = self._ready.popleft()
         self._outstanding -= 1
-        if self._feeder is not None or not self._in_line:
-            self.resized()
+        self.resized()
         return outcome
 
     def _raise_end(self) -> None:
@@ -200,7 +200,7 @@ class Mapping(Generic[T]):
         return self._reserved <= self._drawn and self._has_room()
 
     def _has_room(self) -> bool:
-        limit = self._line.limiter.total_tokens
+        limit = self._line.limit
         return self._outstanding < (2 * limit if limit != inf else 1000)
 
     def _want(self) -> None:
@@ -288,8 +288,7 @@ class Mapping(Generic[T]):
                 self._outstanding -= self._feeder is None
                 self._line.release(slot)
                 self._wake_if_ended()
-        if not self._in_line:
-            self._want()
+        self._want()
         return handle
 
     def _draw(self) -> TaskHandle[Any] | None:

@@ -34,8 +34,7 @@ def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
     header = header.strip(" \t")
     if re.fullmatch("[0-9]+", header):
         return min(float(header), sys.float_info.max)
-    # Here, as few need it: it takes a tenth of the time to import the package.
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # see above
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # few need it: a tenth of the package's import
 
     now = now or datetime.now(UTC)
     try:

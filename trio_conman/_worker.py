@@ -50,7 +50,7 @@ class Worker:
 
 
 def is_spent(scope: trio.CancelScope) -> bool:
-    """Whether a worker's scope timed out for an item that ended by itself in the same tick; else no more."""
+    """Lift the deadline of a worker's scope; whether it has passed, in the tick in which the item ended."""
     scope.deadline = math.inf
     return scope.cancel_called
 

@@ -10,15 +10,15 @@ Each library is called as its own documentation shows it first, for a list of re
 """
 
 import asyncio
-import gc
 import json
 import statistics
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+from .measuring import Contender, per_task
 
 BASE = "TaskGroup + Semaphore"
 
@@ -78,19 +78,9 @@ def installed() -> list[str]:
     return [name for name, (package, _) in RIVALS.items() if find_spec(package) is not None]
 
 
-def measure(contender: Callable[[int, int], Awaitable[int]], tasks: int, limit: int) -> float:
+def measure(contender: Contender, tasks: int, limit: int) -> float:
     """Microseconds a task, without the start of the event loop."""
-
-    async def timed() -> float:
-        start = time.perf_counter()
-        done = await contender(tasks, limit)
-        spent = time.perf_counter() - start
-        if done != tasks:
-            raise RuntimeError(f"{done} of {tasks} tasks came back")
-        return spent / tasks * 1e6
-
-    gc.collect()
-    return asyncio.run(timed())
+    return per_task(contender, tasks, limit, lambda timed: asyncio.run(timed()))
 
 
 def main(name: str, tasks: int, limit: int) -> None:

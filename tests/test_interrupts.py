@@ -1,0 +1,103 @@
+"""Ctrl-C while the main task waits for what a manager has to end: the wait goes on, and it is raised then."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.lowlevel import enable_ki_protection
+from trio.testing import MockClock
+
+from trio_conman import ConMan
+
+Record = list[tuple[float, str]]
+
+
+async def clean_up_for_long(record: Record) -> None:
+    """A task that takes two seconds to end when it is cancelled."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+        record.append((trio.current_time(), "cleaned up"))
+
+
+@enable_ki_protection
+def interrupt() -> None:
+    """A Ctrl-C that hits no code of a user, so that trio raises it in the main task."""
+    signal.raise_signal(signal.SIGINT)
+
+
+async def interrupt_at(*times: float) -> None:
+    for time in times:
+        await trio.sleep_until(time)
+        interrupt()
+
+
+async def leave_a_map(nursery: trio.Nursery, record: Record) -> None:
+    async def source() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            record.append((trio.current_time(), "source closed"))
+
+    async with ConMan[None].open(nursery, 2) as cm:
+        try:
+            async with cm.map(lambda _: clean_up_for_long(record), source()):
+                await trio.sleep(1)
+        finally:
+            record.append((trio.current_time(), "map left"))
+
+
+async def leave_by_an_error(nursery: trio.Nursery, record: Record) -> None:
+    try:
+        async with ConMan[None].open(nursery, 2) as cm:
+            await cm.run(clean_up_for_long, record)
+            await trio.sleep(1)
+            raise KeyError
+    finally:
+        record.append((trio.current_time(), "block left"))
+
+
+async def shut_down(nursery: trio.Nursery, record: Record) -> None:
+    async with ConMan[None].open(nursery, 2) as cm:
+        await cm.run(clean_up_for_long, record)
+        await trio.sleep(1)
+        try:
+            await cm.shutdown(grace=0)
+        finally:
+            record.append((trio.current_time(), "shut down"))
+
+
+@pytest.mark.parametrize(
+    "leave, expected",
+    [
+        (leave_a_map, [(3, "cleaned up"), (3, "cleaned up"), (1, "source closed"), (3, "map left")]),
+        (leave_by_an_error, [(3, "cleaned up"), (3, "block left")]),
+        (shut_down, [(3, "cleaned up"), (3, "shut down")]),
+    ],
+)
+@pytest.mark.parametrize("times", [(1.5,), (1.5, 2.5)], ids=["once", "twice"])
+def test_the_wait_goes_on_and_then_it_is_raised(
+    leave: Callable[[trio.Nursery, Record], Awaitable[Any]],
+    expected: Record,
+    times: tuple[float, ...],
+) -> None:
+    record: Record = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupt_at, *times)
+            await leave(nursery, record)
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    interrupts, _ = raised.value.split(KeyboardInterrupt)
+    assert interrupts is not None
+    assert sorted(record[:-1]) == sorted(expected[:-1])
+    assert record[-1] == expected[-1]

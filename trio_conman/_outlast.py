@@ -1,0 +1,30 @@
+"""Waiting for what must have ended before one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+
+@enable_ki_protection
+async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
+    """Wait, whatever is cancelled meanwhile.
+
+    trio raises Ctrl-C in what the main task waits for, shielded or not. As in a nursery, the wait goes on,
+    and it is raised in the end; so `wait` may be called several times.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    with trio.CancelScope(shield=True):
+        while True:
+            try:
+                await wait()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        try:
+            raise interrupt
+        finally:
+            del interrupt
