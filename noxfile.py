@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    others = ("tests", "docs", "browser", "bench")
+    others = ("tests", "docs", "browser", "bench", "mutants")
     session.install("-e", SELF, *group("types"), *chain(*map(group, others)))
     session.run("mypy")
     session.run("pyright")
@@ -160,6 +160,13 @@ def simulate(session: nox.Session) -> None:
     session.install("-e", SELF, *group("tests"))
     session.run("python", "-m", "tests.simulate", *session.posargs)
     session.run("pytest", "-m", "slow", "tests/test_planted.py")
+
+
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Change the core bit by bit, or a module of it, as in `-- _budget`, and show what no test finds."""
+    session.install("-e", SELF, *group("tests"), *group("mutants"))
+    session.run("python", "-m", "tests.mutants", *session.posargs)
 
 
 @nox.session(default=False)

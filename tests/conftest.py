@@ -1,6 +1,7 @@
 """The standing check: whatever a test did, its managers lost nothing and hold nothing."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from trio_conman._outcomes import Outcome
 
 # These need a browser and the built site: only who names the folder runs them, as `nox -s docs_browser` does.
 collect_ignore = ["browser"]
+
+# A shell starts what runs in its background with Ctrl-C ignored, and so would be what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @attrs.define

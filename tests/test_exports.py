@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import typing
 from types import ModuleType
@@ -37,6 +38,29 @@ def test_module_is_the_public_one(name: str) -> None:
 def test_has_a_docstring(name: str) -> None:
     # Not inspect.getdoc: an inherited docstring tells of another class.
     assert DEFINED[name].__doc__
+
+
+@pytest.mark.parametrize("name", [name for name, value in DEFINED.items() if inspect.isclass(value)])
+def test_what_is_not_made_to_be_subclassed_says_so(name: str) -> None:
+    cls = DEFINED[name]
+    made_for_it = cls is trio_conman.Task or issubclass(cls, BaseException | trio_conman.Instrument)
+    # An enum with members cannot be subclassed anyway.
+    assert made_for_it or issubclass(cls, enum.Enum) or "__final__" in vars(cls)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        trio_conman.ConManStatistics,
+        trio_conman.RateLimiterStatistics,
+        trio_conman.RetryBudgetStatistics,
+        trio_conman.RetryConfig,
+    ],
+)
+def test_what_may_get_more_fields_is_made_by_their_names(cls: type) -> None:
+    assert {each.kind for each in inspect.signature(cls).parameters.values()} == {
+        inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,10 @@ def test_a_first_delay_above_the_longest_is_refused(door: Callable[..., RetryCon
 
 
 @pytest.mark.parametrize("factor", [0, 0.0, -0.0])
-def test_delays_that_vanish_after_the_first_are_refused(factor: float) -> None:
+@pytest.mark.parametrize("attempts", [2, math.inf])
+def test_delays_that_vanish_after_the_first_are_refused(factor: float, attempts: float) -> None:
     with pytest.raises(ValueError, match=r"^backoff_factor must be above 0, not 0"):
-        RetryConfig(backoff_factor=factor)
+        RetryConfig(backoff_factor=factor, max_attempts=attempts)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def test_a_date_without_a_zone_is_not_in_that_of_the_machine(
         (datetime(2069, 12, 31, 23, 59, 59, tzinfo=UTC), "Wednesday, 01-Jan-70 00:00:00 GMT", 1),
         (datetime(2026, 1, 1, tzinfo=UTC), "Friday, 01-Jan-77 00:00:00 GMT", 0),
         (datetime(2026, 1, 1, tzinfo=UTC), "Wednesday, 01-Jan-76 00:00:00 GMT", 18262 * 86400),
+        (datetime(2026, 1, 5, tzinfo=UTC), "Sunday, 05-Jan-76 00:00:00 GMT", 18262 * 86400),
+        (datetime(2026, 7, 1, tzinfo=UTC), "Wednesday, 01-Jan-76 00:00:00 GMT", 18081 * 86400),
         (datetime(2026, 1, 1, tzinfo=UTC), "Wednesday, 01-Jan-76 00:00:01 GMT", 0),
         (datetime(2026, 1, 1, tzinfo=UTC), "Friday, 31-Dec-76 23:59:59 GMT", 0),
         (datetime(2026, 12, 31, 23, 59, 58, tzinfo=UTC), "Thursday, 31-Dec-26 23:59:59 GMT", 1),

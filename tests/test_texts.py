@@ -97,6 +97,10 @@ def test_the_text_of_an_error_is_never_missing() -> None:
     assert text_of(HostileError()) == "(its text could not be had)"
 
 
+def test_a_long_repr_loses_its_middle() -> None:
+    assert len(short("x" * 999)) == len(short(b"x" * 999)) == 120
+
+
 def test_the_beginning_of_a_text_is_cut_at_200_characters() -> None:
     assert beginning("a\nb") == "a b"
     assert beginning("x" * 200) == "x" * 200
