@@ -35,6 +35,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_css_files = ["site.css", "pictures.css"]
 # The theme's own size of 13 px is too small for more than a line or two.
 html_theme_options = {
