@@ -72,31 +72,31 @@ class TaskHandle(Generic[T]):
     _call: Callable[..., Any] | None = attrs.field(alias="call")
     _terms: Terms = attrs.field(alias="terms")
     _submitted: float = attrs.field(alias="submitted")
-    index: int = attrs.field(default=-1, init=False)
+    index: int = -1
     """Its place in the order of acceptance, from 0."""
-    state: Literal["queued", "running", "backing_off", "done"] = attrs.field(default="queued", init=False)
+    state: Literal["queued", "running", "backing_off", "done"] = "queued"
     """Where it stands."""
-    retries: int = attrs.field(default=0, init=False)
+    retries: int = 0
     """How many attempts followed the first one so far."""
-    outcome: Outcome[T] | None = attrs.field(default=None, init=False)
+    outcome: Outcome[T] | None = None
     """How it ended; None until then."""
 
-    _started: float | None = attrs.field(default=None, init=False)
+    _started: float | None = None
     # When its first attempt began, where that was not at once.
-    _attempted: float | None = attrs.field(default=None, init=False)
-    _slot: Slot | None = attrs.field(default=None, init=False)
+    _attempted: float | None = None
+    _slot: Slot | None = None
     # Whether it has given its slot back, to back off, and not got another one since.
-    _lent: bool = attrs.field(default=False, init=False)
-    _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
+    _lent: bool = False
+    _scope: trio.CancelScope | None = None
     # The submitter's context, kept as it was: each attempt gets a copy.
-    _context: Context | None = attrs.field(default=None, init=False)
-    _cancelled: str | None = attrs.field(default=None, init=False)
+    _context: Context | None = None
+    _cancelled: str | None = None
     # What the last attempt failed with, while no attempt is running.
-    _error: Exception | None = attrs.field(default=None, init=False)
-    _history: list[RetriedError] | None = attrs.field(default=None, init=False)
-    _done: trio.Event | None = attrs.field(default=None, init=False)
+    _error: Exception | None = None
+    _history: list[RetriedError] | None = None
+    _done: trio.Event | None = None
     # How to take it out of the queue, while it is in there.
-    _withdraw: Callable[[TaskHandle[Any]], None] | None = attrs.field(default=None, init=False)
+    _withdraw: Callable[[TaskHandle[Any]], None] | None = None
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name!r} index={self.index} {self.state}>"
