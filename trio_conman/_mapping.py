@@ -133,9 +133,10 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def _take(self) -> Outcome[T] | None:
         """The next outcome, if it is there; then another item may be drawn."""
-        if not self._ready:
+        try:
+            outcome = self._ready.popleft()
+        except LookupError:
             return None
-        outcome = self._ready.popleft()
         self._outstanding -= 1
         self.resized()
         return outcome

@@ -25,7 +25,11 @@ class InOrder(Generic[T]):
         self._early[outcome.index] = outcome
 
     def popleft(self) -> Outcome[T]:
-        """The next outcome, which must be there."""
+        """The next outcome.
+
+        Raises:
+            LookupError: it is not there yet.
+        """
         outcome = self._early.pop(self._next)
         self._next += 1
         return outcome
