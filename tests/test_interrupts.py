@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from trio.testing import MockClock
 
 from trio_conman import ConMan
+from trio_conman._outlast import outlast
 
 Record = list[tuple[float, str]]
 
@@ -101,3 +102,64 @@ def test_the_wait_goes_on_and_then_it_is_raised(
     assert interrupts is not None
     assert sorted(record[:-1]) == sorted(expected[:-1])
     assert record[-1] == expected[-1]
+
+
+class Books(dict[Any, None]):
+    """Tells whether those who write in it may be interrupted."""
+
+    def __init__(self) -> None:
+        self.protected: list[bool] = []
+
+    def __setitem__(self, key: Any, value: None) -> None:
+        self.protected.append(currently_ki_protected())
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self.protected.append(currently_ki_protected())
+        super().__delitem__(key)
+
+
+async def test_what_is_kept_in_step_cannot_be_interrupted(nursery: trio.Nursery) -> None:
+    books = Books()
+
+    async def wait() -> None:
+        books.protected.append(currently_ki_protected())
+
+    async with ConMan[None].open(nursery, 2) as cm:
+        cm._block.maps = books
+        async with cm.map(trio.sleep, [0]):
+            pass
+        await outlast(wait)
+    assert books.protected == [True] * 3
+
+
+class Source:
+    """What a map draws from: tells whether what its user wrote may be interrupted."""
+
+    def __init__(self) -> None:
+        self.protected: dict[str, bool] = {}
+
+    def note(self, where: str) -> None:
+        self.protected[where] = currently_ki_protected()
+
+    def __iter__(self) -> Iterator[float]:
+        self.note("begun")
+        return self.items()
+
+    def items(self) -> Iterator[float]:
+        try:
+            while True:
+                self.note("drawn")
+                yield 0
+        finally:
+            self.note("closed")
+
+    async def aclose(self) -> None:
+        self.note("aclosed")
+
+
+async def test_what_its_user_wrote_can_be_interrupted(nursery: trio.Nursery) -> None:
+    source = Source()
+    async with ConMan[None].open(nursery, 2) as cm, cm.map(trio.sleep, source) as outcomes:
+        await anext(outcomes)
+    assert source.protected == dict.fromkeys(["begun", "drawn", "closed", "aclosed"], False)

@@ -331,6 +331,16 @@ async def test_an_item_that_ends_though_its_handle_was_cancelled_keeps_its_resul
     assert spawned.workers > 3
 
 
+async def test_the_timeout_of_an_item_does_not_pass_while_its_worker_rests(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, range(8), task_timeout=2) as outcomes:
+            async for outcome in outcomes:
+                assert isinstance(outcome, Success)
+                await trio.sleep(9)
+
+
 async def test_a_timeout_of_one_item_is_not_that_of_the_next(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
