@@ -99,7 +99,7 @@ async def _converse(requests: Counter[str], stream: trio.SocketStream) -> None:
     """Answer the requests of one connection; trio closes it at the return."""
     connection = h11.Connection(h11.SERVER)
     try:
-        while (address := await _next_request(connection, stream)) is not None:
+        while (address := await next_request(connection, stream)) is not None:
             requests[address] += 1
             await _answer(address, requests[address], connection, stream)
             if connection.our_state is not h11.DONE:  # an answer cut short, or the client wants no more
@@ -109,7 +109,7 @@ async def _converse(requests: Counter[str], stream: trio.SocketStream) -> None:
         pass  # a client that speaks no HTTP, or has gone away, must not stop the server
 
 
-async def _next_request(connection: h11.Connection, stream: trio.SocketStream) -> str | None:
+async def next_request(connection: h11.Connection, stream: trio.SocketStream) -> str | None:
     """The address that the client asks for, or None when it has closed the connection."""
     address = None
     while True:

@@ -21,6 +21,8 @@ import attrs
 import h11
 import trio
 
+from trio_conman._demo_server import next_request
+
 RETRY_AFTER = 1  # seconds
 
 
@@ -66,32 +68,23 @@ class Quota:
 async def converse(quota: Quota, stream: trio.SocketStream) -> None:
     """Answer the requests of one connection; trio closes it at the return."""
     connection = h11.Connection(h11.SERVER)
-    path = ""
     try:
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(await stream.receive_some())
-            elif isinstance(event, h11.Request):
-                path = event.target.decode("ascii")
-            elif isinstance(event, h11.ConnectionClosed):
-                return
-            elif isinstance(event, h11.EndOfMessage):
-                if path == "/log":
-                    status, body = 200, json.dumps(quota.log).encode()
-                else:
-                    answer = quota.answer(path)
-                    if answer is None:
-                        return
-                    status, body = answer, b""
-                headers = [("Content-Length", str(len(body)))]
-                if status == 429:
-                    headers.append(("Retry-After", str(RETRY_AFTER)))
-                response = h11.Response(status_code=status, reason=responses[status], headers=headers)
-                data = [connection.send(each) or b"" for each in (response, h11.Data(body))]
-                data.append(connection.send(h11.EndOfMessage()) or b"")
-                await stream.send_all(b"".join(data))
-                connection.start_next_cycle()
+        while (path := await next_request(connection, stream)) is not None:
+            if path == "/log":
+                status, body = 200, json.dumps(quota.log).encode()
+            else:
+                answer = quota.answer(path)
+                if answer is None:
+                    break
+                status, body = answer, b""
+            headers = [("Content-Length", str(len(body)))]
+            if status == 429:
+                headers.append(("Retry-After", str(RETRY_AFTER)))
+            response = h11.Response(status_code=status, reason=responses[status], headers=headers)
+            data = [connection.send(each) or b"" for each in (response, h11.Data(body))]
+            data.append(connection.send(h11.EndOfMessage()) or b"")
+            await stream.send_all(b"".join(data))
+            connection.start_next_cycle()
     except trio.BrokenResourceError:
         pass  # the client has gone away
 

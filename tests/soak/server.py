@@ -16,6 +16,7 @@ import h11
 import trio
 
 from tests.soak.books import descriptors
+from trio_conman._demo_server import next_request
 
 WEIGHTS = {"ok": 80, "slow": 6, "busy": 5, "drop": 4, "cut": 4, "hang": 1}
 LATE = 0.1  # seconds
@@ -30,20 +31,11 @@ class Server:
     async def converse(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one connection; trio closes it at the return."""
         connection = h11.Connection(h11.SERVER)
-        path = ""
         try:
-            while True:
-                event = connection.next_event()
-                if event is h11.NEED_DATA:
-                    connection.receive_data(await stream.receive_some())
-                elif isinstance(event, h11.Request):
-                    path = event.target.decode("ascii")
-                elif isinstance(event, h11.ConnectionClosed):
-                    return
-                elif isinstance(event, h11.EndOfMessage):
-                    if not await self.answer(connection, stream, path):
-                        return
-                    connection.start_next_cycle()
+            while (path := await next_request(connection, stream)) is not None:
+                if not await self.answer(connection, stream, path):
+                    break
+                connection.start_next_cycle()
         except (trio.BrokenResourceError, h11.RemoteProtocolError):
             pass  # the client has gone away
 
