@@ -89,6 +89,17 @@ def test_numbers_from_zero_up_pass(value: object, finite: bool) -> None:
     check_number("field", value, finite=finite)
 
 
+class Broken(float):
+    def __float__(self) -> float:
+        raise KeyError
+
+
+def test_a_number_that_cannot_be_read_is_of_the_wrong_kind() -> None:
+    with raises(TypeError, Broken(1)) as raised:
+        check_number("field", Broken(1))
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
 def test_infinity_is_a_number_where_it_need_not_be_finite() -> None:
     check_number("field", math.inf)
     with raises(ValueError, math.inf):
@@ -110,7 +121,9 @@ def test_a_count_below_the_minimum_is_out_of_range(value: int, minimum: int) -> 
         check_count("field", value, minimum=minimum)
 
 
-@pytest.mark.parametrize("value", [2, 3, HUGE, math.inf], ids=["minimum", "more", "huge", "inf"])
+@pytest.mark.parametrize(
+    "value", [2, 3, HUGE, math.inf, float("inf")], ids=["minimum", "more", "huge", "inf", "made"]
+)
 def test_ints_from_the_minimum_up_and_infinity_are_counts(value: float) -> None:
     check_count("field", value, minimum=2)
 

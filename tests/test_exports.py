@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import inspect
+import pkgutil
 import typing
 from types import ModuleType
 
+import attrs
 import pytest
 
 import trio_conman
@@ -46,6 +49,20 @@ def test_what_is_not_made_to_be_subclassed_says_so(name: str) -> None:
     made_for_it = cls is trio_conman.Task or issubclass(cls, BaseException | trio_conman.Instrument)
     # An enum with members cannot be subclassed anyway.
     assert made_for_it or issubclass(cls, enum.Enum) or "__final__" in vars(cls)
+
+
+def test_no_class_inside_has_methods_that_nobody_uses() -> None:
+    # attrs compiles them one by one, which is most of what the import costs.
+    inside = {
+        cls
+        for module in pkgutil.iter_modules(trio_conman.__path__)
+        if module.name.startswith("_") and module.name != "__main__"
+        for cls in vars(importlib.import_module(f"trio_conman.{module.name}")).values()
+        if inspect.isclass(cls) and attrs.has(cls) and cls not in PUBLIC.values()
+    }
+    assert len(inside) > 5
+    made = {cls.__name__ for cls in inside if not {"__eq__", "__repr__"}.isdisjoint(vars(cls))}
+    assert made == {"Retry"}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from trio_conman import (
     Instrument,
     LoggingInstrument,
     RetriableError,
+    RetryBudget,
     RetryConfig,
     StopReason,
     Success,
@@ -316,6 +317,14 @@ async def test_a_number_is_taken_for_what_it_says_to_be(option: str, autojump_cl
             await cm.run(trio.sleep_forever, **options)
     assert trio.current_time() == 5.0
     assert [type(error) for error in cm.errors()] == [trio.TooSlowError] * 2
+
+
+def test_so_is_a_number_of_a_budget() -> None:
+    budget = RetryBudget(Sneaky(1), Sneaky(1))
+    budget._refund()
+    assert repr(budget) == "<RetryBudget, 5 of 5 tokens left>"
+    statistics = budget.statistics()
+    assert (type(statistics.tokens), type(statistics.ratio)) == (float, float)
 
 
 class Unspeakable(str):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -67,16 +68,20 @@ async def test_an_instrument_is_told_of_every_step_of_a_task(
     enter: Callable[..., Awaitable[None]], options: dict[str, Any], autojump_clock: MockClock
 ) -> None:
     recorder = RecordingInstrument()
-    task = FlakyTask(OSError("busy"), "page", seconds=1)
+    task = FlakyTask(OSError("busy"), OSError("late"), "page", seconds=1)
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, retry=RETRY, instruments=[recorder], **options) as cm:
+        async with ConMan[str].open(
+            nursery, retry=attrs.evolve(RETRY, max_attempts=2), instruments=[recorder], **options
+        ) as cm:
             await enter(cm, task)
     assert recorder.events == [
         Event(0, "task_submitted", "task", 0),
         Event(0, "attempt_started", "task", 0, attempt=1),
         Event(1, "retry_scheduled", "task", 0, error="OSError('busy')", delay=2),
         Event(3, "attempt_started", "task", 0, attempt=2),
-        Event(4, "task_finished", "task", 0),
+        Event(4, "retry_scheduled", "task", 0, error="OSError('late')", delay=2),
+        Event(6, "attempt_started", "task", 0, attempt=3),
+        Event(7, "task_finished", "task", 0),
     ]
 
 

@@ -1,5 +1,6 @@
 """The workers of a `map`: trio tasks that run item after item, and nothing of one item reaches the next."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -135,6 +136,28 @@ async def test_errors_and_expired_deadlines_of_attempts_cost_no_worker(
 
 
 # Contexts
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of each trio task."""
+
+    def __init__(self) -> None:
+        self.taken: Counter[trio.lowlevel.Task] = Counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.taken[task] += 1
+
+
+async def test_a_worker_begins_its_first_item_in_its_first_step() -> None:
+    steps = Steps()
+
+    async def step(_: int) -> int:
+        return steps.taken[trio.lowlevel.current_task()]
+
+    trio.lowlevel.add_instrument(steps)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(step, range(2)) as outcomes:
+            assert await values(outcomes) == [1, 1]
 
 
 class AlwaysEqual:

@@ -138,7 +138,6 @@ class Block:
             await self._sleep(self.tasks_cancelled)
             self.collector.close()
 
-    @enable_ki_protection
     async def _sleep(self, cancelled: Callable[[], None]) -> None:
         """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""
         task = trio.lowlevel.current_task()
@@ -181,6 +180,7 @@ class Block:
         self._body_scope.cancel(reason=cause.text)
         self.tasks_cancelled()
 
+    @enable_ki_protection
     def tasks_cancelled(self) -> None:
         """Called in the instant in which the tasks are cancelled, whoever did it."""
         if self.runner.stopped is None:
@@ -216,6 +216,7 @@ class Block:
         self._body_scope.cancel(reason=text)
         self._cancel_tasks(text)
 
+    @enable_ki_protection
     async def shutdown(self, grace: float) -> None:
         """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
         self._refuse()

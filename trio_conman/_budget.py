@@ -43,16 +43,15 @@ class RetryBudget:
     """
 
     def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
-        check_number("tokens", tokens, finite=True)
-        check_number("ratio", ratio, finite=True)
-        self._tokens, self._ratio = tokens, float(ratio)
+        self._tokens = check_number("tokens", tokens, finite=True)
+        self._ratio = check_number("ratio", ratio, finite=True)
         # What remains is the base and the refunds since; a sum of floats would drift: ten times 0.1 is one.
-        self._base = float(tokens)
+        self._base = self._tokens
         self._refunds = 0
         self._refused = 0
 
     def __repr__(self) -> str:
-        return f"<RetryBudget, {self._remaining():g} of {float(self._tokens):g} tokens left>"
+        return f"<RetryBudget, {self._remaining():g} of {self._tokens:g} tokens left>"
 
     def _remaining(self) -> float:
         return self._base + self._refunds * self._ratio
@@ -75,4 +74,4 @@ class RetryBudget:
         """A task has succeeded."""
         self._refunds += 1
         if self._remaining() >= self._tokens:
-            self._base, self._refunds = float(self._tokens), 0
+            self._base, self._refunds = self._tokens, 0

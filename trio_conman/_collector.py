@@ -42,7 +42,6 @@ class Collector(Generic[T]):
         self._forwarding = send_to is not None
         self._batch = 1 if self._forwarding else BATCH
 
-    @trio.lowlevel.enable_ki_protection
     def put(self, handle: TaskHandle[T]) -> bool:
         """Hand over a task that has its outcome; no checkpoint. Returns whether it needs no settling."""
         self._underway.append(handle)

@@ -254,6 +254,7 @@ class Doors(Generic[R]):
         self._runner.queued += 1
         self._line.join(handle, self._granted)
 
+    @enable_ki_protection
     async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
         handle._context = copy_context()
         self._runner.expect(1)

@@ -73,9 +73,8 @@ class Runner(Ledger):
     nursery: trio.Nursery = attrs.field(init=False)
     now: Callable[[], float] = attrs.field(init=False)
     # Set once, when the tasks are cancelled together.
-    stopped: Stop | None = attrs.field(default=None, init=False)
+    stopped: Stop | None = None
 
-    @enable_ki_protection
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """Start an accepted task, in the context of its submitter."""
         self.begin(handle, slot, now)
@@ -87,7 +86,6 @@ class Runner(Ledger):
         else:
             handle._context.run(self._spawn, handle, None, handle.name)
 
-    @enable_ki_protection
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
         handle._withdraw = None

@@ -76,8 +76,21 @@ class Feeder:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
 
-    async def draw(self) -> Exception | None:
-        """Draw items until there are no more, or `scope` is cancelled. Returns what the source raised."""
+    async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
+        """Draw items until there are no more, or `scope` is cancelled, and close the source.
+
+        `exhausted` is called in between, with what the source raised. An error of the closing is kept for
+        `raise_close_error`.
+        """
+        error: Exception | None = None
+        try:
+            error = await self._draw_all()
+        finally:
+            exhausted(self, error)
+            del error
+            await self._close()
+
+    async def _draw_all(self) -> Exception | None:
         try:
             with self.scope:
                 async for item in self._iterator:
@@ -98,8 +111,7 @@ class Feeder:
         self._sleeper = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    async def close(self) -> None:
-        """Close the source; an error of that is kept for `raise_close_error`."""
+    async def _close(self) -> None:
         try:
             if inspect.isasyncgen(self._iterator):
                 await self._iterator.aclose()

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import attrs
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from ._budget import RetryBudget
 from ._handles import Slot, TaskHandle
@@ -72,18 +71,15 @@ class Ledger:
         while self.unfinished or self.coming:
             await self.idle.park()
 
-    @enable_ki_protection
     def expect(self, count: int) -> None:
         """So many more, or less, wait to hand in a task."""
         self.coming += count
-        if count < 0:
-            self._wake_if_idle()
+        self._wake_if_idle()
 
     def _wake_if_idle(self) -> None:
         if not (self.unfinished or self.coming):
             self.idle.unpark_all()
 
-    @enable_ki_protection
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
         if handle.index < 0:  # an item has one
@@ -115,7 +111,6 @@ class Ledger:
         elif self.max_errors is not None:
             self.errors.append(outcome.error)
 
-    @enable_ki_protection
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""
         if handle._started is not None:

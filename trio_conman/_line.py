@@ -100,7 +100,6 @@ class Line:
         self.paused = False
         self._serve()
 
-    @enable_ki_protection
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
@@ -118,20 +117,17 @@ class Line:
             return None
         return self._free()
 
-    @enable_ki_protection
     def join(self, key: Any, grant: Grant) -> None:
         """Wait for a slot, at the tail."""
         self._queue[key] = grant
         self._mind_envoy()
 
-    @enable_ki_protection
     def leave(self, key: Any) -> None:
         """Wait no more."""
         if self._queue.pop(key, None) is None:
             self._returning.pop(key, None)
         self._mind_envoy()
 
-    @enable_ki_protection
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
         """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.
 
@@ -162,7 +158,6 @@ class Line:
         if sleeper.deadlocked:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
 
-    @enable_ki_protection
     def refuse_sleepers(self) -> None:
         """Wake those who sleep, with nothing granted."""
         for handle in list(self.sleepers):
@@ -248,7 +243,6 @@ class Line:
 
     # Deadlock
 
-    @enable_ki_protection
     def block(self, key: Any, holder: trio.lowlevel.Task, tell: Callable[[], None]) -> bool:
         """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
 
@@ -261,7 +255,6 @@ class Line:
             return False
         return True
 
-    @enable_ki_protection
     def unblock(self, key: Any) -> None:
         """`key` is waited for no more."""
         self._blocked.pop(key, None)

@@ -343,6 +343,7 @@ class Mapping(Generic[T]):
         self._want()
         self._end_one()
 
+    @enable_ki_protection
     def _end_one(self) -> None:
         self._living -= 1
         if not self._living:
@@ -366,6 +367,7 @@ class Mapping(Generic[T]):
             worker.wake()
         self._wake_if_ended()
 
+    @enable_ki_protection
     def _stocked(self) -> None:
         """The feeder has an item."""
         self._outstanding += 1
@@ -373,26 +375,25 @@ class Mapping(Generic[T]):
 
     async def _feed(self, feeder: Feeder) -> None:
         """The trio task of an async source."""
-        error: Exception | None = None
         task = trio.lowlevel.current_task()
         self._block.stand_ins[task] = self._opener
         try:
-            try:
-                error = await feeder.draw()
-            finally:
-                if feeder.has_item():
-                    # Drawn, and stopped before it had a slot.
-                    feeder.take()
-                    self._outstanding -= 1
-                self._end_drawing(error)
-                await feeder.close()
+            await feeder.draw(self._exhausted)
         finally:
-            del error, self._block.stand_ins[task]
+            del self._block.stand_ins[task]
             self._end_one()
+
+    @enable_ki_protection
+    def _exhausted(self, feeder: Feeder, error: Exception | None) -> None:
+        """A feeder draws no more."""
+        if feeder.has_item():
+            # Drawn, and stopped before it had a slot.
+            feeder.take()
+            self._outstanding -= 1
+        self._end_drawing(error)
 
     # What the manager tells
 
-    @enable_ki_protection
     def resized(self) -> None:
         """There may be more room than before."""
         if self._feeder is not None:
@@ -408,7 +409,6 @@ class Mapping(Generic[T]):
             if self._feeder is not None:
                 self._feeder.scope.cancel(reason="the manager accepts no more tasks")
 
-    @enable_ki_protection
     def _leave(self) -> None:
         self._end_drawing(None)
         for worker in self._workers:

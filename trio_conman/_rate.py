@@ -117,6 +117,7 @@ class RateLimiter:
             paused_for=max(0.0, self._resume - trio.current_time()),
         )
 
+    @enable_ki_protection
     def _enter_run(self) -> None:
         """Forget the times of an earlier trio run, which had a clock of its own."""
         clock = trio.lowlevel.current_clock()

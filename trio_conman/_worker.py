@@ -37,10 +37,10 @@ class Worker:
     name: str
     # A slot that it was given to begin an item.
     slot: Slot | None
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    handle: TaskHandle[Any] | None = attrs.field(default=None, init=False)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    handle: TaskHandle[Any] | None = None
     # Its trio task, while it rests.
-    sleeper: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    sleeper: trio.lowlevel.Task | None = None
 
     def wake(self) -> None:
         """End the worker's rest, if it rests."""

@@ -1,0 +1,180 @@
+"""Ctrl-C cannot hit what keeps the books: seen by watching each call, in a program that uses all of it."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+from trio.lowlevel import currently_ki_protected
+from trio.testing import MockClock
+
+import trio_conman
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    Instrument,
+    RateLimiter,
+    RetriableError,
+    RetryBudget,
+    RetryConfig,
+)
+from trio_conman.testing import RecordingInstrument
+
+HOME = Path(trio_conman.__file__).parent
+# By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
+MAY_BE_INTERRUPTED = {
+    "_block": {"Block.cancel", "Block.holder", "Block.refuse_inside"},
+    "_collector": {"Collector.__init__"},
+    "_execution": {
+        "Runner._attempts",
+        "Runner._back_off",
+        "Runner._decide",
+        "Runner._failure",
+        "Runner._live",
+        "Runner._success",
+        "_own",
+    },
+    "_feeder": {
+        "Feeder._close",
+        "Feeder._draw_all",
+        "Feeder.draw",
+        "close",
+        "close_drawn",
+        "iterate",
+    },
+    "_ledger": {"Ledger.wait_idle"},
+    "_line": {"Line.limit"},
+    "_mapping": {
+        "Mapping.__aiter__",
+        "Mapping.__anext__",
+        "Mapping.__init__",
+        "Mapping._feed",
+        "Mapping._pull",
+        "Mapping._raise_end",
+    },
+    "_outlast": set[str](),
+    "_rate": {
+        "RateLimiter.__init__",
+        "RateLimiter._reset",
+        "RateLimiter.pause_for",
+        "RateLimiter.statistics",
+    },
+    "_worker": {"is_same", "is_spent"},
+}
+
+
+async def noop(*_: object) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def fail(*_: object) -> None:
+    raise RetriableError("again", retry_after=0.1)
+
+
+async def items() -> AsyncIterator[int]:
+    for n in range(5):
+        yield n
+
+
+async def use_all(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> None:
+    rate = RateLimiter(10, burst=2)
+    async with ConMan[Any].open(
+        nursery,
+        limit,
+        retry=RetryConfig(initial_delay=1, max_attempts=2),
+        rate=rate,
+        instruments=[Instrument(), RecordingInstrument()],
+        retry_budget=RetryBudget(),
+        max_errors=100,
+    ) as cm:
+        await cm.run(noop)
+        await cm.run(fail)
+        forever = cm.start_soon(trio.sleep_forever)
+        for _ in range(5):
+            cm.start_soon(trio.sleep, 5)
+        cm.start_soon(noop).cancel()
+        for _ in range(3):
+            await cm.run(noop, task_timeout=1)
+        cm.pause()
+        await trio.sleep(1)
+        cm.resume()
+        forever.cancel()
+        await cm.run(trio.sleep_forever, attempt_timeout=1)
+        await cm.run(trio.sleep_forever, task_timeout=1)
+        for ordered in (False, True):
+            async with cm.map(noop, range(10), ordered=ordered, task_timeout=5) as outcomes:
+                async for _ in outcomes:
+                    pass
+        async with cm.map(trio.sleep, items()) as outcomes:
+            await anext(outcomes)
+        async with cm.map(fail, items()) as outcomes:
+            async for _ in outcomes:
+                pass
+        if isinstance(limit, int):
+            cm.limit = limit + 1
+        rate.pause_for(1)
+        cm.start_soon(noop)
+        await cm.wait()
+        assert rate.statistics().tasks_waiting == cm.statistics().queued == 0
+        assert len(cm.outcomes()) == len(cm.pop_outcomes())
+        cm.start_soon(trio.sleep_forever)
+        await cm.shutdown(grace=1)
+        with pytest.raises(ConManClosedError):
+            cm.start_soon(noop)
+
+
+async def be_ended(nursery: trio.Nursery) -> None:
+    send, receive = trio.open_memory_channel[Any](0)
+    async with ConMan[Any].open(nursery, 2, send_to=send) as cm:
+        await cm.run(noop)
+        await receive.receive()
+        await cm.run(trio.sleep_forever)
+        cm.cancel()
+        await trio.sleep_forever()
+    async with ConMan[Any].open(nursery, 2, timeout=1) as cm:
+        await cm.run(trio.sleep_forever)
+        async with cm.map(trio.sleep, [5, 5, 5]) as outcomes:
+            await anext(outcomes)
+    with pytest.raises(ExceptionGroup):
+        async with ConMan[Any].open(nursery, 2, max_errors=0) as cm:
+            await cm.run(fail)
+
+
+async def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def program() -> None:
+    async with trio.open_nursery() as nursery:
+        await use_all(nursery, 2)
+        await use_all(nursery, trio.CapacityLimiter(2))
+        await be_ended(nursery)
+        async with ConMan[Any].open(nursery, 2) as cm:
+            await cm.run(raise_interrupt)
+            await trio.sleep_forever()
+
+
+@pytest.fixture
+def unprotected() -> Iterator[dict[str, set[str]]]:
+    """By module, what was called while an interrupt could hit it."""
+    found: dict[str, set[str]] = {module: set() for module in MAY_BE_INTERRUPTED}
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        path, name = Path(frame.f_code.co_filename), frame.f_code.co_qualname
+        watched = event == "call" and path.parent == HOME and path.stem in found and "<" not in name
+        if watched and not currently_ki_protected():
+            found[path.stem].add(name)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    yield found
+    sys.setprofile(before)
+
+
+def test_what_keeps_the_books_cannot_be_interrupted(unprotected: dict[str, set[str]]) -> None:
+    with pytest.raises(BaseExceptionGroup):
+        trio.run(program, clock=MockClock(autojump_threshold=0))
+    assert unprotected == MAY_BE_INTERRUPTED
