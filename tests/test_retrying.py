@@ -852,24 +852,46 @@ async def test_a_task_back_from_its_backoff_goes_to_the_head_of_the_line(
     ]
 
 
-async def test_no_more_tasks_than_the_limit_back_off_without_a_slot(autojump_clock: MockClock) -> None:
-    tasks = [Flaky(RetriableError("no")) for _ in range(7)]
+@pytest.mark.parametrize("limit", [3, 300])
+async def test_no_more_tasks_than_the_limit_back_off_without_a_slot(
+    limit: int, autojump_clock: MockClock
+) -> None:
+    tasks = [Flaky(RetriableError("no")) for _ in range(2 * limit + 1)]
 
     async def feed() -> None:
         for task in tasks:
             await cm.run(task, retry=every(10))
 
-    async with manager(3) as cm, trio.open_nursery() as callers:
+    async with manager(limit) as cm, trio.open_nursery() as callers:
         callers.start_soon(feed)
         await trio.sleep(5)
         statistics = cm.statistics()
-        # Three gave their slots back to three that keep them: the seventh waits.
-        assert (statistics.backing_off, statistics.running, statistics.waiting) == (6, 0, 1)
-        assert [len(task.calls) for task in tasks] == [1] * 6 + [0]
+        # As many as the limit gave their slots back to as many that keep them: the last one waits.
+        assert (statistics.backing_off, statistics.running, statistics.waiting) == (2 * limit, 0, 1)
+        assert [len(task.calls) for task in tasks] == [1] * 2 * limit + [0]
         with pytest.raises(trio.WouldBlock):
             cm.run_nowait(trio.sleep, 0)
-    assert [task.calls for task in tasks] == [[0, 10]] * 6 + [[10, 20]]
-    assert cm.outputs() == ["done"] * 7
+    assert [task.calls for task in tasks] == [[0, 10]] * 2 * limit + [[10, 20]]
+    assert cm.outputs() == ["done"] * len(tasks)
+
+
+async def test_a_task_keeps_its_slot_when_more_than_a_lowered_limit_are_without(
+    autojump_clock: MockClock,
+) -> None:
+    early = [Flaky(RetriableError("no")) for _ in range(4)]
+    late = Flaky(RetriableError("no"), seconds=2)
+    async with manager(4) as cm:
+        for task in early:
+            await cm.run(task, retry=every(10))
+        parks = [await parked(cm) for _ in range(3)]
+        await cm.run(late, retry=every(1))
+        await trio.sleep(1)
+        cm.limit = 2
+        await trio.sleep_until(20)
+        for park in parks:
+            park.cancel()
+    assert late.calls == [0, 3]
+    assert [task.calls for task in early] == [[0, 20]] * 4
 
 
 async def test_a_task_may_give_its_slot_back_again_when_another_has_taken_one_again(
