@@ -135,9 +135,6 @@ async def test_errors_and_expired_deadlines_of_attempts_cost_no_worker(
     assert [record.count(kind) for kind in (None, StopReason.ERROR, StopReason.ATTEMPT_TIMEOUT)] == [10] * 3
 
 
-# Contexts
-
-
 class Steps(trio.abc.Instrument):
     """Counts the steps of each trio task."""
 
@@ -158,6 +155,9 @@ async def test_a_worker_begins_its_first_item_in_its_first_step() -> None:
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
         async with cm.map(step, range(2)) as outcomes:
             assert await values(outcomes) == [1, 1]
+
+
+# Contexts
 
 
 class AlwaysEqual:

@@ -110,7 +110,6 @@ class Line:
             grant(key, None)
         self._mind_envoy()
 
-    @enable_ki_protection
     def take(self) -> Slot | None:
         """A slot for somebody who has not waited; None when others wait, or none is free."""
         if self._queue or self._returning or self.paused or self._closed:
@@ -202,7 +201,6 @@ class Line:
             return False
         return not self._queue or (len(self._queue) == 1 and key in self._queue)
 
-    @enable_ki_protection
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
         if self.shared or self._closed:
