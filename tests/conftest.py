@@ -61,6 +61,7 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
         return watches.setdefault(id(runner), Watch(runner))
 
     accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
+    hand_over = Runner.hand_over
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
         accept(self, handle)
@@ -70,6 +71,9 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         begin(self, handle, slot, now)
+        check_limit(self, now)
+
+    def check_limit(self: Runner, now: float) -> None:
         running, limit = self.in_hand - self.without_slot, self.slots.limit
         if running > limit:
             watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
@@ -84,16 +88,26 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
             watch(self).faults.append(f"{handle!r} finished, but its outcome is {handle.outcome}")
 
     def watched_settle(self: Runner, handle: TaskHandle[Any]) -> None:
+        check_settled(self, handle)
+        settle(self, handle)
+
+    def watched_hand_over(self: Runner, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
+        check_settled(self, last)
+        hand_over(self, last, handle)
+        assert handle._started is not None
+        check_limit(self, handle._started)
+
+    def check_settled(self: Runner, handle: TaskHandle[Any]) -> None:
         if id(handle) in watch(self).unsettled:
             watch(self).unsettled.remove(id(handle))
         else:
             watch(self).faults.append(f"{handle!r} settled twice")
-        settle(self, handle)
 
     monkeypatch.setattr(Runner, "accept", watched_accept)
     monkeypatch.setattr(Runner, "begin", watched_begin)
     monkeypatch.setattr(Runner, "_finish", watched_finish)
     monkeypatch.setattr(Runner, "settle", watched_settle)
+    monkeypatch.setattr(Runner, "hand_over", watched_hand_over)
     yield watches
     for each in watches.values():
         each.check()

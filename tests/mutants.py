@@ -37,7 +37,7 @@ NEAREST = {
     "_errors": "errors exports",
     "_log": "hostile_objects",
     "_outcomes": "outcomes texts exports",
-    "_ready": "map",
+    "_stream": "map deadlock",
     "_retry": "retry exports",
     "_retry_after": "retry_after",
     "_texts": "texts",

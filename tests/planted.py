@@ -118,14 +118,14 @@ BUGS = [
     Bug(
         "a map draws one item more than it may",
         "_mapping",
-        "return self._outstanding < (2 * limit if limit != inf else 1000)",
-        "return self._outstanding <= (2 * limit if limit != inf else 1000)",
+        "return (2 * limit if limit != inf else 1000) - self._stream.drawn",
+        "return (2 * limit if limit != inf else 1000) + 1 - self._stream.drawn",
     ),
     Bug(
         "an ordered map gives what is there",
-        "_ready",
-        "        self._early[outcome.index] = outcome",
-        "        self._early[self._next + len(self._early)] = outcome",
+        "_stream",
+        "            self._indexed[handle.index] = handle.outcome",
+        "            self._indexed[self.taken + len(self._indexed)] = handle.outcome",
     ),
     Bug(
         "a map that is left does not wait for its items",
@@ -154,8 +154,8 @@ BUGS = [
     Bug(
         "who waits for all tasks is not woken",
         "_ledger",
-        "        self.unfinished -= 1\n        if not self.unfinished:\n            self._wake_if_idle()",
-        "        self.unfinished -= 1",
+        "        self.unfinished -= 1\n        if not (self.unfinished or self.coming):\n",
+        "        self.unfinished -= 1\n        if False:\n",
     ),
     Bug(
         "too many errors are one more",

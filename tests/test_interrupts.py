@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -12,7 +12,9 @@ from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from trio.testing import MockClock
 
 from trio_conman import ConMan
+from trio_conman._mapping import Mapping
 from trio_conman._outlast import outlast
+from trio_conman._worker import Worker
 
 Record = list[tuple[float, str]]
 
@@ -163,3 +165,24 @@ async def test_what_its_user_wrote_can_be_interrupted(nursery: trio.Nursery) -> 
     async with ConMan[None].open(nursery, 2) as cm, cm.map(trio.sleep, source) as outcomes:
         await anext(outcomes)
     assert source.protected == dict.fromkeys(["begun", "drawn", "closed", "aclosed"], False)
+
+
+def test_a_worker_that_is_interrupted_before_it_draws_gives_its_slot_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_: Mapping[None], worker: Worker) -> NoReturn:
+        assert worker.slot is not None
+        raise KeyboardInterrupt  # as a signal would, in the worker's own frame, a moment earlier
+
+    monkeypatch.setattr(Mapping, "next", interrupted)
+    limiter = trio.CapacityLimiter(2)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limiter) as cm:
+            async with cm.map(trio.sleep, range(5)) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        trio.run(main)
+    assert limiter.borrowed_tokens == 0

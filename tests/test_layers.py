@@ -21,8 +21,8 @@ CORE = [
     "_doors",
     "_views",
     "_mapping",
+    "_stream",
     "_feeder",
-    "_ready",
     "_block",
     "_collector",
     "_line",
@@ -54,7 +54,6 @@ PURE = {
     "_outcomes",
     "_checks",
     "_log",
-    "_ready",
     "_texts",
 }
 

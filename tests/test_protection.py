@@ -48,12 +48,9 @@ MAY_BE_INTERRUPTED = {
     "_ledger": {"Ledger.wait_idle"},
     "_line": {"Line.limit"},
     "_mapping": {
-        "Mapping.__aiter__",
-        "Mapping.__anext__",
         "Mapping.__init__",
         "Mapping._feed",
         "Mapping._pull",
-        "Mapping._raise_end",
     },
     "_outlast": set[str](),
     "_rate": {
@@ -62,6 +59,7 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
+    "_stream": {"Stream.__aiter__", "Stream.__init__"},
     "_worker": {"is_same", "is_spent"},
 }
 

@@ -44,8 +44,8 @@ class Map(Protocol):
         """Nothing new is accepted any more."""
         ...
 
-    def resized(self) -> None:
-        """The limit has changed."""
+    def want(self) -> None:
+        """The limit has changed: there may be more room than before."""
         ...
 
 
@@ -171,7 +171,7 @@ class Block:
     def tell_resized(self) -> None:
         """The limit has changed."""
         for each in list(self.maps):
-            each.resized()
+            each.want()
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""

@@ -38,7 +38,7 @@ from ._decision import Retry, asked_to_wait, decide, real_error
 from ._errors import TaskCancelledError
 from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
-from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success, SuccessFields
 from ._rate import RateLimiter
 from ._texts import text_of
 from ._worker import Worker, is_same, is_spent
@@ -128,7 +128,9 @@ class Runner(Ledger):
                 while True:
                     if worker is not None:
                         while (handle := worker.relay.next(worker)) is None:
-                            if not await worker.relay.rest(worker):
+                            if worker.slot is not None:
+                                await trio.lowlevel.cancel_shielded_checkpoint()
+                            elif not await worker.relay.rest(worker):
                                 return
                         if renewed:
                             await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
@@ -314,7 +316,7 @@ class Runner(Ledger):
     def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
         started = handle._started
         assert started is not None
-        return Success(
+        success: Any = SuccessFields(
             value,
             handle.index,
             handle.name,
@@ -323,6 +325,8 @@ class Runner(Ledger):
             started - handle._submitted,
             self.now() - started,
         )
+        success.__class__ = Success
+        return success  # type: ignore[no-any-return]  # see SuccessFields
 
     def _not_awaitable(self, handle: TaskHandle[Any], result: object) -> Failure:
         return self._failure(handle, not_awaitable(handle._call, result), StopReason.ERROR)

@@ -49,12 +49,12 @@ class Feeder:
     """Draws one item, waits until it was taken and there is room for another one, and draws that."""
 
     def __init__(
-        self, items: AsyncIterable[Any], has_room: Callable[[], bool], stocked: Callable[[], None]
+        self, items: AsyncIterable[Any], room: Callable[[], float], stocked: Callable[[], None]
     ) -> None:
         self.scope = trio.CancelScope()
         self._items = items
         self._iterator = aiter(items)
-        self._has_room = has_room
+        self._room = room
         self._stocked = stocked
         self._item: Any = _NOTHING
         self._sleeper: trio.lowlevel.Task | None = None
@@ -67,12 +67,11 @@ class Feeder:
     def take(self) -> Any:
         """The item."""
         item, self._item = self._item, _NOTHING
-        self.wake()
         return item
 
     def wake(self) -> None:
         """Draw again, if that can be."""
-        if self._sleeper is not None and not self.has_item() and self._has_room():
+        if self._sleeper is not None and not self.has_item() and self._room() > 0:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
 

@@ -74,9 +74,6 @@ class Ledger:
     def expect(self, count: int) -> None:
         """So many more, or less, wait to hand in a task."""
         self.coming += count
-        self._wake_if_idle()
-
-    def _wake_if_idle(self) -> None:
         if not (self.unfinished or self.coming):
             self.idle.unpark_all()
 
@@ -111,6 +108,13 @@ class Ledger:
         elif self.max_errors is not None:
             self.errors.append(outcome.error)
 
+    def hand_over(self, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
+        """The outcome of `last` has arrived, an accepted task gets its slot: `settle` and `begin` in one."""
+        handle._slot, last._slot = last._slot, None
+        handle._started = handle._submitted
+        handle.state = "running"
+        self.unfinished -= 1
+
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""
         if handle._started is not None:
@@ -122,5 +126,5 @@ class Ledger:
             handle._slot = None
             self.slots.release(slot)
         self.unfinished -= 1
-        if not self.unfinished:
-            self._wake_if_idle()
+        if not (self.unfinished or self.coming):
+            self.idle.unpark_all()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Generic, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import attrs
 
 from ._texts import beginning, one_line, short, text_of
+
+if TYPE_CHECKING:
+    from attrs import frozen as define  # what users have is frozen
+else:
+    from attrs import define
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -61,12 +66,12 @@ class RetriedError:
 
 
 # Compared by identity: values may be arrays, whose equality is no bool, and outcomes stay hashable.
-@final
-@attrs.frozen(eq=False, repr=False)
-class Success(Generic[T_co]):
-    """A task that returned.
+@define(eq=False, repr=False)
+class SuccessFields(Generic[T_co]):
+    """What a `Success` is made of.
 
-    Its ``str`` is one line: the task, the value, shortened, the number of retries, and the seconds.
+    An object of this class, which is not frozen, is made in less than half the time, and becomes a Success
+    when its ``__class__`` is set: both classes have the same slots.
     """
 
     value: T_co
@@ -83,6 +88,15 @@ class Success(Generic[T_co]):
     """Seconds to its slot, or to its end without one: from the call that handed it in, or its drawing."""
     elapsed: float
     """Seconds from its slot to its end, backoff included."""
+
+
+@final
+@attrs.frozen(eq=False, repr=False)
+class Success(SuccessFields[T_co]):
+    """A task that returned.
+
+    Its ``str`` is one line: the task, the value, shortened, the number of retries, and the seconds.
+    """
 
     def __str__(self) -> str:
         return f"{_task(self)}: {short(self.value)}; {_cost(self)}"

@@ -35,10 +35,10 @@ class Worker:
 
     relay: Relay
     name: str
-    # A slot that it was given to begin an item.
-    slot: Slot | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     handle: TaskHandle[Any] | None = None
+    # What it has to begin its next item with.
+    slot: Slot | None = None
     # Its trio task, while it rests.
     sleeper: trio.lowlevel.Task | None = None
 

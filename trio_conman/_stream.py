@@ -1,0 +1,136 @@
+"""The outcomes of a map, as its consumer takes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._block import Block
+from ._feeder import presentable
+from ._handles import TaskHandle
+from ._outcomes import Outcome
+
+T = TypeVar("T")
+
+
+@final
+class Stream(Generic[T]):
+    """What the consumer of a map iterates over.
+
+    It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
+    without a slot.
+    """
+
+    def __init__(
+        self, block: Block, *, ordered: bool, tell_taken: Callable[[], None], needs_slots: Callable[[], bool]
+    ) -> None:
+        self.drawn = 0  # items
+        self.taken = 0  # outcomes
+        self.more = True  # whether another one may be drawn
+        self.refused = False  # the manager accepts nothing new
+        self._block = block
+        self._ordered = ordered
+        self._tell_taken = tell_taken
+        self._needs_slots = needs_slots
+        # The outcomes that were not taken: in the order of completion, or else by index.
+        self._completed: deque[Outcome[T]] = deque()
+        self._indexed: dict[int, Outcome[T]] = {}
+        self._error: Exception | None = None
+        self._consumers = trio.lowlevel.ParkingLot()
+        self._asleep = False  # whether one may have to be woken
+        self._holder: trio.lowlevel.Task | None = None  # the managed task in which the consumer sleeps
+        self._deadlocked = False
+
+    def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> Outcome[T]:
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            outcome = None
+            if self._ordered:
+                outcome = self._indexed.pop(self.taken, None)
+            elif self._completed:
+                outcome = self._completed.popleft()
+            if outcome is not None:
+                self.taken += 1
+                self._tell_taken()
+                return outcome
+            if not self.more and self.taken == self.drawn:
+                self._raise_end()
+            await self._sleep()
+
+    def _raise_end(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise presentable(error)
+            finally:
+                del error
+        if self.refused:
+            raise self._block.closed_error()
+        raise StopAsyncIteration
+
+    async def _sleep(self) -> None:
+        self._holder = self._block.holder()
+        self.mind_deadlock()
+        try:
+            if not self._deadlocked:
+                self._asleep = True
+                await self._consumers.park()
+        finally:
+            self._holder = None
+            self._block.line.unblock(self)
+        if self._deadlocked:
+            self._deadlocked = False
+            raise self._block.line.deadlock("a map was consumed", "give the inner work a manager of its own")
+
+    def mind_deadlock(self) -> None:
+        """Tell the line when the consumer sleeps inside a managed task and needs slots to wake."""
+        if self._holder is None or self._deadlocked or not self._needs_slots():
+            return
+        if not self._block.line.block(self, self._holder, self._tell_deadlocked):
+            self._tell_deadlocked()
+
+    def _tell_deadlocked(self) -> None:
+        self._deadlocked = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._asleep = False
+        self._block.line.unblock(self)
+        self._consumers.unpark_all()
+
+    def put(self, handle: TaskHandle[Any]) -> bool:
+        """An item has its outcome. Returns that its worker settles the rest."""
+        assert handle.outcome is not None
+        if self._ordered:
+            self._indexed[handle.index] = handle.outcome
+        else:
+            self._completed.append(handle.outcome)
+        if self._asleep and (not self._ordered or handle.index == self.taken):
+            self._wake()
+        return False
+
+    def nudge(self) -> None:
+        """Let a consumer that sleeps have a turn now, among those who are about to have one."""
+        if self._asleep:
+            self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more is drawn, because of an error of the source, or without one."""
+        self.more = False
+        self._error = self._error or error
+        if self.taken == self.drawn:
+            self._wake()
+
+    def drop(self) -> None:
+        """Nobody takes what is left."""
+        self._completed.clear()
+        self._indexed.clear()
+        self.taken = self.drawn
