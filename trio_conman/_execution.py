@@ -23,10 +23,10 @@ coroutines here drop what they hold before they end.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from math import inf
 from types import CoroutineType
 from typing import Any, final
 
@@ -135,7 +135,7 @@ class Runner(Ledger):
                         if renewed:
                             await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
                         handle._scope = scope
-                        if handle._terms.task_timeout != math.inf:
+                        if handle._terms.task_timeout != inf:
                             scope.deadline = self.now() + handle._terms.task_timeout
                     assert handle is not None
                     if handle._context is None:
@@ -150,7 +150,7 @@ class Runner(Ledger):
                         handle._attempted = now
                     if self.instruments is not None:
                         self.instruments.tell("attempt_started", handle, 1)
-                    if handle._terms.attempt_timeout == math.inf:
+                    if handle._terms.attempt_timeout == inf:
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
                         try:
@@ -166,7 +166,7 @@ class Runner(Ledger):
                         outcome = await self._attempts(handle, error)
                     if worker is None or task._cancel_status is not status or handle._cancelled is not None:
                         break
-                    if handle._terms.task_timeout != math.inf and is_spent(scope):
+                    if handle._terms.task_timeout != inf and is_spent(scope):
                         break
                     renewed = not is_same(task.context, handle._context)
                     if renewed:
@@ -232,7 +232,7 @@ class Runner(Ledger):
 
     def _decide(self, handle: TaskHandle[Any], error: Exception, timed_out: bool) -> Retry | StopReason:
         deadline = trio.current_effective_deadline()
-        if deadline == -math.inf:
+        if deadline == -inf:
             return StopReason.ERROR  # it was being cancelled when it raised
         config = handle._terms.retry
         if self.rate is not None:

@@ -195,11 +195,11 @@ class Line:
         """Whether a slot that was granted a moment ago may still be used to start something."""
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
-    def may_keep(self, key: Any) -> bool:
-        """Whether a slot may be used again for `key` instead of being given back."""
+    def may_keep(self, own_places: int) -> bool:
+        """Whether a slot may be used again, instead of being given back, by somebody with places at the tail."""
         if self.shared or self.paused or self._closed or self._excess or self._returning:
             return False
-        return not self._queue or (len(self._queue) == 1 and key in self._queue)
+        return len(self._queue) <= own_places
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""

@@ -182,17 +182,18 @@ class Mapping(Generic[T]):
         last, worker.handle = worker.handle, None
         if last is not None:
             slot = last._slot
-            if slot is None or not self._stream.more or not self._line.may_keep(self):
-                # Idle first: the slot may come back to this map at once.
-                self._idle[worker] = None
-                self._runner.settle(last)
-            elif self._drawable() > 0:
+            if slot is not None and not self._line.may_keep(self._in_line):
+                slot = None
+            if slot is not None and self._drawable() > 0:
                 return self._begin_after(worker, last)
-            else:
+            if slot is not None and self._stream.more:
                 last._slot = None
                 self._reserve(worker, slot)
                 self._runner.settle(last)
                 return None
+            # Idle first: the slot may come back to this map at once.
+            self._idle[worker] = None
+            self._runner.settle(last)
         if worker.slot is None:
             return None
         return self._begin_reserved(worker, worker.slot)
@@ -207,7 +208,9 @@ class Mapping(Generic[T]):
                 self._runner.hand_over(last, worker.handle)
             else:
                 self._runner.settle(last)
-        self.want()
+        # No want(): no slot is free that was not, and there is less room.
+        if self._feeder is not None:
+            self._feeder.wake()
         return worker.handle
 
     def _begin_reserved(self, worker: Worker, slot: Slot) -> TaskHandle[Any] | None:
