@@ -41,12 +41,6 @@ Grant: TypeAlias = Callable[[Any, Slot | None], None]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
 
 
-@attrs.define(eq=False, repr=False)
-class _Sleeper:
-    task: trio.lowlevel.Task
-    deadlocked: bool = False
-
-
 @final
 @attrs.define(eq=False, repr=False)
 class Line:
@@ -58,7 +52,7 @@ class Line:
     nursery: trio.Nursery = attrs.field(init=False)
     paused: bool = attrs.field(default=False, init=False)
     # Those who wait in `sleep`: their tasks are not accepted yet.
-    sleepers: dict[TaskHandle[Any], _Sleeper] = attrs.field(factory=dict, init=False)
+    sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
 
     _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
     _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
@@ -133,7 +127,7 @@ class Line:
         Raises:
             RuntimeError: inside of the managed task `holder` this wait could never end.
         """
-        sleeper = _Sleeper(trio.lowlevel.current_task())
+        is_deadlock = False
 
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> None:
             if slot is not None:
@@ -141,7 +135,8 @@ class Line:
             self._wake(handle)
 
         def deadlocked() -> None:
-            sleeper.deadlocked = True
+            nonlocal is_deadlock
+            is_deadlock = True
             self._wake(handle)
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -149,12 +144,12 @@ class Line:
             return trio.lowlevel.Abort.SUCCEEDED
 
         if holder is None or self.block(handle, holder, deadlocked):
-            self.sleepers[handle] = sleeper
+            self.sleepers[handle] = trio.lowlevel.current_task()
             self.join(handle, granted)
             await trio.lowlevel.wait_task_rescheduled(abort)
         else:
-            sleeper.deadlocked = True
-        if sleeper.deadlocked:
+            is_deadlock = True
+        if is_deadlock:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
 
     def refuse_sleepers(self) -> None:
@@ -168,7 +163,7 @@ class Line:
     def _forget(self, handle: TaskHandle[Any]) -> trio.lowlevel.Task:
         self.leave(handle)
         self.unblock(handle)
-        return self.sleepers.pop(handle).task
+        return self.sleepers.pop(handle)
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
@@ -196,7 +191,7 @@ class Line:
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
     def may_keep(self, own_places: int) -> bool:
-        """Whether a slot may be used again, instead of being given back, by somebody with places at the tail."""
+        """Whether a slot may be used again by somebody with so many places at the tail."""
         if self.shared or self.paused or self._closed or self._excess or self._returning:
             return False
         return len(self._queue) <= own_places

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ._checks import check_type
 from ._texts import short
 
-_TWO_DIGIT_YEAR = re.compile(r"-\d\d\s", re.ASCII)  # of the obsolete form: Sunday, 06-Nov-94 08:49:37 GMT
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_TWO_DIGIT_YEAR = r"-\d\d\s"  # of the obsolete form: Sunday, 06-Nov-94 08:49:37 GMT
 
 
 def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
@@ -26,6 +29,8 @@ def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
         TypeError: `header` is no str, or `now` no datetime.
         ValueError: `now` has no time zone.
     """
+    from datetime import UTC, datetime  # noqa: PLC0415  # few need it, and what follows: a tenth of the import
+
     check_type("header", header, str, "a str")
     if now is not None:
         check_type("now", now, datetime, "a datetime or None")
@@ -34,14 +39,14 @@ def parse_retry_after(header: str, now: datetime | None = None) -> float | None:
     header = header.strip(" \t")
     if re.fullmatch("[0-9]+", header):
         return min(float(header), sys.float_info.max)
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # few need it: a tenth of the package's import
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     now = now or datetime.now(UTC)
     try:
         date = parsedate_to_datetime(header.replace(":60 ", ":59 "))  # HTTP allows for leap seconds
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        if _TWO_DIGIT_YEAR.search(header):
+        if re.search(_TWO_DIGIT_YEAR, header, re.ASCII):
             date = _nearest(date, now.astimezone(UTC))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
