@@ -128,6 +128,12 @@ BUGS = [
         "            self._indexed[self.taken + len(self._indexed)] = handle.outcome",
     ),
     Bug(
+        "a worker that finds no room keeps its slot",
+        "_mapping",
+        "                self._idle[worker] = None\n                self._line.release(slot)\n",
+        "                self._idle[worker] = None\n",
+    ),
+    Bug(
         "a map that is left does not wait for its items",
         "_mapping",
         "        while self._living:\n            await self._ended.park()",

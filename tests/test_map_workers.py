@@ -1,5 +1,6 @@
 """The workers of a `map`: trio tasks that run item after item, and nothing of one item reaches the next."""
 
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from trio_conman import (
     Success,
     TaskHandle,
 )
+from trio_conman._handles import Slot
+from trio_conman._mapping import Mapping
+from trio_conman._worker import Worker
 
 variable: ContextVar[Any] = ContextVar("variable")
 
@@ -61,6 +65,45 @@ def spawning() -> Iterator[Spawned]:
         yield instrument
     finally:
         trio.lowlevel.remove_instrument(instrument)
+
+
+# How often they have no room
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_they_seldom_rest_while_the_consumer_keeps_up(ordered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def step(_: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 10) as cm:
+            async with cm.map(step, range(1000), ordered=ordered) as outcomes:
+                assert len(await values(outcomes)) == 1000
+
+    rests = waits = 0
+    rest, begin_reserved = Mapping.rest, Mapping._begin_reserved
+
+    async def counted_rest(self: Mapping[Any], worker: Worker) -> bool:
+        nonlocal rests
+        rests += 1
+        return await rest(self, worker)
+
+    def counted_begin(self: Mapping[Any], worker: Worker, slot: Slot) -> TaskHandle[Any] | None:
+        nonlocal waits
+        waits += 1
+        return begin_reserved(self, worker, slot)
+
+    monkeypatch.setattr(Mapping, "rest", counted_rest)
+    monkeypatch.setattr(Mapping, "_begin_reserved", counted_begin)
+    # As it is outside of tests: trio runs every other batch of tasks backwards, at random.
+    monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", False)
+    for seed in range(20):
+        monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+        trio.run(main)
+    items = 20 * 1000
+    assert rests / items < 0.04
+    # In the order of the items it cannot be less: half of the batches end the first item last.
+    assert waits / items < (0.3 if ordered else 0.12)
 
 
 # How many there are
