@@ -227,6 +227,8 @@ class Mapping(Generic[T]):
                 self._idle[worker] = None
                 self._line.release(slot)
             self._runner.expect(-1)
+        # Amid those who had no room, the consumer takes what there is before it is too much, and stays there:
+        # who ends next wakes it.
         if 0 < self._reserved == self._line.limit // 2:
             self._stream.nudge()
         self.want()
