@@ -1,5 +1,6 @@
 """What could never end is told: run, a map, wait and shutdown inside of the manager's own tasks."""
 
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
@@ -379,3 +380,50 @@ async def test_a_token_that_comes_too_late_for_a_lowered_limit_leaves_a_ring(
     with pytest.raises(RuntimeError, match=NEVER):
         raise told
     assert limiter.borrowed_tokens == 0
+
+
+@each_kind
+async def test_an_item_that_comes_late_may_close_the_ring(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async def late() -> AsyncIterator[float]:
+        await trio.sleep(5)
+        yield 1
+
+    async def consume(cm: ConMan[Any]) -> Exception:
+        async with cm.map(lambda delay: parent(cm, delay), late()) as outcomes:
+            (failure,) = [outcome async for outcome in outcomes if isinstance(outcome, Failure)]
+        return failure.error
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+        handle = cm.start_soon(consume, cm)
+        error = await handle.result()
+        assert trio.current_time() == 6
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error
+
+
+def test_consumers_that_wait_for_a_source_are_in_no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow() -> AsyncIterator[float]:
+        for _ in range(2):
+            yield 1
+            await trio.sleep(10)
+
+    async def consume(cm: ConMan[Any], delay: float) -> int:
+        await trio.sleep(delay)
+        async with cm.map(child, slow()) as outcomes:
+            return len([outcome async for outcome in outcomes if isinstance(outcome, Success)])
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+            handles = [cm.start_soon(consume, cm, delay) for delay in (0, 2)]
+            await trio.sleep(6)
+            cm.pause()
+            cm.resume()
+            assert [await handle.result() for handle in handles] == [2, 2]
+            assert trio.current_time() == 22
+
+    # Whether a consumer sleeps before the worker has given its slot back is for trio to choose.
+    for seed in range(20):
+        monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+        trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -1,5 +1,6 @@
 """A `map` among others: its place in the line, maps inside of maps, the limit, a pause, and `wait`."""
 
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -486,3 +487,30 @@ async def test_a_lower_limit_holds_the_item_back_that_was_about_to_be_drawn(
             cm.limit = 2
             assert [outcome.index async for outcome in outcomes] == [0]
             assert trio.current_time() == 3
+
+
+@each_kind
+def test_who_comes_while_there_is_no_room_has_the_slot(
+    limit_of: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def note(started: list[float]) -> None:
+        started.append(trio.current_time())
+
+    async def main() -> None:
+        started: list[float] = []
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+            async with cm.map(second, range(8)) as outcomes:
+                await trio.sleep(2)
+                # Four outcomes are there, or will be in this tick, and so there is no room.
+                cm.start_soon(note, started)
+                for _ in range(4):
+                    await anext(outcomes)
+                await trio.sleep(0.5)
+                assert started == [2]
+                async for _ in outcomes:
+                    pass
+
+    # Whether the workers have their turn before is for trio to choose.
+    for seed in range(20):
+        monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+        trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -160,17 +160,19 @@ class Mapping(Generic[T]):
         """Let a worker draw an item for a slot."""
         if self._idle:
             worker, _ = self._idle.popitem()
-            self._reserve(worker, slot)
+            self._reserve(worker, slot, kept=False)
             worker.wake()
         else:
             worker = Worker(self, self._name)
             self._workers.add(worker)
             self._living += 1
-            self._reserve(worker, slot)
+            self._reserve(worker, slot, kept=False)
             self._runner.start_worker(worker, self._context)
+        self._stream.mind_deadlock()
 
-    def _reserve(self, worker: Worker, slot: Slot) -> None:
+    def _reserve(self, worker: Worker, slot: Slot, *, kept: bool) -> None:
         worker.slot = slot
+        worker.kept = kept
         self._reserved += 1
         self._runner.expect(1)
 
@@ -188,7 +190,7 @@ class Mapping(Generic[T]):
                 return self._begin_after(worker, last)
             if slot is not None and self._stream.more:
                 last._slot = None
-                self._reserve(worker, slot)
+                self._reserve(worker, slot, kept=True)
                 self._runner.settle(last)
                 return None
             # Idle first: the slot may come back to this map at once.
@@ -217,8 +219,9 @@ class Mapping(Generic[T]):
         """Draw an item, and begin it with a slot that was reserved for it, or give that back."""
         self._reserved -= 1
         worker.slot = None
+        may_use = self._line.may_keep(self._in_line) if worker.kept else self._line.still_grants()
         try:
-            if self._line.still_grants() and self._drawable() > 0:
+            if may_use and self._drawable() > 0:
                 worker.handle = self._draw()
         finally:
             if worker.handle is not None:
@@ -226,6 +229,7 @@ class Mapping(Generic[T]):
             else:
                 self._idle[worker] = None
                 self._line.release(slot)
+                self._stream.mind_deadlock()
             self._runner.expect(-1)
         # Amid those who had no room, the consumer takes what there is before it is too much, and stays there:
         # who ends next wakes it.

@@ -91,10 +91,12 @@ class Stream(Generic[T]):
             raise self._block.line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
     def mind_deadlock(self) -> None:
-        """Tell the line when the consumer sleeps inside a managed task and needs slots to wake."""
-        if self._holder is None or self._deadlocked or not self._needs_slots():
+        """Tell the line whether the consumer sleeps inside a managed task and needs slots to wake."""
+        if self._holder is None or self._deadlocked:
             return
-        if not self._block.line.block(self, self._holder, self._tell_deadlocked):
+        if not self._needs_slots():
+            self._block.line.unblock(self)
+        elif not self._block.line.block(self, self._holder, self._tell_deadlocked):
             self._tell_deadlocked()
 
     def _tell_deadlocked(self) -> None:

@@ -37,8 +37,9 @@ class Worker:
     name: str
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     handle: TaskHandle[Any] | None = None
-    # What it has to begin its next item with.
+    # What it has to begin its next item with, and whether that was its last item's.
     slot: Slot | None = None
+    kept: bool = False
     # Its trio task, while it rests.
     sleeper: trio.lowlevel.Task | None = None
 
