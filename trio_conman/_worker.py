@@ -16,7 +16,10 @@ class Relay(Protocol):
     """What a worker's items come from."""
 
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
-        """Settle a worker's last item, and begin the next one; None when there is no slot, or no item."""
+        """Settle a worker's last item, and begin the next one; None when there is no slot, or no item.
+
+        A worker that has a slot nevertheless is to ask again in its next turn.
+        """
         ...
 
     async def rest(self, worker: Worker) -> bool:
