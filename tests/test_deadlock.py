@@ -1,14 +1,23 @@
 """What could never end is told: run, a map, wait and shutdown inside of the manager's own tasks."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, RetriableError, RetryConfig, Success, TaskHandle
+from trio_conman import (
+    ConMan,
+    Failure,
+    Instrument,
+    Outcome,
+    RetriableError,
+    RetryConfig,
+    Success,
+    TaskHandle,
+)
 
 NEVER = r"^run\(\) was called inside a task of 'conman' .*: use start_soon\(\), which does not wait$"
 MAP_NEVER = r"^a map was consumed inside a task of 'conman' .*: give the inner work a manager of its own$"
@@ -403,27 +412,169 @@ async def test_an_item_that_comes_late_may_close_the_ring(
         raise error
 
 
-def test_consumers_that_wait_for_a_source_are_in_no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def slow() -> AsyncIterator[float]:
-        for _ in range(2):
-            yield 1
-            await trio.sleep(10)
+# What a consumer waits for may change while it sleeps, in each tick in another order: for trio to choose.
 
-    async def consume(cm: ConMan[Any], delay: float) -> int:
-        await trio.sleep(delay)
-        async with cm.map(child, slow()) as outcomes:
-            return len([outcome async for outcome in outcomes if isinstance(outcome, Success)])
+
+@pytest.fixture
+def each_order(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    def run(main: Callable[[], Awaitable[None]]) -> None:
+        for seed in range(20):
+            monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+            trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    return run
+
+
+EachOrder: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+async def in_turn(waits: Sequence[float | trio.Event]) -> AsyncIterator[float]:
+    """An item of one second after each wait."""
+    for each in waits:
+        await (each.wait() if isinstance(each, trio.Event) else trio.sleep(each))
+        yield 1
+
+
+async def consume(cm: ConMan[Any], waits: Sequence[float | trio.Event]) -> int:
+    async with cm.map(child, in_turn(waits)) as outcomes:
+        return len([outcome async for outcome in outcomes if isinstance(outcome, Success)])
+
+
+def test_consumers_that_wait_for_a_source_are_in_no_ring(each_order: EachOrder) -> None:
+    async def later(cm: ConMan[Any]) -> int:
+        await trio.sleep(2)
+        return await consume(cm, [0, 10])
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
-            handles = [cm.start_soon(consume, cm, delay) for delay in (0, 2)]
+            handles = [cm.start_soon(consume, cm, [0, 10]), cm.start_soon(later, cm)]
             await trio.sleep(6)
             cm.pause()
             cm.resume()
             assert [await handle.result() for handle in handles] == [2, 2]
-            assert trio.current_time() == 22
 
-    # Whether a consumer sleeps before the worker has given its slot back is for trio to choose.
-    for seed in range(20):
-        monkeypatch.setattr("trio._core._run._r", random.Random(seed))
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+    each_order(main)
+
+
+def test_a_place_in_the_line_that_is_needed_no_more_is_in_no_ring(each_order: EachOrder) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            handle = cm.start_soon(consume, cm, [0, 0, 50])
+            await trio.sleep(1.5)
+            cm.pause()
+            await trio.sleep(1.5)
+            cm.resume()
+            assert await handle.result() == 3
+
+    each_order(main)
+
+
+def test_a_limit_that_is_lowered_while_a_worker_has_no_item_closes_no_ring(each_order: EachOrder) -> None:
+    async def main() -> None:
+        ended = trio.Event()
+
+        class Ended(Instrument):
+            def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+                ended.set()
+
+        async def one() -> AsyncIterator[float]:
+            yield 1
+            await trio.sleep(5)
+
+        async def lowering(cm: ConMan[Any]) -> None:
+            async with cm.map(child, one()) as outcomes:
+                async for _ in outcomes:
+                    cm.limit = 2
+
+        async def ask(cm: ConMan[Any]) -> None:
+            await ended.wait()
+            await cm.run(child)
+
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 3, instruments=[Ended()]) as cm:
+                cm.start_soon(lowering, cm)
+                handle = cm.start_soon(ask, cm)
+                await handle.result()
+
+    each_order(main)
+
+
+def test_a_consumer_that_has_an_outcome_is_in_no_ring(each_order: EachOrder) -> None:
+    async def main() -> None:
+        ended = trio.Event()
+
+        class Ended(Instrument):
+            def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+                ended.set()
+
+        async def ask(cm: ConMan[Any]) -> None:
+            await cm.run(child)
+
+        async def first_of(cm: ConMan[Any]) -> object:
+            async with cm.map(child, in_turn([0, ended])) as outcomes:
+                return await anext(outcomes)
+
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2, instruments=[Ended()]) as cm:
+                handle = cm.start_soon(first_of, cm)
+                await trio.sleep(0.5)
+                cm.start_soon(ask, cm)
+                assert isinstance(await handle.result(), Success)
+
+    each_order(main)
+
+
+def test_a_consumer_whose_wait_was_cancelled_is_in_no_ring(each_order: EachOrder) -> None:
+    async def main() -> None:
+        scope = trio.CancelScope()
+        more = trio.Event()
+
+        async def until_cancelled(cm: ConMan[Any]) -> list[object]:
+            taken: list[object] = []
+            async with cm.map(child, in_turn([0, more])) as outcomes:
+                with scope:
+                    while True:
+                        taken.append(await anext(outcomes))
+                await trio.sleep(0.5)
+                taken.append(await anext(outcomes))
+            return taken
+
+        async def ask(cm: ConMan[Any]) -> None:
+            await trio.sleep(3)
+            more.set()
+            scope.cancel()
+            with trio.move_on_after(0.1):
+                await cm.run(child)
+
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            handle = cm.start_soon(until_cancelled, cm)
+            await trio.sleep(0.5)
+            cm.start_soon(ask, cm)
+            assert [type(each) for each in await handle.result()] == [Success, Success]
+
+    each_order(main)
+
+
+async def test_one_of_two_consumers_gives_up_and_the_other_stays_in_the_ring(
+    autojump_clock: MockClock,
+) -> None:
+    async def both(cm: ConMan[Any]) -> None:
+        await trio.sleep(0.1)
+        async with cm.map(child, [1, 1, 1]) as outcomes, trio.open_nursery() as nursery:
+
+            async def drain() -> None:
+                async for _ in outcomes:
+                    pass
+
+            nursery.start_soon(drain)
+            await trio.sleep(0.1)
+            with trio.move_on_after(0.2):
+                await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        cm.start_soon(both, cm)
+        # Its run() waits for the slot of the item, which goes to the next one.
+        handle = cm.start_soon(parent, cm, 0.5)
+        with trio.fail_after(20):
+            await handle.wait()
+    assert cm.statistics().failed >= 1

@@ -20,8 +20,8 @@ all who share it have their turn; else it is recalled, and what it was granted m
 
 *Deadlock.* When each token is held by a task that itself waits in this line, none will ever come back. So who
 waits inside of a managed task says so with `block`, and the last one that closes such a ring is told. A ring
-can also close when a slot goes back to the limiter while the limit is lower than it was, and when a pause
-ends.
+can also close when a slot goes back to the limiter while the limit is lower than it was, when a pause ends,
+and when a map whose consumer sleeps joins the line.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from ._handles import Slot, TaskHandle
 
 # Called with a key and its slot, or None when the line is closed.
 Grant: TypeAlias = Callable[[Any, Slot | None], None]
+# The managed task in which somebody waits, how to tell him, and whether he needs a slot.
+Blocked: TypeAlias = tuple[trio.lowlevel.Task, Callable[[], None], Callable[[], bool]]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
 
 
@@ -60,10 +62,8 @@ class Line:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    # Keys that are waited for inside of a managed task: that task, and how to tell who waits.
-    _blocked: OrderedDict[Any, tuple[trio.lowlevel.Task, Callable[[], None]]] = attrs.field(
-        factory=OrderedDict, init=False
-    )
+    # Keys that are waited for inside of a managed task.
+    _blocked: dict[Any, Blocked] = attrs.field(factory=dict, init=False)
 
     @property
     def limit(self) -> int | float:
@@ -143,7 +143,7 @@ class Line:
             self._forget(handle)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        if holder is None or self.block(handle, holder, deadlocked):
+        if holder is None or self.block(handle, holder, deadlocked, lambda: True):
             self.sleepers[handle] = trio.lowlevel.current_task()
             self.join(handle, granted)
             await trio.lowlevel.wait_task_rescheduled(abort)
@@ -200,11 +200,11 @@ class Line:
         """Give a slot back: to the head of the line, or for later."""
         if self.shared or self._closed:
             self.limiter.release_on_behalf_of(slot)
-            self._break_rings()
+            self.break_rings()
         elif self._excess:
             self._excess -= 1
             self.limiter.release_on_behalf_of(slot)
-            self._break_rings()
+            self.break_rings()
         elif (self._returning or self._queue) and not self.paused:
             self._grant(slot)
         else:
@@ -232,17 +232,23 @@ class Line:
                 break
             self._grant(slot)
         self._mind_envoy()
-        self._break_rings()
+        self.break_rings()
 
     # Deadlock
 
-    def block(self, key: Any, holder: trio.lowlevel.Task, tell: Callable[[], None]) -> bool:
+    def block(
+        self,
+        key: Any,
+        holder: trio.lowlevel.Task,
+        tell: Callable[[], None],
+        is_stuck: Callable[[], bool],
+    ) -> bool:
         """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
 
-        Returns whether it was noted: not when this would close a ring. Where it closes later, `tell` is
-        called.
+        It counts while `is_stuck`: as long as it cannot end without a slot. Returns whether it was noted: not
+        when this would close a ring. Where it closes later, `tell` is called.
         """
-        self._blocked[key] = (holder, tell)
+        self._blocked[key] = (holder, tell, is_stuck)
         if self._is_ring():
             del self._blocked[key]
             return False
@@ -252,9 +258,13 @@ class Line:
         """`key` is waited for no more."""
         self._blocked.pop(key, None)
 
-    def _break_rings(self) -> None:
-        while self._blocked and self._is_ring():
-            _, (_, tell) = self._blocked.popitem()
+    def break_rings(self) -> None:
+        """Tell the last one of those who wait for each other, where that is so."""
+        while self._is_ring():
+            key, tell = next(
+                (key, tell) for key, (_, tell, is_stuck) in reversed(self._blocked.items()) if is_stuck()
+            )
+            del self._blocked[key]
             tell()
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
@@ -265,10 +275,10 @@ class Line:
         )
 
     def _is_ring(self) -> bool:
-        if self.paused or self._closed or self.limiter.available_tokens > 0:
+        if not self._blocked or self.paused or self._closed or self.limiter.available_tokens > 0:
             return False
-        holders = {holder for holder, _ in self._blocked.values()}
-        return len(holders) >= self.limiter.borrowed_tokens - len(self._spare)
+        holders = {holder for holder, _, is_stuck in self._blocked.values() if is_stuck()}
+        return bool(holders) and len(holders) >= self.limiter.borrowed_tokens - len(self._spare)
 
     # The envoy
 
@@ -295,4 +305,4 @@ class Line:
                     self._mind_envoy()
                 else:
                     self.limiter.release_on_behalf_of(slot)
-                    self._break_rings()
+                    self.break_rings()

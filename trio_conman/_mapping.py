@@ -63,7 +63,7 @@ class Mapping(Generic[T]):
             block, ordered=ordered, tell_taken=self.want, needs_slots=self._needs_slots
         )
         self._terms = attrs.evolve(terms, deliver=self._stream.put)
-        self._reserved = 0  # workers that have a slot and are about to draw
+        self._reserved = 0  # workers that have a slot and no item yet
         self._in_line = False
         self._feeder: Feeder | None = None
         self._workers: set[Worker] = set()
@@ -134,7 +134,7 @@ class Mapping(Generic[T]):
             else:
                 self._set_in_line(True)
                 self._line.join(self, self._granted)
-                self._stream.mind_deadlock()
+                self._line.break_rings()  # a consumer needs slots now
 
     def _may_give(self) -> bool:
         # Doubled again and again, since a worker costs more than an item, and there may be few items.
@@ -168,7 +168,6 @@ class Mapping(Generic[T]):
             self._living += 1
             self._reserve(worker, slot, kept=False)
             self._runner.start_worker(worker, self._context)
-        self._stream.mind_deadlock()
 
     def _reserve(self, worker: Worker, slot: Slot, *, kept: bool) -> None:
         worker.slot = slot
@@ -229,7 +228,6 @@ class Mapping(Generic[T]):
             else:
                 self._idle[worker] = None
                 self._line.release(slot)
-                self._stream.mind_deadlock()
             self._runner.expect(-1)
         # Amid those who had no room, the consumer takes what there is before it is too much, and stays there:
         # who ends next wakes it.

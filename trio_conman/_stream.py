@@ -40,10 +40,7 @@ class Stream(Generic[T]):
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
         self._error: Exception | None = None
-        self._consumers = trio.lowlevel.ParkingLot()
-        self._asleep = False  # whether one may have to be woken
-        self._holder: trio.lowlevel.Task | None = None  # the managed task in which the consumer sleeps
-        self._deadlocked = False
+        self._sleepers: dict[trio.lowlevel.Task, None] = {}
 
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
         return self
@@ -77,52 +74,53 @@ class Stream(Generic[T]):
         raise StopAsyncIteration
 
     async def _sleep(self) -> None:
-        self._holder = self._block.holder()
-        self.mind_deadlock()
-        try:
-            if not self._deadlocked:
-                self._asleep = True
-                await self._consumers.park()
-        finally:
-            self._holder = None
-            self._block.line.unblock(self)
-        if self._deadlocked:
-            self._deadlocked = False
-            raise self._block.line.deadlock("a map was consumed", "give the inner work a manager of its own")
+        line, holder = self._block.line, self._block.holder()
+        task = trio.lowlevel.current_task()
+        is_deadlock = False
 
-    def mind_deadlock(self) -> None:
-        """Tell the line whether the consumer sleeps inside a managed task and needs slots to wake."""
-        if self._holder is None or self._deadlocked:
-            return
-        if not self._needs_slots():
-            self._block.line.unblock(self)
-        elif not self._block.line.block(self, self._holder, self._tell_deadlocked):
-            self._tell_deadlocked()
+        def is_stuck() -> bool:
+            return task in self._sleepers and self._needs_slots()
 
-    def _tell_deadlocked(self) -> None:
-        self._deadlocked = True
-        self._wake()
+        def tell() -> None:
+            nonlocal is_deadlock
+            is_deadlock = True
+            self._wake()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            del self._sleepers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleepers[task] = None
+        if holder is None or line.block(task, holder, tell, is_stuck):
+            try:
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            finally:
+                line.unblock(task)
+        else:
+            del self._sleepers[task]
+            is_deadlock = True
+        if is_deadlock:
+            raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
     def _wake(self) -> None:
-        self._asleep = False
-        self._block.line.unblock(self)
-        self._consumers.unpark_all()
+        for task in self._sleepers:
+            trio.lowlevel.reschedule(task)
+        self._sleepers.clear()
 
     def put(self, handle: TaskHandle[Any]) -> bool:
-        """An item has its outcome. Returns that its worker settles the rest."""
+        """An item has its outcome. False: its worker settles it."""
         assert handle.outcome is not None
         if self._ordered:
             self._indexed[handle.index] = handle.outcome
         else:
             self._completed.append(handle.outcome)
-        if self._asleep and (not self._ordered or handle.index == self.taken):
+        if self._sleepers and (not self._ordered or handle.index == self.taken):
             self._wake()
         return False
 
     def nudge(self) -> None:
-        """Let a consumer that sleeps have a turn now, among those who are about to have one."""
-        if self._asleep:
-            self._wake()
+        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
+        self._wake()
 
     def end(self, error: Exception | None) -> None:
         """Nothing more is drawn, because of an error of the source, or without one."""
@@ -132,7 +130,7 @@ class Stream(Generic[T]):
             self._wake()
 
     def drop(self) -> None:
-        """Nobody takes what is left."""
+        """Nobody takes what is left: it counts as taken."""
         self._completed.clear()
         self._indexed.clear()
         self.taken = self.drawn
