@@ -107,6 +107,19 @@ class Witness:
             for each in self.line
         )
 
+    def in_hand(self) -> int:
+        """How many tasks have started, and their outcomes not arrived."""
+        now, sent = self.cm.statistics(), set(map(id, self.sent))
+        # One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
+        cancelled_in_queue = self.manager.send_to is not None and sum(
+            each.started is None
+            and each.handle is not None
+            and each.handle.outcome is not None
+            and id(each.handle.outcome) not in sent
+            for each in self.entries
+        )
+        return now.running + now.backing_off - cancelled_in_queue
+
     def limit_now(self) -> int | float:
         """The highest limit of this instant: who starts now may have had its slot a tick ago."""
         return self.high if self.instant == trio.current_time() else self.limit
@@ -146,7 +159,7 @@ class Witness:
         if running > limit:
             self.stage.fault(f"{running} running, limit {limit}")
         counted = self.cm.statistics()
-        if counted.running + counted.backing_off > 2 * self.highest:
+        if self.in_hand() > 2 * self.highest:
             self.stage.fault(f"more in hand than twice the limit: {counted}")
         if entry.item is not None and entry.started is None:
             entry.submitted = now
@@ -197,11 +210,7 @@ class Witness:
             fault(f"idle, and somebody still waits for it: {now}")
         if (now.queued or now.waiting) and not self.paused:
             shared = self.stage.shared is not None
-            if (
-                self.stage.limiter.available_tokens > 0
-                if shared
-                else now.running + now.backing_off < cm.limit
-            ):
+            if self.stage.limiter.available_tokens > 0 if shared else self.in_hand() < cm.limit:
                 fault(f"somebody waits while a slot is free: {now}")
 
     def check_counts(self, handles: list[TaskHandle[Any]], states: Sequence[str]) -> None:

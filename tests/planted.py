@@ -40,8 +40,8 @@ BUGS = [
     Bug(
         "a task that ends when it is cancelled has no outcome",
         "_execution",
-        "            if handle is not None:\n                self._finish",
-        "            if handle is not None and travels is None:\n                self._finish",
+        "        if handle is not None:\n            self._finish",
+        "        if handle is not None and travels is None:\n            self._finish",
     ),
     Bug(
         "a result of the tick of a cancellation is dropped",
@@ -124,8 +124,8 @@ BUGS = [
     Bug(
         "an ordered map gives what is there",
         "_stream",
-        "            self._indexed[handle.index] = handle.outcome",
-        "            self._indexed[self.taken + len(self._indexed)] = handle.outcome",
+        "            self._indexed[handle._index] = handle._outcome",
+        "            self._indexed[self.taken + len(self._indexed)] = handle._outcome",
     ),
     Bug(
         "a worker that finds no room keeps its slot",
@@ -172,7 +172,7 @@ BUGS = [
     Bug(
         "an instrument that raises takes the task with it",
         "_instruments",
-        "            except BaseException as error:\n                self._drop(instrument)",
-        "            except LookupError as error:\n                self._drop(instrument)",
+        "            except BaseException as error:\n                self._drop(instrument",
+        "            except LookupError as error:\n                self._drop(instrument",
     ),
 ]

@@ -68,13 +68,16 @@ async def leave_by_an_error(nursery: trio.Nursery, record: Record) -> None:
 
 
 async def shut_down(nursery: trio.Nursery, record: Record) -> None:
-    async with ConMan[None].open(nursery, 2) as cm:
-        await cm.run(clean_up_for_long, record)
-        await trio.sleep(1)
-        try:
-            await cm.shutdown(grace=0)
-        finally:
-            record.append((trio.current_time(), "shut down"))
+    try:
+        async with ConMan[None].open(nursery, 2) as cm:
+            await cm.run(clean_up_for_long, record)
+            await trio.sleep(1)
+            try:
+                await cm.shutdown(grace=0)
+            finally:
+                record.append((trio.current_time(), "shut down"))
+    finally:
+        record.append((trio.current_time(), "block left"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ async def shut_down(nursery: trio.Nursery, record: Record) -> None:
     [
         (leave_a_map, [(3, "cleaned up"), (3, "cleaned up"), (1, "source closed"), (3, "map left")]),
         (leave_by_an_error, [(3, "cleaned up"), (3, "block left")]),
-        (shut_down, [(3, "cleaned up"), (3, "shut down")]),
+        (shut_down, [(1.5, "shut down"), (3, "cleaned up"), (3, "block left")]),
     ],
 )
 @pytest.mark.parametrize("times", [(1.5,), (1.5, 2.5)], ids=["once", "twice"])

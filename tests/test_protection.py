@@ -26,7 +26,7 @@ from trio_conman.testing import RecordingInstrument
 HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
-    "_block": {"Block.cancel", "Block.holder", "Block.refuse_inside"},
+    "_block": {"Block.cancel", "Block.holder", "Block.refuse_inside", "Opening.__init__"},
     "_collector": {"Collector.__init__"},
     "_execution": {
         "Runner._attempts",

@@ -118,6 +118,7 @@ async def test_cancelling_it_ends_the_grace_at_once(
             with trio.move_on_after(3) as scope:
                 await cm.shutdown(grace)
             record.append(trio.current_time())
+            await cm.wait()
             assert reasons(cm) == [StopReason.CANCELLED]
             await trio.sleep(1)
     assert scope.cancelled_caught
@@ -132,6 +133,7 @@ async def test_called_in_a_cancelled_scope_it_cancels_the_tasks(autojump_clock: 
             scope.cancel()
             await cm.shutdown()
         assert scope.cancelled_caught
+        await cm.wait()
         assert reasons(cm) == [StopReason.CANCELLED]
         with pytest.raises(ConManClosedError):
             cm.start_soon(job, 2, 1)

@@ -19,14 +19,16 @@ because to say so is the host's last act.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar, final
+from collections.abc import Callable
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._checks import wrong_thread
 from ._collector import Collector
 from ._errors import ConManClosedError
 from ._execution import Runner, Stop
@@ -60,6 +62,8 @@ class Block:
     line: Line
     runner: Runner
     collector: Collector[Any]
+    # That of the trio run, by `threading.get_ident`.
+    thread: int
 
     closed: bool = attrs.field(default=False, init=False)
     timed_out: bool = attrs.field(default=False, init=False)
@@ -67,6 +71,7 @@ class Block:
     maps: dict[Map, None] = attrs.field(factory=dict, init=False)
     # Trio tasks that work for what was opened inside of a managed task, or outside of all (None).
     stand_ins: dict[trio.lowlevel.Task, trio.lowlevel.Task | None] = attrs.field(factory=dict, init=False)
+    _entered: bool = attrs.field(default=False, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
     # The host and the keeper of the tasks.
@@ -75,37 +80,79 @@ class Block:
     # Whether a BaseException ended the host.
     _interrupted: bool = attrs.field(default=False, init=False)
     _too_many_errors: bool = attrs.field(default=False, init=False)
+    # What its errors know it by. An error that is kept shall not keep the manager.
+    _identity: object = attrs.field(factory=object, init=False)
 
-    @asynccontextmanager
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self._host_ended.is_set()
+
     @enable_ki_protection
-    async def opened(self, manager: M) -> AsyncIterator[M]:
-        """The block itself; yields `manager`."""
-        await self.parent.start(self._host, name=f"host of {self.name}")
+    async def enter(self) -> None:
+        """Start the host, and enter the body's scope."""
+        if get_ident() != self.thread:
+            raise wrong_thread("ConMan.open", "run(...) with an async function that opens the manager")
+        if self._entered:
+            raise RuntimeError(
+                "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
+            )
+        self._entered = True
         try:
-            try:
-                with self._body_scope:
-                    yield manager
-            except (ConManClosedError, BaseExceptionGroup) as error:
-                # A loop in the body that fed the manager may have met its end.
-                rest = self._without_own_end(error)
-                if rest is error:
-                    raise
-                if rest is not None:
-                    raise rest  # noqa: B904  # a part of it
-            self.line.resume()
-            await self.runner.wait_idle()
-        except BaseException as error:
-            self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
+            await self.parent.start(self._host, name=f"host of {self.name}")
+        except BaseException:
+            self.collector.close_channel()
+            raise
+        self._body_scope.__enter__()
+
+    @enable_ki_protection
+    async def exit(self, error: BaseException | None) -> bool:
+        """Wait for the tasks, or, when the body was left by an `error`, cancel them first.
+
+        Returns whether the block ends quietly in spite of the error.
+        """
+        rest = self._after_body(error)
+        try:
+            if rest is None:
+                self.line.resume()
+                await self.runner.wait_idle()
+            else:
+                self._abandon(rest)
+        except BaseException as exc:
+            self._abandon(exc)
             raise
         finally:
             self._end()
             await outlast(self._host_ended.wait)
+        if rest is not None:
+            if rest is error:
+                return False
+            try:
+                raise rest
+            finally:
+                del rest, error
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._too_many_errors:
             raise self.runner.error_group(self.runner.errors, self.name)
+        self.runner.errors.clear()
         if self._interrupted:
             raise self.closed_error()
+        return True
+
+    def _after_body(self, error: BaseException | None) -> BaseException | None:
+        """What of the error that left the body has to travel on."""
+        try:
+            if self._body_scope.__exit__(None if error is None else type(error), error, None):
+                return None
+        except BaseException as other:
+            # A part of a group, or what the scope says of one that was left open inside of it.
+            error = other
+        # A loop in the body that fed the manager may have met its end.
+        return self._without_own_end(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
 
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -122,6 +169,8 @@ class Block:
             raise
         finally:
             self.collector.close_channel()
+            if self.runner.instruments is not None:
+                self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
             del self.runner.too_many_errors, self.runner.tasks_cancelled
             self._host_ended.set()
@@ -229,7 +278,8 @@ class Block:
         finally:
             if self.runner.unfinished:
                 self._cancel_tasks(f"{self.name!r} was shut down")
-                await outlast(self.runner.wait_idle)
+        # Not shielded: they are cancelled, and one of them may wait for the caller. The block waits for them.
+        await self.runner.wait_idle()
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the tasks and the body; the block ends quietly."""
@@ -244,22 +294,22 @@ class Block:
         stopped = self.runner.stopped
         why = "" if stopped is None else f": {stopped.text}"
         error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why}")
-        error._owner = self
+        error._owner = self._identity
         return error
 
     def _is_own_end(self, error: BaseException) -> bool:
         """Whether `error` says nothing but that this manager is closed."""
         if isinstance(error, BaseExceptionGroup):
             return all(self._is_own_end(each) for each in error.exceptions)
-        return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self
+        return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
 
-    def _without_own_end(self, error: BaseException) -> BaseException | None:
+    def _without_own_end(self, error: BaseException | None) -> BaseException | None:
         """What is to travel on when `error` left the body.
 
         Nothing, where it says only that this manager is closed; where it says that of some children of the
         body, and of the others that they were cancelled, the latter; else `error` itself.
         """
-        if self._is_own_end(error):
+        if error is None or self._is_own_end(error):
             return None
         if isinstance(error, BaseExceptionGroup):
             cancelled, rest = error.split(trio.Cancelled)
@@ -285,3 +335,31 @@ class Block:
                 f"{method}() was called from inside a task of {self.name!r}, which would wait for itself: "
                 + instead
             )
+
+
+@final
+class Opening(Generic[M]):
+    """What `ConMan.open` returns: the block of a manager, to be entered by ``async with``."""
+
+    __slots__ = ("_block", "_manager")
+
+    def __init__(self, manager: M, block: Block) -> None:
+        self._manager = manager
+        self._block = block
+
+    @enable_ki_protection
+    async def __aenter__(self) -> M:
+        await self._block.enter()
+        return self._manager
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        # The references of a frame that an error's traceback leads to keep what they refer to.
+        block = self._block
+        del self, kind, traceback
+        try:
+            return await block.exit(error)
+        finally:
+            del block, error

@@ -58,3 +58,11 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def wrong_thread(method: str, call: str) -> RuntimeError:
+    """What to raise where trio's own thread is needed, before anything has changed; `call` is the way out."""
+    return RuntimeError(
+        f"{method}() was called in another thread than that of its trio run; "
+        f"from there use trio.from_thread.{call}"
+    )

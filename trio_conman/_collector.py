@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, final
 import trio
 
 from ._handles import TaskHandle
+from ._instruments import Instruments
 from ._outcomes import Outcome
 
 T = TypeVar("T")
@@ -30,11 +31,17 @@ class Collector(Generic[T]):
     """
 
     def __init__(
-        self, send_to: trio.MemorySendChannel[Outcome[T]] | None, settle: Callable[[TaskHandle[Any]], None]
+        self,
+        send_to: trio.MemorySendChannel[Outcome[T]] | None,
+        settle: Callable[[TaskHandle[Any]], None],
+        instruments: Instruments | None,
     ) -> None:
         self._send, self._receive = trio.open_memory_channel[list[TaskHandle[T]]](math.inf)
         self._send_to = send_to
         self._settle = settle
+        self._instruments = instruments
+        if instruments is not None:
+            instruments.wake = self.wake
         self._underway: list[TaskHandle[T]] = []
         self._sent = False  # whether what is underway is in the channel
         self._kept: list[Outcome[T]] = []
@@ -46,9 +53,14 @@ class Collector(Generic[T]):
         """Hand over a task that has its outcome; no checkpoint. Returns whether it needs no settling."""
         self._underway.append(handle)
         if not self._sent and len(self._underway) >= self._batch:
+            self.wake()
+        return not self._forwarding
+
+    def wake(self) -> None:
+        """Have `collect` take in what is underway, be it much or nothing, and the instruments catch up."""
+        if not self._sent:
             self._sent = True
             self._send.send_nowait(self._underway)
-        return not self._forwarding
 
     @trio.lowlevel.enable_ki_protection
     async def collect(self) -> None:
@@ -61,11 +73,17 @@ class Collector(Generic[T]):
                 else:
                     self._keep(batch)
                 del batch  # or it would keep its tasks alive until the next one comes
+                self._catch_up()
         finally:
             if self._forwarding:
                 self._keep_from_here([])
             else:
                 self.kept()  # what was not sent: outcomes in place of handles
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        if self._instruments is not None:
+            self._instruments.catch_up()
 
     async def _forward(self, batch: list[TaskHandle[T]]) -> None:
         """Send a batch to the user's channel, as far as that takes it."""
@@ -73,8 +91,8 @@ class Collector(Generic[T]):
         sent = 0
         try:
             for handle in batch:
-                assert handle.outcome is not None
-                await self._send_to.send(handle.outcome)
+                assert handle._outcome is not None
+                await self._send_to.send(handle._outcome)
                 sent += 1
                 self._settle(handle)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -93,10 +111,11 @@ class Collector(Generic[T]):
             self._settle(handle)
 
     def _keep(self, batch: list[TaskHandle[T]]) -> None:
-        self._kept += [handle.outcome for handle in batch if handle.outcome is not None]
+        self._kept += [handle._outcome for handle in batch if handle._outcome is not None]
 
     def close(self) -> None:
         """End `collect`. Nothing may be put after this."""
+        self._sent = True  # there is nobody to wake
         self._send.close()
 
     def close_channel(self) -> None:

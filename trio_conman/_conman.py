@@ -6,13 +6,14 @@ import random
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from ._block import Block
+from ._block import Block, Opening
 from ._budget import RetryBudget
-from ._checks import check_count, check_number, check_text, check_type
+from ._checks import check_count, check_number, check_text, check_type, wrong_thread
 from ._collector import Collector
 from ._doors import Doors
 from ._execution import Runner
@@ -42,8 +43,19 @@ class ConMan(Doors[R], Views[R]):
     There is no public constructor; `open` is the door.
     """
 
-    cancel_scope: trio.CancelScope
-    """The scope around all tasks. Its ``deadline`` is that of the manager, and may be moved."""
+    __slots__ = (
+        "__weakref__",
+        "_block",
+        "_cancel_scope",
+        "_collector",
+        "_granted",
+        "_line",
+        "_name",
+        "_runner",
+        "_terms",
+        "_thread",
+    )
+    _cancel_scope: trio.CancelScope
 
     def __init__(self) -> None:
         raise TypeError("ConMan has no public constructor; use 'async with ConMan.open(nursery) as cm:'")
@@ -120,32 +132,45 @@ class ConMan(Doors[R], Views[R]):
             check_type("rate", rate, RateLimiter, "a RateLimiter or None")
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
-        watching = Instruments(instruments)
+        watching = Instruments(instruments) or None
         if rng is not None:
             check_type("rng", rng, random.Random, "a random.Random or None")
 
         self: ConMan[R] = object.__new__(cls)
-        self.name = "conman" if name is None else name
-        self.cancel_scope = trio.CancelScope(relative_deadline=timeout)
+        self._name = name = "conman" if name is None else name
+        self._thread = get_ident()
+        self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
         if isinstance(limit, trio.CapacityLimiter):
-            self._line = Line(self.name, limit, shared=True)
+            self._line = Line(name, limit, shared=True)
         else:
-            self._line = Line(self.name, trio.CapacityLimiter(limit), shared=False)
+            self._line = Line(name, trio.CapacityLimiter(limit), shared=False)
         self._runner = Runner(
             self._line,
             max_errors,
             retry_budget,
-            watching or None,
+            watching,
             random.Random() if rng is None else rng,
             rate,
         )
-        self._collector = Collector(send_to, self._runner.settle)
-        self._block = Block(self.name, nursery, self.cancel_scope, self._line, self._runner, self._collector)
-        self._granted, self._withdraw = self._runner.granted, self._runner.withdraw
-        self._terms = Terms(retry, attempt_timeout, task_timeout, self._collector.put)
-        self._runner.too_many_errors = self._block.give_up
-        self._runner.tasks_cancelled = self._block.tasks_cancelled
-        return self._block.opened(self)
+        runner, line, scope = self._runner, self._line, self._cancel_scope
+        self._collector = Collector(send_to, runner.settle, watching)
+        self._granted = runner.granted
+        self._terms = Terms(
+            retry, attempt_timeout, task_timeout, self._thread, self._collector.put, runner.withdraw
+        )
+        self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
+        runner.too_many_errors = self._block.give_up
+        runner.tasks_cancelled = self._block.tasks_cancelled
+        return Opening(self, self._block)
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope around all tasks. Its ``deadline`` is that of the manager, and may be moved."""
+        return self._cancel_scope
+
+    def _check_thread(self, method: str, call: str) -> None:
+        if get_ident() != self._thread:
+            raise wrong_thread(f"ConMan.{method}", call)
 
     async def wait(self) -> None:
         """Wait until no task is queued, waiting to be retried, or running; always a checkpoint.
@@ -155,7 +180,9 @@ class ConMan(Doors[R], Views[R]):
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
+                Or called in another thread than that of the trio run.
         """
+        self._check_thread("wait", "run(cm.wait)")
         self._block.refuse_inside("wait", "await the handles of the tasks you mean")
         if self._runner.unfinished or self._runner.coming:
             await self._runner.wait_idle()
@@ -170,6 +197,7 @@ class ConMan(Doors[R], Views[R]):
         changes for all who share it.
 
         Raises:
+            RuntimeError: assigned in another thread than that of the trio run; nothing has changed then.
             TypeError: assigned what is neither an int nor `math.inf`.
             ValueError: assigned an int below 2.
         """
@@ -177,6 +205,7 @@ class ConMan(Doors[R], Views[R]):
 
     @limit.setter
     def limit(self, limit: int | float) -> None:
+        self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
         check_count("limit", limit, minimum=2)
         self._line.limit = limit
         self._block.tell_resized()
@@ -193,8 +222,11 @@ class ConMan(Doors[R], Views[R]):
             reason: why, for the text of the tasks' errors.
 
         Raises:
+            RuntimeError: called in another thread than that of the trio run; nothing has changed then. So do
+                `pause` and `resume`.
             TypeError: `reason` is neither a str nor None.
         """
+        self._check_thread("cancel", "run_sync(cm.cancel)")
         if reason is not None:
             reason = check_text("reason", reason)
         block = self._block
@@ -206,10 +238,12 @@ class ConMan(Doors[R], Views[R]):
 
         What has its slot goes on, also a task that still waits for the rate.
         """
+        self._check_thread("pause", "run_sync(cm.pause)")
         self._line.pause()
 
     def resume(self) -> None:
         """Start tasks again after `pause`."""
+        self._check_thread("resume", "run_sync(cm.resume)")
         self._line.resume()
 
     async def shutdown(self, grace: float = inf) -> None:
@@ -218,20 +252,22 @@ class ConMan(Doors[R], Views[R]):
         A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`, and so does an open
         map, after what it started; when that ends a loop in the body, the block is left as if the body had
         returned. What `start_soon` has queued was accepted, so it still starts. This returns when all tasks
-        have ended. Cancelling it ends the grace at once.
+        have ended. Cancelling it ends the grace at once: the tasks are cancelled, and not waited for here.
 
         Args:
             grace: seconds until the tasks that have not ended are cancelled. Default: no limit.
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
+                Or called in another thread than that of the trio run.
             TypeError: `grace` is not a number.
             ValueError: `grace` is negative or NaN.
         """
+        self._check_thread("shutdown", "run(cm.shutdown, ...)")
         grace = check_number("grace", grace)
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
         await self._block.shutdown(grace)
 
     def __repr__(self) -> str:
         state = "closed" if self._block.closed else "open"
-        return f"<ConMan {self.name!r} {state}, {self._runner.unfinished} unfinished>"
+        return f"<ConMan {self._name!r} {state}, {self._runner.unfinished} unfinished>"

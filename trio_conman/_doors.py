@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
+from threading import get_ident
 from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
-from ._checks import check_bool, check_number, check_text, check_type
+from ._checks import check_bool, check_number, check_text, check_type, wrong_thread
 from ._execution import Runner
 from ._handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from ._line import Line
@@ -29,13 +30,15 @@ Ts = TypeVarTuple("Ts")
 class Doors(Generic[R]):
     """The part of a manager that takes tasks."""
 
+    __slots__ = ()
+
     _terms: Terms
     _line: Line
     _runner: Runner
     _block: Block
     # Made once: a bound method of its own for each queued task would cost memory.
     _granted: Callable[[TaskHandle[Any], Slot | None], None]
-    _withdraw: Callable[[TaskHandle[Any]], None]
+    _thread: int
 
     @overload
     async def run(
@@ -88,10 +91,13 @@ class Doors(Generic[R]):
         Raises:
             ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
             RuntimeError: called inside a task of the manager while every slot is held by a task that itself
-                waits in `run`, so that it could never end; use `start_soon` there.
+                waits in `run`, so that it could never end; use `start_soon` there. Or called in another
+                thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.run", "run(cm.run, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._start(handle):
@@ -148,9 +154,12 @@ class Doors(Generic[R]):
         Raises:
             trio.WouldBlock: no slot is free, or others wait for one, or the manager is paused.
             ConManClosedError: the manager is closed.
+            RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
         if not self._start(handle):
             raise trio.WouldBlock
@@ -226,9 +235,12 @@ class Doors(Generic[R]):
 
         Raises:
             ConManClosedError: the manager is closed.
+            RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
         if not self._start(handle):
             self._queue(handle)
@@ -242,33 +254,34 @@ class Doors(Generic[R]):
         slot = self._line.take()
         if slot is None:
             return False
-        self._runner.accept(handle)
-        self._runner.start(handle, slot, handle._submitted)
+        try:
+            self._runner.start(handle, slot, handle._submitted)
+        except BaseException:
+            self._line.release(slot)
+            raise
         return True
 
     @enable_ki_protection
     def _queue(self, handle: TaskHandle[Any]) -> None:
         handle._context = copy_context()
-        self._runner.accept(handle)
-        handle._withdraw = self._withdraw
-        self._runner.queued += 1
         self._line.join(handle, self._granted)
+        self._runner.queued += 1
+        self._runner.accept(handle)
 
     @enable_ki_protection
     async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
         handle._context = copy_context()
         self._runner.expect(1)
         try:
-            await self._line.sleep(handle, self._accept_and_start, self._block.holder())
+            await self._line.sleep(handle, self._start_from_line, self._block.holder())
         finally:
             self._runner.expect(-1)
-        if handle.state == "queued":
+        if handle._state == "queued":
             # What closed the manager may have cancelled the caller too: then that comes first.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise self._block.closed_error()
 
-    def _accept_and_start(self, handle: TaskHandle[Any], slot: Slot) -> None:
-        self._runner.accept(handle)
+    def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
         self._runner.start(handle, slot, self._runner.now())
 
     def map(
@@ -319,6 +332,8 @@ class Doors(Generic[R]):
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.map", "run(...) with an async function that opens the map")
         call = callable_of(fn, "fn")
         if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
             raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
@@ -348,5 +363,7 @@ def _terms(
         retry,
         base.attempt_timeout if attempt_timeout is None else check_number("attempt_timeout", attempt_timeout),
         base.task_timeout if task_timeout is None else check_number("task_timeout", task_timeout),
+        base.thread,
         base.deliver,
+        base.withdraw,
     )

@@ -76,31 +76,34 @@ class Runner(Ledger):
     stopped: Stop | None = None
 
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
-        """Start an accepted task, in the context of its submitter."""
+        """Start a task, in the context of its submitter, and accept it, if that was not done before."""
+        # What may fail for want of stack comes first, then the books.
+        handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
+        if handle._context is None:
+            self._spawn(handle, None, handle._name)
+        else:
+            handle._context.run(self._spawn, handle, None, handle._name)
+        if handle._index < 0:
+            self.accept(handle)
         self.begin(handle, slot, now)
         if self.rate is not None:
             self.rate._join(handle)
-        handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
-        if handle._context is None:
-            self._spawn(handle, None, handle.name)
-        else:
-            handle._context.run(self._spawn, handle, None, handle.name)
 
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
-        handle._withdraw = None
-        self.queued -= 1
         if slot is None:
+            self.queued -= 1
             self._finish(handle, None)
         else:
             self.start(handle, slot, self.now())
+            self.queued -= 1
 
     @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:
-        """Cancel a queued task."""
-        self.slots.leave(handle)
-        self.queued -= 1
-        self._finish(handle, None)
+        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
+        if self.slots.leave(handle):
+            self.queued -= 1
+            self._finish(handle, None)
 
     def _spawn(self, handle: TaskHandle[Any] | None, worker: Worker | None, name: str) -> None:
         self.nursery.start_soon(self._live, handle, worker, name=name)
@@ -150,11 +153,13 @@ class Runner(Ledger):
                         handle._attempted = now
                     if self.instruments is not None:
                         self.instruments.tell("attempt_started", handle, 1)
+                        if handle._cancelled is not None:
+                            break
                     if handle._terms.attempt_timeout == inf:
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
                         try:
-                            value = handle._call(*handle.args)  # type: ignore[misc]  # not None until it is done
+                            value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
                             if type(value) is CoroutineType or is_awaitable(value):
                                 value = await value
                                 outcome = self._success(handle, value)
@@ -176,19 +181,32 @@ class Runner(Ledger):
         except BaseException as exc:
             outcome, travels = self._ended_by(handle, exc)
         finally:
-            if travels is not None:
-                # Now, not when it has left: the slot that is given back shall start nothing.
-                self.tasks_cancelled()
-            if handle is not None:
-                self._finish(handle, outcome)
-            if worker is not None:
-                worker.relay.gone(worker)
+            # One call, since a Ctrl-C may come between two.
+            self._end_life(handle, worker, outcome, travels)
             del self, worker, handle, outcome, error, value
         if travels is not None:
             try:
                 raise travels
             finally:
                 del travels
+
+    @enable_ki_protection
+    def _end_life(
+        self,
+        handle: TaskHandle[Any] | None,
+        worker: Worker | None,
+        outcome: Outcome[Any] | None,
+        travels: BaseException | None,
+    ) -> None:
+        """The last step of a trio task."""
+        if travels is not None:
+            # Now, not when it has left: the slot that is given back shall start nothing.
+            self.tasks_cancelled()
+        if handle is not None:
+            self._finish(handle, outcome)
+        if worker is not None:
+            worker.relay.gone(worker)
+        del handle, outcome, travels  # see _finish
 
     async def _attempts(self, handle: TaskHandle[Any], error: Exception | None) -> Outcome[Any]:
         """Attempts and the delays between them, until an outcome.
@@ -209,12 +227,12 @@ class Runner(Ledger):
                         await self.rate._acquire(handle)
                     self._count_retry(handle, error, verdict)
                     if self.instruments is not None:
-                        self.instruments.tell("attempt_started", handle, handle.retries + 1)
+                        self.instruments.tell("attempt_started", handle, handle._retries + 1)
                     error = None
                 timed_out = False
                 try:
                     with trio.CancelScope(deadline=self.now() + terms.attempt_timeout) as scope:
-                        value = handle._call(*handle.args)  # type: ignore[misc]  # not None until it is done
+                        value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
                         if not is_awaitable(value):
                             return self._not_awaitable(handle, value)
                         value = await value
@@ -225,7 +243,7 @@ class Runner(Ledger):
                     timed_out = scope.cancelled_caught
                     limit = terms.attempt_timeout
                     error = trio.TooSlowError(
-                        f"an attempt of task {handle.name!r} took longer than attempt_timeout={limit:g} s"
+                        f"an attempt of task {handle._name!r} took longer than attempt_timeout={limit:g} s"
                     )
         finally:
             del self, handle, terms, error, value
@@ -244,7 +262,7 @@ class Runner(Ledger):
             error,
             config=config,
             timed_out=timed_out,
-            retries=handle.retries,
+            retries=handle._retries,
             first_attempt=started,
             now=self.now(),
             deadline=deadline,
@@ -278,7 +296,7 @@ class Runner(Ledger):
     @enable_ki_protection
     def _step_aside(self, handle: TaskHandle[Any], retry: Retry) -> bool:
         """Start to back off; whether the slot was given back."""
-        handle.state = "backing_off"
+        handle._state = "backing_off"
         self.backing_off += 1
         slot = handle._slot
         if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
@@ -291,7 +309,7 @@ class Runner(Ledger):
 
     @enable_ki_protection
     def _step_back(self, handle: TaskHandle[Any], lent: bool) -> None:
-        handle.state = "running"
+        handle._state = "running"
         self.backing_off -= 1
         if lent and handle._slot is not None:
             handle._lent = False
@@ -303,7 +321,7 @@ class Runner(Ledger):
         real = handle._error
         assert real is not None
         handle._error = None
-        handle.retries += 1
+        handle._retries += 1
         self.retries += 1
         if handle._history is None:
             handle._history = []
@@ -318,10 +336,10 @@ class Runner(Ledger):
         assert started is not None
         success: Any = SuccessFields(
             value,
-            handle.index,
-            handle.name,
-            handle.args,
-            handle.retries,
+            handle._index,
+            handle._name,
+            handle._args,
+            handle._retries,
             started - handle._submitted,
             self.now() - started,
         )
@@ -334,14 +352,15 @@ class Runner(Ledger):
     def _failure(self, handle: TaskHandle[Any], error: Exception, reason: StopReason) -> Failure:
         now = self.now()
         started = now if handle._started is None else handle._started
+        handle._traceback = error.__traceback__
         return Failure(
             error,
             reason,
             tuple(handle._history or ()),
-            handle.index,
-            handle.name,
-            handle.args,
-            handle.retries,
+            handle._index,
+            handle._name,
+            handle._args,
+            handle._retries,
             started - handle._submitted,
             now - started,
         )
@@ -381,7 +400,7 @@ class Runner(Ledger):
         if error is None:
             kind = TaskCancelledError if reason is StopReason.CANCELLED else trio.TooSlowError
             verb = "cancelled" if reason is StopReason.CANCELLED else "ended"
-            error = kind(f"task {handle.name!r} (index {handle.index}) was {verb}: {text}")
+            error = kind(f"task {handle._name!r} (index {handle._index}) was {verb}: {text}")
         return self._failure(handle, error, reason)
 
     @enable_ki_protection
@@ -389,10 +408,9 @@ class Runner(Ledger):
         """Record the outcome of an accepted task. Never a checkpoint."""
         if outcome is None:
             outcome = self._cut_short(handle)
-        handle.outcome = outcome
-        handle.state = "done"
+        handle._outcome = outcome
+        handle._state = "done"
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
-        handle._withdraw = None
         self.count(outcome)
         if self.rate is not None and handle._attempted is None:
             self.rate._leave(handle)

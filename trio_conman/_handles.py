@@ -7,19 +7,22 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from math import inf
-from types import CoroutineType
-from typing import Any, Generic, Literal, Protocol, TypeVar, final
+from threading import get_ident
+from types import CoroutineType, TracebackType
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import trio
 
-from ._checks import check_text
+from ._checks import check_text, wrong_thread
 from ._outcomes import Failure, Outcome, RetriedError
 from ._retry import RetryConfig
 from ._texts import short
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+State: TypeAlias = Literal["queued", "running", "backing_off", "done"]
 
 _HINT = "pass fn, *args, not fn(*args)"
 
@@ -39,13 +42,17 @@ class Terms:
     retry: RetryConfig | None
     attempt_timeout: float
     task_timeout: float
+    # That of the manager's trio run, by `threading.get_ident`.
+    thread: int
     # Where the outcome goes. Takes a handle that has it; True when it has arrived, else Runner.settle() is
     # called when it has.
     deliver: Callable[[TaskHandle[Any]], bool]
+    # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
+    withdraw: Callable[[TaskHandle[Any]], None]
 
 
 # The terms of a task that is done.
-DONE = Terms(None, inf, inf, lambda _: True)
+DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None)
 
 
 class Slot:
@@ -65,21 +72,15 @@ class Slot:
 class TaskHandle(Generic[T]):
     """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it."""
 
-    name: str
-    """The name given, or else the callable's ``__qualname__``."""
-    args: tuple[Any, ...]
-    """The arguments it is called with."""
+    _name: str = attrs.field(alias="name")
+    _args: tuple[Any, ...] = attrs.field(alias="args")
     _call: Callable[..., Any] | None = attrs.field(alias="call")
     _terms: Terms = attrs.field(alias="terms")
     _submitted: float = attrs.field(alias="submitted")
-    index: int = -1
-    """Its place in the order of acceptance, from 0."""
-    state: Literal["queued", "running", "backing_off", "done"] = "queued"
-    """Where it stands."""
-    retries: int = 0
-    """How many attempts followed the first one so far."""
-    outcome: Outcome[T] | None = None
-    """How it ended; None until then."""
+    _index: int = attrs.field(default=-1, alias="index")
+    _state: State = "queued"
+    _retries: int = 0
+    _outcome: Outcome[T] | None = None
 
     _started: float | None = None
     # When its first attempt began, where that was not at once.
@@ -95,26 +96,61 @@ class TaskHandle(Generic[T]):
     _error: Exception | None = None
     _history: list[RetriedError] | None = None
     _done: trio.Event | None = None
-    # How to take it out of the queue, while it is in there.
-    _withdraw: Callable[[TaskHandle[Any]], None] | None = None
+    # The traceback that its error had when it ended, for `result`.
+    _traceback: TracebackType | None = None
+
+    @property
+    def name(self) -> str:
+        """The name given, or else the callable's ``__qualname__``."""
+        return self._name
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments it is called with."""
+        return self._args
+
+    @property
+    def index(self) -> int:
+        """Its place in the order of acceptance, from 0; for a map, its item's position."""
+        return self._index
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def retries(self) -> int:
+        """How many attempts followed the first one so far."""
+        return self._retries
+
+    @property
+    def outcome(self) -> Outcome[T] | None:
+        """How it ended; None until then."""
+        return self._outcome
 
     def __repr__(self) -> str:
-        return f"<TaskHandle {self.name!r} index={self.index} {self.state}>"
+        return f"<TaskHandle {self._name!r} index={self._index} {self._state}>"
 
     async def wait(self) -> Outcome[T]:
         """Wait until the task has ended; always a checkpoint. Giving up the wait does not touch the task.
 
         Returns:
             how it ended.
+
+        Raises:
+            RuntimeError: called in another thread than that of its trio run, while the task has not ended.
         """
-        if self.outcome is None:
+        if self._outcome is None:
+            if get_ident() != self._terms.thread:
+                raise wrong_thread("TaskHandle.wait", "run(handle.wait)")
             if self._done is None:
                 self._done = trio.Event()
             await self._done.wait()
-            assert self.outcome is not None
+            assert self._outcome is not None
         else:
             await trio.lowlevel.checkpoint()
-        return self.outcome
+        return self._outcome
 
     async def result(self) -> T:
         """Wait until the task has ended; always a checkpoint.
@@ -123,13 +159,17 @@ class TaskHandle(Generic[T]):
             what it returned.
 
         Raises:
-            Exception: the task's error, when it failed.
+            Exception: the task's error, when it failed, with the traceback that it had when the task ended.
+                In place of a StopIteration, which no coroutine can raise, RuntimeError, with it as the cause.
+            RuntimeError: as for `wait`.
         """
         outcome = await self.wait()
         if isinstance(outcome, Failure):
             # The error's traceback will hold this frame: the frame must not hold the error.
             try:
-                raise outcome.error
+                # By the method of Exception, since a frozen error has none of its own. Without it each call
+                # would add its frames to those of the calls before, and keep all that their callers hold.
+                raise Exception.with_traceback(outcome.error, self._traceback)
             finally:
                 del outcome, self
         return outcome.value
@@ -143,22 +183,26 @@ class TaskHandle(Generic[T]):
             reason: why, for the error's text.
 
         Raises:
+            RuntimeError: called in another thread than that of its trio run, while the task has not ended.
             TypeError: `reason` is neither a str nor None.
         """
         if reason is not None:
             reason = check_text("reason", reason)
-        if self._withdraw is None and (self._scope is None or self._scope.cancel_called):
+        scope = self._scope
+        if self._outcome is not None or (scope is not None and scope.cancel_called):
             return
+        if get_ident() != self._terms.thread:
+            raise wrong_thread("TaskHandle.cancel", "run_sync(handle.cancel)")
+        # Whoever takes it up looks at this first.
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
         try:
-            if self._withdraw is not None:
-                self._withdraw(self)
+            if scope is not None:
+                scope.cancel(reason=reason)
             else:
-                assert self._scope is not None
-                self._scope.cancel(reason=reason)
+                self._terms.withdraw(self)
         finally:
             # A Cancelled that becomes the context of the task's error leads to this frame.
-            del self
+            del self, scope
 
 
 def callable_of(task: object, name: str = "task") -> Callable[..., Any]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, final
 
+import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._checks import check_bool, check_type
@@ -19,13 +23,18 @@ from ._texts import one_line, short, text_of
 class Instrument:
     """Follows the tasks of a manager; override what you want to know of. Given to `ConMan.open`.
 
-    The methods are called at once, by whichever trio task it happens in, so they must be sync and quick. One
-    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing.
-    An item of a map is a task too. An instrument may be given to many managers.
+    The methods are called at once, by whichever trio task it happens in, so they must be sync and quick; what
+    happens outside of trio tasks is told soon, inside one. ``handle.cancel()`` works in each of them. One
+    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. An
+    item of a map is a task too. An instrument may be given to many managers. The methods may also be set on
+    the object, before it is given; a mock made from this class will do.
     """
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
-        """A task was accepted; called in the context of the code that handed it in."""
+        """A task was accepted; called in the context of the code that handed it in.
+
+        Where it is cancelled here, it ends before its first step.
+        """
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
         """An attempt starts now; 1 is the first. Called in the context of the attempt."""
@@ -140,31 +149,70 @@ class Instruments:
                     )
         if len({id(each) for each in given}) < len(given):
             raise ValueError(f"instruments must be different ones, not {short(given)}")
-        # Those that have overridden it.
-        self._by_hook = {
-            hook: [each for each in given if getattr(type(each), hook) is not getattr(Instrument, hook)]
-            for hook in HOOKS
-        }
+        self._by_hook = {hook: [each for each in given if _hears(each, hook)] for hook in HOOKS}
+        # What could not be told when it happened: see `tell`.
+        self._late: deque[Callable[[], object]] = deque()
+        # What a handler of the log raised that is no Exception.
+        self._interrupt: BaseException | None = None
+        # Has `catch_up` called soon, by a trio task of the manager.
+        self.wake: Callable[[], None]
 
     def __bool__(self) -> bool:
         return any(self._by_hook.values())
 
     @enable_ki_protection
     def tell(self, hook: str, *args: Any) -> None:
-        """Call a hook of all instruments."""
+        """Call a hook of all instruments.
+
+        Outside of trio tasks (a deadline that passes ends what is queued amid trio's own loop, and in guest
+        mode the host's callbacks submit tasks) that is done soon, in the order of the calls.
+        """
+        if trio.lowlevel.in_trio_task():
+            self._tell_late()
+            self._tell(hook, args)
+        else:
+            self._late.append(partial(copy_context().run, self._tell, hook, args))
+            self.wake()
+
+    @enable_ki_protection
+    def catch_up(self) -> None:
+        """Tell what could not be told when it happened; raise what a handler of the log raised."""
+        self._tell_late()
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            try:
+                raise interrupt
+            finally:
+                del interrupt
+
+    def _tell_late(self) -> None:
+        while self._late:
+            self._late.popleft()()
+
+    def _tell(self, hook: str, args: tuple[Any, ...]) -> None:
         for instrument in self._by_hook[hook]:
             try:
                 getattr(instrument, hook)(*args)
+            except RecursionError as error:
+                # Here it would be too deep to say so.
+                self._late.append(partial(self._drop, instrument, hook, error))
             except BaseException as error:
-                self._drop(instrument)
-                log_fault(
-                    "%s of an instrument of type %s raised; it is not called any more",
-                    hook,
-                    type(instrument).__qualname__,
-                    error=error,
-                )
+                self._drop(instrument, hook, error)
 
-    def _drop(self, instrument: Instrument) -> None:
-        for hook, watching in self._by_hook.items():
+    def _drop(self, instrument: Instrument, hook: str, error: BaseException) -> None:
+        for each, watching in self._by_hook.items():
             # A new list: one may be iterated over just now.
-            self._by_hook[hook] = [each for each in watching if each is not instrument]
+            self._by_hook[each] = [other for other in watching if other is not instrument]
+        text = "%s of an instrument of type %s raised; it is not called any more"
+        try:
+            log_fault(text, hook, type(instrument).__qualname__, error=error)
+        except BaseException as interrupt:
+            # Whoever is told of a task has its books to keep: it leaves through the manager's nursery.
+            self._interrupt = interrupt
+            self.wake()
+
+
+def _hears(instrument: Instrument, hook: str) -> bool:
+    """Whether an instrument has a hook of its own, be it of its class or of the object alone."""
+    method = getattr(instrument, hook)
+    return getattr(method, "__func__", None) is not getattr(Instrument, hook)

@@ -26,8 +26,8 @@ class Slots(Protocol):
         """Pass a slot on."""
         ...
 
-    def leave(self, key: object) -> None:
-        """Wait for a slot no more."""
+    def leave(self, key: object) -> bool:
+        """Wait for a slot no more; whether it did."""
         ...
 
     async def reenter(self, handle: TaskHandle[Any]) -> None:
@@ -79,8 +79,8 @@ class Ledger:
 
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        if handle.index < 0:  # an item has one
-            handle.index = self.submitted
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
         if self.instruments is not None:
@@ -92,7 +92,7 @@ class Ledger:
         """An accepted task has its slot."""
         handle._slot = slot
         handle._started = now
-        handle.state = "running"
+        handle._state = "running"
         self.in_hand += 1
 
     def count(self, outcome: Outcome[Any]) -> None:
@@ -112,7 +112,7 @@ class Ledger:
         """The outcome of `last` has arrived, an accepted task gets its slot: `settle` and `begin` in one."""
         handle._slot, last._slot = last._slot, None
         handle._started = handle._submitted
-        handle.state = "running"
+        handle._state = "running"
         self.unfinished -= 1
 
     def settle(self, handle: TaskHandle[Any]) -> None:

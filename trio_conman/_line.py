@@ -115,11 +115,11 @@ class Line:
         self._queue[key] = grant
         self._mind_envoy()
 
-    def leave(self, key: Any) -> None:
-        """Wait no more."""
-        if self._queue.pop(key, None) is None:
-            self._returning.pop(key, None)
+    def leave(self, key: Any) -> bool:
+        """Wait no more; whether it did."""
+        waited = (self._queue.pop(key, None) or self._returning.pop(key, None)) is not None
         self._mind_envoy()
+        return waited
 
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
         """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.

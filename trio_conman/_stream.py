@@ -109,12 +109,12 @@ class Stream(Generic[T]):
 
     def put(self, handle: TaskHandle[Any]) -> bool:
         """An item has its outcome. False: its worker settles it."""
-        assert handle.outcome is not None
+        assert handle._outcome is not None
         if self._ordered:
-            self._indexed[handle.index] = handle.outcome
+            self._indexed[handle._index] = handle._outcome
         else:
-            self._completed.append(handle.outcome)
-        if self._sleepers and (not self._ordered or handle.index == self.taken):
+            self._completed.append(handle._outcome)
+        if self._sleepers and (not self._ordered or handle._index == self.taken):
             self._wake()
         return False
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Generic, TypeVar, final
 
 import attrs
 
+from ._block import Block
+from ._checks import wrong_thread
 from ._collector import Collector
 from ._execution import Runner
 from ._line import Line
@@ -44,30 +47,51 @@ class ConManStatistics:
 class Views(Generic[R]):
     """The part of a manager that is read, at any time, also after its end."""
 
-    name: str
-    """The manager's name, for messages and for the names of its trio tasks."""
+    __slots__ = ()
 
+    _name: str
+    _thread: int
+    _block: Block
     _line: Line
     _collector: Collector[R]
     _runner: Runner
+
+    @property
+    def name(self) -> str:
+        """The manager's name, for messages and for the names of its trio tasks."""
+        return self._name
 
     def outcomes(self) -> list[Outcome[R]]:
         """How the tasks ended so far, in completion order: a new list.
 
         Those of maps, and those that ``send_to`` took, are not among them.
+
+        Raises:
+            RuntimeError: called in another thread than that of the trio run, before the manager has ended. So
+                do the other readers of outcomes.
         """
-        return self._collector.kept().copy()
+        return self._kept("outcomes").copy()
+
+    def _kept(self, method: str) -> list[Outcome[R]]:
+        self._check_reader(method)
+        return self._collector.kept()
+
+    def _check_reader(self, method: str) -> None:
+        # A reader takes in what is on its way. When the manager has ended, nothing is.
+        if get_ident() != self._thread and not self._block.ended:
+            raise wrong_thread(f"ConMan.{method}", f"run_sync(cm.{method})")
 
     def outputs(self) -> list[R]:
         """What the tasks returned that succeeded so far, in completion order: a new list."""
-        return [outcome.value for outcome in self._collector.kept() if isinstance(outcome, Success)]
+        return [outcome.value for outcome in self._kept("outputs") if isinstance(outcome, Success)]
 
     def errors(self) -> list[Exception]:
         """The errors of the tasks that failed so far, in completion order: a new list."""
-        return [outcome.error for outcome in self._collector.kept() if isinstance(outcome, Failure)]
+        return [outcome.error for outcome in self._kept("errors") if isinstance(outcome, Failure)]
 
     def pop_outcomes(self) -> list[Outcome[R]]:
         """Like `outcomes`, and forgets them: for managers that live long."""
+        self._check_reader("pop_outcomes")
         return self._collector.pop()
 
     def raise_errors(self) -> None:
@@ -88,7 +112,7 @@ class Views(Generic[R]):
         runner = self._runner
         return ConManStatistics(
             limit=self._line.limit,
-            running=runner.in_hand - runner.backing_off,
+            running=runner.unfinished - runner.queued - runner.backing_off,
             waiting=len(self._line.sleepers),
             queued=runner.queued,
             backing_off=runner.backing_off,
