@@ -188,11 +188,13 @@ class TaskHandle(Generic[T]):
         """
         if reason is not None:
             reason = check_text("reason", reason)
-        scope = self._scope
-        if self._outcome is not None or (scope is not None and scope.cancel_called):
+        if self._outcome is not None:
             return
         if get_ident() != self._terms.thread:
             raise wrong_thread("TaskHandle.cancel", "run_sync(handle.cancel)")
+        scope = self._scope
+        if scope is not None and scope.cancel_called:
+            return
         # Whoever takes it up looks at this first.
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
         try:

@@ -1,0 +1,204 @@
+"""Calls from a thread that is not that of the trio run: refused before anything has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from trio_conman import ConMan, ConManStatistics, Success, TaskHandle
+from trio_conman.testing import RecordingInstrument
+
+
+async def job(value: int, gate: trio.Event | None = None) -> int:
+    if gate is not None:
+        await gate.wait()
+    return value
+
+
+def set_limit(cm: ConMan[int]) -> None:
+    cm.limit = 4
+
+
+SYNC: dict[str, tuple[Callable[[ConMan[int]], object], str]] = {
+    "start_soon": (lambda cm: cm.start_soon(job, 9), "run_sync(cm.start_soon, ...)"),
+    "run_nowait": (lambda cm: cm.run_nowait(job, 9), "run_sync(cm.run_nowait, ...)"),
+    "map": (lambda cm: cm.map(job, [9]), "run(...) with an async function that opens the map"),
+    "limit": (set_limit, "run_sync(setattr, cm, 'limit', ...)"),
+    "pause": (ConMan.pause, "run_sync(cm.pause)"),
+    "resume": (ConMan.resume, "run_sync(cm.resume)"),
+    "cancel": (ConMan.cancel, "run_sync(cm.cancel)"),
+    "outcomes": (ConMan.outcomes, "run_sync(cm.outcomes)"),
+    "outputs": (ConMan.outputs, "run_sync(cm.outputs)"),
+    "errors": (ConMan.errors, "run_sync(cm.errors)"),
+    "pop_outcomes": (ConMan.pop_outcomes, "run_sync(cm.pop_outcomes)"),
+    "raise_errors": (ConMan.raise_errors, "run_sync(cm.errors)"),
+}
+ASYNC: dict[str, tuple[Callable[[ConMan[int]], Any], str]] = {
+    "run": (lambda cm: cm.run(job, 9), "run(cm.run, ...)"),
+    "wait": (lambda cm: cm.wait(), "run(cm.wait)"),
+    "shutdown": (lambda cm: cm.shutdown(0), "run(cm.shutdown, ...)"),
+}
+
+
+def drive(call: Callable[..., Any], *args: Any) -> object:
+    """Run an async call to its first wait, which it must not reach."""
+    coroutine = call(*args)
+    try:
+        return coroutine.send(None)
+    finally:
+        coroutine.close()
+
+
+@pytest.mark.parametrize("free", [True, False], ids=["a slot is free", "no slot is free"])
+@pytest.mark.parametrize("method", [*SYNC, *ASYNC])
+async def test_a_manager_is_not_touched_from_another_thread(method: str, free: bool) -> None:
+    call, way_out = (SYNC | ASYNC)[method]
+    gate = trio.Event()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        for value in range(1 if free else 4):
+            cm.start_soon(job, value, gate)
+        before = cm.statistics(), repr(cm)
+        with pytest.raises(RuntimeError) as caught:
+            await trio.to_thread.run_sync(*([call, cm] if method in SYNC else [drive, call, cm]))
+        name = "errors" if method == "raise_errors" else method
+        assert str(caught.value) == (
+            f"ConMan.{name}() was called in another thread than that of its trio run; "
+            f"from there use trio.from_thread.{way_out}"
+        )
+        assert (cm.statistics(), repr(cm)) == before
+        gate.set()
+    assert sorted(cm.outputs()) == list(range(1 if free else 4))
+
+
+@pytest.mark.parametrize("where", ["queued", "running"])
+async def test_nor_is_a_handle(where: str) -> None:
+    gate = trio.Event()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        handles = [cm.start_soon(job, value, gate) for value in range(3)]
+        handle = handles[2 if where == "queued" else 0]
+        with pytest.raises(
+            RuntimeError, match=r"^TaskHandle\.cancel\(\) .* trio\.from_thread\.run_sync\(handle\.cancel\)$"
+        ):
+            await trio.to_thread.run_sync(handle.cancel)
+        for call in (handle.wait, handle.result):
+            with pytest.raises(
+                RuntimeError, match=r"^TaskHandle\.wait\(\) .* trio\.from_thread\.run\(handle\.wait\)$"
+            ):
+                await trio.to_thread.run_sync(drive, call)
+        assert handle.state == where
+        gate.set()
+    assert sorted(cm.outputs()) == [0, 1, 2]
+    # What has ended changes no more.
+    await trio.to_thread.run_sync(handle.cancel)
+    assert await trio.to_thread.run_sync(trio.run, handle.result) == handles.index(handle)
+    assert len(await trio.to_thread.run_sync(cm.outcomes)) == 3
+
+
+async def test_the_way_out_that_the_message_names() -> None:
+    async def work(cm: ConMan[int]) -> None:
+        def in_thread() -> TaskHandle[int]:
+            trio.from_thread.run_sync(setattr, cm, "limit", 3)
+            return trio.from_thread.run_sync(cm.start_soon, job, 7)
+
+        assert await (await trio.to_thread.run_sync(in_thread)).result() == 7
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        await work(cm)
+        assert cm.limit == 3
+
+
+async def test_a_block_is_entered_in_the_thread_of_its_nursery() -> None:
+    async with trio.open_nursery() as nursery:
+        opening = ConMan[int].open(nursery, 2)
+        with pytest.raises(RuntimeError, match=r"^ConMan\.open\(\) was called in another thread"):
+            await trio.to_thread.run_sync(drive, opening.__aenter__)
+        async with opening as cm:
+            await cm.run(job, 1)
+    assert cm.outputs() == [1]
+
+
+def test_in_guest_mode_the_hosts_callbacks_may_call(record: list[Any]) -> None:
+    """Between two ticks there is no trio task; instruments are told inside of one, in order."""
+    recording = RecordingInstrument()
+    statistics: list[ConManStatistics] = []
+
+    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, 2, instruments=[recording]) as cm:
+                opened(cm)
+                await ended.wait()
+        record.append(sorted(cm.outputs()))
+
+    async def host() -> None:
+        done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ended = trio.Event()
+
+        def opened(cm: ConMan[int]) -> None:
+            loop.call_soon(feed, cm)
+
+        def feed(cm: ConMan[int]) -> None:
+            handles = [cm.start_soon(job, value) for value in range(5)]
+            cm.pause()
+            cm.limit = 3
+            handles[4].cancel()
+            assert handles[4].state == "done"
+            statistics.append(cm.statistics())
+            cm.resume()
+            with pytest.raises(trio.WouldBlock):
+                cm.run_nowait(job, 9)
+            ended.set()
+
+        trio.lowlevel.start_guest_run(
+            main,
+            opened,
+            ended,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        (await done).unwrap()
+
+    asyncio.run(host())
+    assert record == [[0, 1, 2, 3]]
+    assert [(now.running, now.queued, now.cancelled) for now in statistics] == [(2, 2, 1)]
+    told = [(event.hook, event.index) for event in recording.events]
+    assert told[:5] == [("task_submitted", index) for index in range(5)]
+    assert told[5] == ("task_finished", 4)
+    assert sorted(told[6:]) == sorted(
+        [(hook, index) for hook in ("attempt_started", "task_finished") for index in range(4)]
+    )
+
+
+def test_a_task_that_a_callback_cancels_never_begins(record: list[Any]) -> None:
+    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+            opened(cm)
+            await ended.wait()
+        record.append([isinstance(outcome, Success) for outcome in cm.outcomes()])
+
+    async def host() -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        ended = trio.Event()
+
+        def feed(cm: ConMan[int]) -> None:
+            cm.start_soon(job, 1).cancel()
+            ended.set()
+
+        trio.lowlevel.start_guest_run(
+            main,
+            lambda cm: loop.call_soon(feed, cm),
+            ended,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        (await done).unwrap()
+
+    asyncio.run(host())
+    assert record == [[False]]
