@@ -64,10 +64,11 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     hand_over = Runner.hand_over
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
-        accept(self, handle)
+        # First, since it may end as it is told of.
         watch(self).accepted += 1
         watch(self).unfinished.add(id(handle))
         watch(self).unsettled.add(id(handle))
+        accept(self, handle)
 
     def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         begin(self, handle, slot, now)

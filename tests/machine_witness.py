@@ -112,8 +112,8 @@ class Witness:
         now, sent = self.cm.statistics(), set(map(id, self.sent))
         # One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
         cancelled_in_queue = self.manager.send_to is not None and sum(
-            each.started is None
-            and each.handle is not None
+            each.handle is not None
+            and each.handle._started is None
             and each.handle.outcome is not None
             and id(each.handle.outcome) not in sent
             for each in self.entries

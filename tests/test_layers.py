@@ -43,6 +43,7 @@ CORE = [
     "_checks",
     "_log",
     "_texts",
+    "_stack",
 ]
 HOUSE = [*ENTRY, *LEAVES, *CORE]
 PURE = {
@@ -54,6 +55,7 @@ PURE = {
     "_outcomes",
     "_checks",
     "_log",
+    "_stack",
     "_texts",
 }
 

@@ -19,6 +19,7 @@ from ._line import Line
 from ._mapping import Mapping
 from ._outcomes import Outcome
 from ._retry import RetryConfig
+from ._stack import need_stack
 from ._texts import short
 
 R = TypeVar("R")
@@ -251,14 +252,11 @@ class Doors(Generic[R]):
         """Start a task if it need not wait; whether it was started."""
         if self._block.closed:
             raise self._block.closed_error()
+        need_stack()  # for all that follows, also where it has to wait
         slot = self._line.take()
         if slot is None:
             return False
-        try:
-            self._runner.start(handle, slot, handle._submitted)
-        except BaseException:
-            self._line.release(slot)
-            raise
+        self._runner.start(handle, slot, handle._submitted)
         return True
 
     @enable_ki_protection

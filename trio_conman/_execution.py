@@ -77,7 +77,6 @@ class Runner(Ledger):
 
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """Start a task, in the context of its submitter, and accept it, if that was not done before."""
-        # What may fail for want of stack comes first, then the books.
         handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
         if handle._context is None:
             self._spawn(handle, None, handle._name)
@@ -91,12 +90,11 @@ class Runner(Ledger):
 
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
+        self.queued -= 1
         if slot is None:
-            self.queued -= 1
             self._finish(handle, None)
         else:
             self.start(handle, slot, self.now())
-            self.queued -= 1
 
     @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:

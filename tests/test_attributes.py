@@ -1,0 +1,41 @@
+"""What cannot be assigned says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from trio_conman import ConMan, RateLimiter, RetryBudget, RetryConfig
+
+MANAGER = ["timeout", "retry", "rate", "attempt_timeout", "task_timeout", "max_errors", "limits", "paused"]
+MANAGER += ["name", "cancel_scope", "timed_out", "run", "outputs"]
+HANDLE = ["name", "args", "index", "state", "retries", "outcome", "timeout", "cancelled", "cancel"]
+LIMITER = ["burts", "acquire_soon", "statistics"]
+
+
+@pytest.mark.parametrize("attribute", MANAGER)
+async def test_of_a_manager(attribute: str) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        with pytest.raises(AttributeError):
+            setattr(cm, attribute, 3)
+        cm.limit = 3
+        cm.cancel_scope.deadline = trio.current_time() + 1
+    assert cm.limit == 3
+
+
+@pytest.mark.parametrize("attribute", HANDLE)
+async def test_of_a_handle(attribute: str) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        handle = await cm.run(trio.sleep, 0)
+        with pytest.raises(AttributeError):
+            setattr(handle, attribute, "done")
+    assert handle.state == "done"
+
+
+@pytest.mark.parametrize("made", [RateLimiter(1), RetryBudget(), RetryConfig()])
+def test_of_what_is_shared(made: Any) -> None:
+    for attribute in ("misspelt", "statistics", "delay"):
+        with pytest.raises(AttributeError):
+            setattr(made, attribute, 3)
