@@ -64,8 +64,8 @@ BUGS = [
     Bug(
         "a limit that is raised wakes one waiter only",
         "_line",
-        "            self._grant(slot)\n        self._mind_envoy()",
-        "            self._grant(slot)\n            break\n        self._mind_envoy()",
+        "            self.release(slot)\n        self._mind_envoy()",
+        "            self.release(slot)\n            break\n        self._mind_envoy()",
     ),
     Bug(
         "a lowered limit is not heeded while tasks run",
@@ -88,8 +88,8 @@ BUGS = [
     Bug(
         "the last one to wait is served first",
         "_line",
-        "(self._returning or self._queue).popitem(last=False)",
-        "(self._returning or self._queue).popitem(last=True)",
+        "queue.popitem(last=False)\n        return grant",
+        "queue.popitem(last=True)\n        return grant",
     ),
     Bug(
         "tasks back off without a slot beyond the limit",

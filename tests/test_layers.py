@@ -26,6 +26,7 @@ CORE = [
     "_block",
     "_collector",
     "_line",
+    "_rings",
     "_execution",
     "_ledger",
     "_worker",

@@ -205,8 +205,8 @@ async def test_tasks_back_from_their_backoff_are_served_in_the_order_of_their_re
         (1, "b"),
         (2, "c"),
         (10, "b again"),
-        (11, "a again"),
-        (12, "d"),
+        (11, "d"),  # their turn and that of the line
+        (12, "a again"),
     ]
 
 

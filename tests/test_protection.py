@@ -46,7 +46,7 @@ MAY_BE_INTERRUPTED = {
         "iterate",
     },
     "_ledger": {"Ledger.wait_idle"},
-    "_line": {"Line.limit"},
+    "_line": {"Line.__attrs_post_init__", "Line.limit"},
     "_mapping": {
         "Mapping.__init__",
         "Mapping._feed",

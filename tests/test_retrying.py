@@ -818,7 +818,7 @@ async def test_a_delay_of_zero_keeps_the_slot(autojump_clock: MockClock, config:
     assert other.calls == [3]
 
 
-async def test_a_task_back_from_its_backoff_goes_to_the_head_of_the_line(
+async def test_tasks_back_from_their_backoff_and_those_in_the_line_take_turns(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
     async def job(name: str, seconds: float) -> None:
@@ -846,8 +846,8 @@ async def test_a_task_back_from_its_backoff_goes_to_the_head_of_the_line(
         ("early", 0),
         ("long", 0),
         ("early", 5),
-        ("late", 5),
         ("first", 5),
+        ("late", 6),
         ("second", 6),
     ]
 

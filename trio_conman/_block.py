@@ -97,10 +97,13 @@ class Block:
             raise RuntimeError(
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
+        self.line.refuse_other_run()
+        self.line.on_resize = self.tell_resized
         self._entered = True
         try:
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
+            self._close()
             self.collector.close_channel()
             raise
         self._body_scope.__enter__()
@@ -178,7 +181,8 @@ class Block:
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self.runner.nursery = self.line.nursery = nursery
+            self.runner.nursery = nursery
+            self.line.open(nursery)
             self.runner.now = trio.lowlevel.current_clock().current_time
             if self.runner.rate is not None:
                 self.runner.rate._enter_run()

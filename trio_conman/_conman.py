@@ -23,6 +23,7 @@ from ._line import Line
 from ._outcomes import Outcome
 from ._rate import RateLimiter
 from ._retry import RetryConfig
+from ._stack import need_stack
 from ._views import Views
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ class ConMan(Doors[R], Views[R]):
     def limit(self, limit: int | float) -> None:
         self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
         check_count("limit", limit, minimum=2)
+        need_stack()
         self._line.limit = limit
-        self._block.tell_resized()
 
     @property
     def timed_out(self) -> bool:
@@ -229,6 +230,7 @@ class ConMan(Doors[R], Views[R]):
         self._check_thread("cancel", "run_sync(cm.cancel)")
         if reason is not None:
             reason = check_text("reason", reason)
+        need_stack()
         block = self._block
         del self  # see TaskHandle.cancel()
         block.cancel(reason)
@@ -239,11 +241,13 @@ class ConMan(Doors[R], Views[R]):
         What has its slot goes on, also a task that still waits for the rate.
         """
         self._check_thread("pause", "run_sync(cm.pause)")
+        need_stack()
         self._line.pause()
 
     def resume(self) -> None:
         """Start tasks again after `pause`."""
         self._check_thread("resume", "run_sync(cm.resume)")
+        need_stack()
         self._line.resume()
 
     async def shutdown(self, grace: float = inf) -> None:
@@ -265,6 +269,7 @@ class ConMan(Doors[R], Views[R]):
         """
         self._check_thread("shutdown", "run(cm.shutdown, ...)")
         grace = check_number("grace", grace)
+        need_stack()
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
         await self._block.shutdown(grace)
 

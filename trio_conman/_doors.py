@@ -38,7 +38,7 @@ class Doors(Generic[R]):
     _runner: Runner
     _block: Block
     # Made once: a bound method of its own for each queued task would cost memory.
-    _granted: Callable[[TaskHandle[Any], Slot | None], None]
+    _granted: Callable[[TaskHandle[Any], Slot | None], bool]
     _thread: int
 
     @overload

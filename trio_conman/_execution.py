@@ -88,13 +88,14 @@ class Runner(Ledger):
         if self.rate is not None:
             self.rate._join(handle)
 
-    def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> None:
+    def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> bool:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
         self.queued -= 1
         if slot is None:
             self._finish(handle, None)
         else:
             self.start(handle, slot, self.now())
+        return True
 
     @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:

@@ -1,13 +1,13 @@
 """Who gets the next slot.
 
 **Theory of operation.** A slot is a token of a `trio.CapacityLimiter`, borrowed on behalf of a `Slot` object.
-Who waits for one has a `Place` in one of two queues: tasks that return from a backoff, and, after them, all
-that have not started.
+Who waits for one has a place in one of two queues: tasks that return from a backoff, and all that have not
+started. While both have somebody, they take turns: so retries neither wait behind a long line, nor starve it.
 
 What must always hold:
 
 - While somebody waits, no slot is spare, unless the line is paused or closed.
-- Slots go to the head of the line only; `take` is for those who find nobody waiting.
+- Slots go to the heads of the queues only; `take` is for those who find nobody waiting.
 - A paused line grants nothing. A closed one never will: a slot that comes back goes to the limiter.
 
 *A limiter of our own* is asked by nobody else. Its tokens are kept between tasks, in `_spare`, and a slot
@@ -18,10 +18,7 @@ here. After the limit was lowered, `_excess` tokens go back to it first.
 be served, one trio task, the envoy, waits in the limiter for the head of the line, again and again, so that
 all who share it have their turn; else it is recalled, and what it was granted meanwhile goes back.
 
-*Deadlock.* When each token is held by a task that itself waits in this line, none will ever come back. So who
-waits inside of a managed task says so with `block`, and the last one that closes such a ring is told. A ring
-can also close when a slot goes back to the limiter while the limit is lower than it was, when a pause ends,
-and when a map whose consumer sleeps joins the line.
+*Deadlock.* Who waits inside of a managed task is noted in the `Rings` of the limiter; see there.
 """
 
 from __future__ import annotations
@@ -35,12 +32,16 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._handles import Slot, TaskHandle
+from ._outlast import is_alive
+from ._rings import Rings, rings_of
 
-# Called with a key and its slot, or None when the line is closed.
-Grant: TypeAlias = Callable[[Any, Slot | None], None]
-# The managed task in which somebody waits, how to tell him, and whether he needs a slot.
-Blocked: TypeAlias = tuple[trio.lowlevel.Task, Callable[[], None], Callable[[], bool]]
+# Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
+Grant: TypeAlias = Callable[[Any, Slot | None], bool]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
+
+
+def _nothing() -> None:
+    pass
 
 
 @final
@@ -56,14 +57,48 @@ class Line:
     # Those who wait in `sleep`: their tasks are not accepted yet.
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
 
+    # Called when the limit has changed, by whoever shares it.
+    on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
+
+    _rings: Rings = attrs.field(init=False)
     _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
     _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
+    # Whether the next slot is for one who has not started, where one who returns waits too.
+    _beginner_is_next: bool = attrs.field(default=False, init=False)
     _spare: list[Slot] = attrs.field(factory=list, init=False)
     _excess: int = attrs.field(default=0, init=False)
     _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    # Keys that are waited for inside of a managed task.
-    _blocked: dict[Any, Blocked] = attrs.field(factory=dict, init=False)
+    # Of its trio run, where the limiter is shared.
+    _token: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rings = rings_of(self.limiter) if self.shared else Rings()
+        self._rings.lines.add(self)
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Begin to grant; the envoy lives in `nursery`."""
+        self.nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+
+    def refuse_other_run(self) -> None:
+        """Raise where the limiter is in use in another trio run, which it would take down with this one.
+
+        Raises:
+            RuntimeError: a manager of another trio run that has not ended is open on the limiter.
+        """
+        token = trio.lowlevel.current_trio_token()
+        for line in list(self._rings.lines):
+            other = line.token()
+            if other is not None and other is not token and is_alive(other):
+                raise RuntimeError(
+                    f"limit is a CapacityLimiter that manager {line.name!r} of another trio run uses just "
+                    "now: ConMan.open() needs one of its own for each run"
+                )
+
+    def token(self) -> trio.lowlevel.TrioToken | None:
+        """That of the trio run in which it grants; None before and after."""
+        return None if self._closed else self._token
 
     @property
     def limit(self) -> int | float:
@@ -81,6 +116,21 @@ class Line:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
         self._serve()
+        for line in list(self._rings.lines):
+            line.resized()
+
+    @enable_ki_protection
+    def resized(self) -> None:
+        """The limit has changed, by whoever shares it."""
+        self.on_resize()
+
+    def grants(self) -> bool:
+        """Whether it gives slots, as soon as there are some."""
+        return not (self.paused or self._closed)
+
+    def spare(self) -> int:
+        """How many tokens it keeps that nobody uses."""
+        return len(self._spare)
 
     @enable_ki_protection
     def pause(self) -> None:
@@ -97,6 +147,8 @@ class Line:
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
+        self._rings.lines.discard(self)
+        self.on_resize = _nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         while self._queue:
@@ -129,10 +181,11 @@ class Line:
         """
         is_deadlock = False
 
-        def granted(handle: TaskHandle[Any], slot: Slot | None) -> None:
+        def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
             if slot is not None:
                 start(handle, slot)
             self._wake(handle)
+            return True
 
         def deadlocked() -> None:
             nonlocal is_deadlock
@@ -167,16 +220,17 @@ class Line:
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot at the head of the line, behind those who returned earlier."""
+        """Wait for a slot, behind those who returned earlier."""
         if not (self._returning or self.paused or self._closed):
             handle._slot = self._free()
             if handle._slot is not None:
                 return
         task = trio.lowlevel.current_task()
 
-        def grant(handle: TaskHandle[Any], slot: Slot | None) -> None:
+        def grant(handle: TaskHandle[Any], slot: Slot | None) -> bool:
             handle._slot = slot
             trio.lowlevel.reschedule(task)
+            return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             self.leave(handle)
@@ -198,17 +252,16 @@ class Line:
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        if self.shared or self._closed:
-            self.limiter.release_on_behalf_of(slot)
-            self.break_rings()
-        elif self._excess:
+        while not (self.shared or self._closed or self._excess):
+            if self.paused or not (self._returning or self._queue):
+                self._spare.append(slot)
+                return
+            if self._grant(slot):
+                return
+        if not (self.shared or self._closed):
             self._excess -= 1
-            self.limiter.release_on_behalf_of(slot)
-            self.break_rings()
-        elif (self._returning or self._queue) and not self.paused:
-            self._grant(slot)
-        else:
-            self._spare.append(slot)
+        self.limiter.release_on_behalf_of(slot)
+        self.break_rings()
 
     def _free(self) -> Slot | None:
         if self._spare:
@@ -220,17 +273,22 @@ class Line:
             return slot
         return None
 
-    def _grant(self, slot: Slot) -> None:
-        key, grant = (self._returning or self._queue).popitem(last=False)
-        grant(key, slot)
+    def _grant(self, slot: Slot) -> bool:
+        """Offer a slot to the head of the line, which leaves it; whether that took it."""
+        queue = self._queue
+        if self._returning and not (queue and self._beginner_is_next):
+            queue = self._returning
+        self._beginner_is_next = queue is self._returning
+        key, grant = queue.popitem(last=False)
+        return grant(key, slot)
 
     def _serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not (self.shared or self.paused or self._closed) and (self._returning or self._queue):
+        while not self.shared and self.grants() and (self._returning or self._queue):
             slot = self._free()
             if slot is None:
                 break
-            self._grant(slot)
+            self.release(slot)
         self._mind_envoy()
         self.break_rings()
 
@@ -243,29 +301,16 @@ class Line:
         tell: Callable[[], None],
         is_stuck: Callable[[], bool],
     ) -> bool:
-        """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
-
-        It counts while `is_stuck`: as long as it cannot end without a slot. Returns whether it was noted: not
-        when this would close a ring. Where it closes later, `tell` is called.
-        """
-        self._blocked[key] = (holder, tell, is_stuck)
-        if self._is_ring():
-            del self._blocked[key]
-            return False
-        return True
+        """See `Rings.block`."""
+        return self._rings.block(self, key, holder, tell, is_stuck)
 
     def unblock(self, key: Any) -> None:
         """`key` is waited for no more."""
-        self._blocked.pop(key, None)
+        self._rings.unblock(key)
 
     def break_rings(self) -> None:
         """Tell the last one of those who wait for each other, where that is so."""
-        while self._is_ring():
-            key, tell = next(
-                (key, tell) for key, (_, tell, is_stuck) in reversed(self._blocked.items()) if is_stuck()
-            )
-            del self._blocked[key]
-            tell()
+        self._rings.break_rings(self)
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
@@ -274,18 +319,12 @@ class Line:
             f"one, so no slot would ever be free: {instead}"
         )
 
-    def _is_ring(self) -> bool:
-        if not self._blocked or self.paused or self._closed or self.limiter.available_tokens > 0:
-            return False
-        holders = {holder for holder, _, is_stuck in self._blocked.values() if is_stuck()}
-        return bool(holders) and len(holders) >= self.limiter.borrowed_tokens - len(self._spare)
-
     # The envoy
 
     def _mind_envoy(self) -> None:
         if not self.shared:
             return
-        needed = bool(self._returning or self._queue) and not (self.paused or self._closed)
+        needed = bool(self._returning or self._queue) and self.grants()
         if needed and self._envoy is None:
             self._envoy = trio.CancelScope()
             self.nursery.start_soon(self._wait_in_limiter, self._envoy, name=f"envoy of {self.name}")
@@ -300,9 +339,8 @@ class Line:
                 slot = Slot(self.name)
                 await self.limiter.acquire_on_behalf_of(slot)
                 # The limit may have been lowered since the limiter gave the token.
-                if self._envoy is scope and self.still_grants():
-                    self._grant(slot)
+                if self._envoy is scope and self.still_grants() and self._grant(slot):
                     self._mind_envoy()
                 else:
-                    self.limiter.release_on_behalf_of(slot)
-                    self.break_rings()
+                    self.release(slot)
+                    self._mind_envoy()

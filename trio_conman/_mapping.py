@@ -144,17 +144,17 @@ class Mapping(Generic[T]):
         self._in_line = value
         self._runner.expect(1 if value else -1)
 
-    def _granted(self, _: object, slot: Slot | None) -> None:
+    def _granted(self, _: object, slot: Slot | None) -> bool:
         # A worker that kept its slot may have taken what this place was for.
         assert slot is not None  # a map is told to refuse() before its line is closed
         self._runner.expect(1)  # no moment of idleness in between
         self._set_in_line(False)
-        if self._may_give():
+        gives = self._may_give()
+        if gives:
             self._give(slot)
-        else:
-            self._line.release(slot)
         self.want()
         self._runner.expect(-1)
+        return gives
 
     def _give(self, slot: Slot) -> None:
         """Let a worker draw an item for a slot."""

@@ -1,4 +1,4 @@
-"""Waiting for what must have ended before one goes on."""
+"""Waiting for what must have ended before one goes on, and whether a trio run has."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
             raise interrupt
         finally:
             del interrupt
+
+
+def is_alive(token: trio.lowlevel.TrioToken) -> bool:
+    """Whether a trio run, by its token, is under way: not when it has ended or crashed."""
+    try:
+        token.run_sync_soon(lambda: None, idempotent=True)
+    except trio.RunFinishedError:
+        return False
+    return True

@@ -1,0 +1,321 @@
+"""Retries and beginners take turns in the line; a slot passes by who has no use for it; who shares a limiter
+hears of each other."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_conman import ConMan, Failure, RetriableError, RetryConfig, Success
+from trio_conman._mapping import Mapping
+
+MakeLimit = Callable[[int], int | trio.CapacityLimiter]
+each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
+
+
+async def job(value: int, seconds: float = 1) -> int:
+    await trio.sleep(seconds)
+    return value
+
+
+async def fail_after(seconds: float) -> None:
+    await trio.sleep(seconds)
+    raise RetriableError("again")
+
+
+@each_kind
+async def test_tasks_that_fail_slowly_do_not_keep_out_the_healthy(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def healthy() -> None:
+        record.append(trio.current_time())
+        await trio.sleep(1)
+
+    retry = RetryConfig(initial_delay=1, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(10), retry=retry, timeout=100) as cm:
+            for _ in range(15):
+                cm.start_soon(fail_after, 10)
+            for _ in range(10):
+                cm.start_soon(healthy)
+    # From 11 on there is always somebody who is back from a backoff. Each second slot is for who has not begun.
+    assert record == [10] * 5 + [11] * 2 + [12] + [13] + [21]
+
+
+@each_kind
+async def test_endless_retries_and_an_endless_line_both_go_on(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    starts = {"retry": 0, "new": 0}
+
+    async def always() -> None:
+        starts["retry"] += 1
+        await trio.sleep(1)
+        raise RetriableError("again")
+
+    async def new(cm: ConMan[None]) -> None:
+        starts["new"] += 1
+        cm.start_soon(new, cm)
+        await trio.sleep(1)
+
+    retry = RetryConfig(initial_delay=0.5, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(4), retry=retry, timeout=100.5) as cm:
+            for _ in range(6):
+                cm.start_soon(always)
+            for _ in range(4):
+                cm.start_soon(new, cm)
+    # Four start in each second, and neither kind has less than a third of them.
+    assert 390 <= sum(starts.values()) <= 410
+    assert min(starts.values()) >= 130
+
+
+@each_kind
+async def test_a_slot_passes_by_any_number_of_maps_without_room(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    """One after another, not one inside another: with a thousand of them there would be no stack for that."""
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        cm = await stack.enter_async_context(ConMan[int].open(nursery, limit_of(3)))
+        blockers = [await cm.run(job, 0, 50) for _ in range(3)]
+        maps = [
+            await stack.enter_async_context(cm.map(partial(job, seconds=100), range(9))) for _ in range(600)
+        ]
+        # They wait with room for six outcomes; with none, once the limit is 2 and they have drawn what fits.
+        cm.limit = 3000
+        await wait_all_tasks_blocked()
+        cm.limit = 2
+        for handle in blockers:
+            handle.cancel()
+        last = cm.start_soon(job, 7, 1)
+        await last.wait()
+        assert isinstance(last.outcome, Success)
+        assert len(maps) == 600
+        cm.cancel()
+
+
+def tasks_of(cm: ConMan[Any]) -> list[bool]:
+    return [isinstance(outcome, Success) for outcome in cm.outcomes()]
+
+
+async def test_a_ring_that_another_manager_closes_on_a_shared_limiter_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    async def parent(cm: ConMan[int]) -> int:
+        await trio.sleep(1)
+        await cm.run(job, 1)
+        return 0
+
+    limiter = trio.CapacityLimiter(3)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            async with (
+                ConMan[int].open(nursery, limiter, name="A") as a,
+                ConMan[int].open(nursery, limiter, name="B") as b,
+            ):
+                parents = [await a.run(parent, a) for _ in range(2)]
+                await b.run(job, 5, 5)
+                await trio.sleep(2)
+                limiter.total_tokens = 2  # whoever does that, and however
+    ends = [handle.outcome for handle in parents]
+    assert [type(end) for end in ends] in ([Success, Failure], [Failure, Success])
+    (failure,) = [end for end in ends if isinstance(end, Failure)]
+    assert str(failure.error).startswith("run() was called inside a task of 'A' while every slot is held")
+    assert trio.current_time() == 6
+
+
+async def test_a_ring_of_two_managers_on_one_limiter_is_told(autojump_clock: MockClock) -> None:
+    async def parent(own: ConMan[int], seconds: float) -> int:
+        await trio.sleep(seconds)
+        await own.run(job, 1)
+        return 0
+
+    limiter = trio.CapacityLimiter(2)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, limiter) as a, ConMan[int].open(nursery, limiter) as b:
+                first = await a.run(parent, a, 1)
+                second = await b.run(parent, b, 2)
+    assert isinstance(first.outcome, Success)
+    assert isinstance(second.outcome, Failure)
+    assert second.outcome.elapsed == 2
+
+
+@pytest.mark.parametrize("how", ["a manager", "directly"])
+@pytest.mark.parametrize("when", ["from the start", "when it has caught up"])
+async def test_a_map_goes_on_when_anybody_raises_a_shared_limit_from_0(
+    how: str, when: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def raise_later(other: ConMan[int]) -> None:
+        await trio.sleep(10)
+        if how == "a manager":
+            other.limit = 2
+        else:
+            limiter.total_tokens = 2
+
+    async def lower(seconds: float) -> None:
+        await trio.sleep(seconds)
+        limiter.total_tokens = 0
+
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, limiter) as cm, ConMan[int].open(nursery, limiter) as other:
+                if when == "from the start":
+                    limiter.total_tokens = 0
+                else:
+                    nursery.start_soon(lower, 1.5)
+                nursery.start_soon(raise_later, other)
+                async with cm.map(job, range(6)) as outcomes:
+                    async for outcome in outcomes:
+                        record.append((outcome.index, trio.current_time()))
+    if when == "from the start":
+        assert sorted(record) == [(n, 11 + n // 2) for n in range(6)]
+    else:
+        assert sorted(record) == [(0, 1), (1, 1), (2, 2), (3, 2), (4, 11), (5, 11)]
+
+
+async def test_another_manager_that_raises_the_limit_makes_room_for_a_map_at_once(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def item(_: int) -> None:
+        record.append(trio.current_time())
+        await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limiter) as cm, ConMan[None].open(nursery, limiter) as other:
+            async with cm.map(item, range(20)) as outcomes:
+                await trio.sleep(5)
+                assert record == [0, 0, 1, 1]  # twice the limit, none of them taken
+                other.limit = 5
+                await trio.sleep(1)
+                assert record[4:] == [5] * 5
+                other.limit = 2
+                await outcomes.aclose() if hasattr(outcomes, "aclose") else None
+
+
+def test_searching_for_rings_costs_no_more_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    needs_slots = Mapping._needs_slots
+
+    def counted(self: Mapping[Any]) -> bool:
+        nonlocal asked
+        asked += 1
+        return needs_slots(self)
+
+    monkeypatch.setattr(Mapping, "_needs_slots", counted)
+
+    async def consume(cm: ConMan[int]) -> int:
+        async with cm.map(job, range(3)) as outcomes:
+            return len([outcome async for outcome in outcomes])
+
+    async def main(tasks: int) -> int:
+        nonlocal asked
+        asked = 0
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, tasks + 2) as cm:
+            for _ in range(tasks):
+                cm.start_soon(consume, cm)
+        assert cm.outputs() == [3] * tasks
+        return asked
+
+    few, many = (trio.run(main, tasks, clock=MockClock(autojump_threshold=0)) for tasks in (100, 400))
+    assert many <= 6 * few + 100
+
+
+def test_a_limiter_is_for_one_trio_run_at_a_time() -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def inner() -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+            await cm.run(job, 1, 0)
+
+    async def outer() -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter, name="outer") as cm:
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await trio.to_thread.run_sync(trio.run, inner)
+            assert caught.group_contains(
+                RuntimeError, match=r"^limit is a CapacityLimiter that manager 'outer'"
+            )
+            assert cm.statistics().submitted == 0
+            await cm.run(job, 1, 0)
+        # When its managers have ended it may be used elsewhere.
+        await trio.to_thread.run_sync(trio.run, inner)
+
+    trio.run(outer)
+    trio.run(outer)
+
+
+def test_a_run_that_crashed_does_not_keep_its_limiter() -> None:
+    limiter = trio.CapacityLimiter(2)
+    kept: list[ConMan[int]] = []
+
+    async def crash() -> None:
+        async with trio.open_nursery() as nursery:
+            opening = ConMan[int].open(nursery, limiter)
+            kept.append(await opening.__aenter__())
+            nursery.cancel_scope.cancel()
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+            await cm.run(job, 1, 0)
+
+    with suppress(BaseException):
+        trio.run(crash)
+    assert kept
+    trio.run(use)
+
+
+OPERATIONS: dict[str, Callable[[ConMan[Any], list[Any]], object]] = {
+    "resume": lambda cm, _: cm.resume(),
+    "pause": lambda cm, _: cm.pause(),
+    "limit": lambda cm, _: setattr(cm, "limit", 6),
+    "lower": lambda cm, _: setattr(cm, "limit", 2),
+    "cancel one": lambda cm, handles: handles[-1].cancel(),
+    "cancel another": lambda cm, handles: handles[0].cancel(),
+    "cancel": lambda cm, _: cm.cancel(),
+}
+
+
+@each_kind
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_at_the_end_of_the_stack_an_operation_is_done_wholly_or_not_at_all(
+    operation: str, limit_of: MakeLimit
+) -> None:
+    def descend(call: Callable[[], Any], left: int) -> Any:
+        return call() if left <= 0 else descend(call, left - 1)
+
+    def at_depth(call: Callable[[], Any], spare: int) -> None:
+        depth, frame = 0, sys._getframe()
+        while frame is not None:
+            depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]  # None in the end
+        with suppress(RecursionError):
+            descend(call, sys.getrecursionlimit() - depth - spare)
+
+    async def main(spare: int) -> None:
+        limiter = limit_of(3)
+        with trio.fail_after(1000):
+            async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+                if operation == "resume":
+                    cm.pause()
+                handles = [cm.start_soon(job, value, 1) for value in range(8)]
+                await trio.sleep(0.5)
+                at_depth(partial(OPERATIONS[operation], cm, handles), spare)
+                assert cm.limit in (2, 3, 6)
+                await trio.sleep(0.1)
+        assert all(handle.outcome is not None for handle in handles)
+        assert len(cm.outcomes()) == 8
+        assert isinstance(limiter, int) or limiter.borrowed_tokens == 0
+
+    for spare in range(3, 60):
+        trio.run(main, spare, clock=MockClock(autojump_threshold=0))
