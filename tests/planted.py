@@ -118,8 +118,8 @@ BUGS = [
     Bug(
         "a map draws one item more than it may",
         "_mapping",
-        "return (2 * limit if limit != inf else 1000) - self._stream.drawn",
-        "return (2 * limit if limit != inf else 1000) + 1 - self._stream.drawn",
+        "return room - self._stream.drawn",
+        "return room + 1 - self._stream.drawn",
     ),
     Bug(
         "an ordered map gives what is there",

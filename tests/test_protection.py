@@ -26,7 +26,13 @@ from trio_conman.testing import RecordingInstrument
 HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
-    "_block": {"Block.cancel", "Block.holder", "Block.refuse_inside"},
+    "_block": {
+        "Block.cancel",
+        "Block.holder",
+        "Block.is_idle",
+        "Block.refuse_inside",
+        "Block.wait_idle",
+    },
     "_collector": {"Collector.__init__"},
     "_execution": {
         "Runner._attempts",
@@ -41,16 +47,14 @@ MAY_BE_INTERRUPTED = {
         "Feeder._close",
         "Feeder._draw_all",
         "Feeder.draw",
-        "close",
-        "close_drawn",
-        "iterate",
+        "_ended",
     },
-    "_ledger": {"Ledger.wait_idle"},
+    "_ledger": set[str](),
     "_line": {"Line.limit"},
+    "_map_block": {"MapBlock.__init__"},
     "_mapping": {
         "Mapping.__init__",
         "Mapping._feed",
-        "Mapping._pull",
     },
     "_outlast": set[str](),
     "_rate": {
@@ -58,6 +62,13 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter._reset",
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
+    },
+    "_source": {
+        "Source.__init__",
+        "Source._close_generator",
+        "Source.draw",
+        "check_items",
+        "close",
     },
     "_stream": {"Stream.__aiter__", "Stream.__init__"},
     "_worker": {"is_same", "is_spent"},

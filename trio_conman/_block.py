@@ -40,6 +40,10 @@ M = TypeVar("M")
 class Map(Protocol):
     """What an open map is told."""
 
+    def holds_up(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
+        ...
+
     def refuse(self) -> None:
         """Nothing new is accepted any more."""
         ...
@@ -87,13 +91,13 @@ class Block:
                     yield manager
             except (ConManClosedError, BaseExceptionGroup) as error:
                 # A loop in the body that fed the manager may have met its end.
-                rest = self._without_own_end(error)
+                rest = self.without_own_end(error)
                 if rest is error:
                     raise
                 if rest is not None:
                     raise rest  # noqa: B904  # a part of it
             self.line.resume()
-            await self.runner.wait_idle()
+            await self.wait_idle()
         except BaseException as error:
             self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
             raise
@@ -166,6 +170,23 @@ class Block:
         self.closed = True
         for each in list(self.maps):
             each.refuse()
+        self.runner.idle.unpark_all()  # what a map has left does not count any more
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all tasks have ended, and all outcomes of maps were taken, but by the current trio task.
+
+        When nothing new is accepted a map has drawn all that it will, and what is left can be taken later.
+        """
+        if self.runner.unfinished or self.runner.coming:
+            return False
+        task = trio.lowlevel.current_task()
+        return self.closed or not any(each.holds_up(task) for each in self.maps)
+
+    async def wait_idle(self) -> None:
+        """Wait until that is so; no checkpoint when it is."""
+        while not self.is_idle:
+            await self.runner.idle.park()
 
     @enable_ki_protection
     def tell_resized(self) -> None:
@@ -253,7 +274,7 @@ class Block:
             return all(self._is_own_end(each) for each in error.exceptions)
         return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self
 
-    def _without_own_end(self, error: BaseException) -> BaseException | None:
+    def without_own_end(self, error: BaseException) -> BaseException | None:
         """What is to travel on when `error` left the body.
 
         Nothing, where it says only that this manager is closed; where it says that of some children of the

@@ -157,10 +157,10 @@ class ConMan(Doors[R], Views[R]):
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
         """
         self._block.refuse_inside("wait", "await the handles of the tasks you mean")
-        if self._runner.unfinished or self._runner.coming:
-            await self._runner.wait_idle()
-        else:
+        if self._block.is_idle:
             await trio.lowlevel.checkpoint()
+        else:
+            await self._block.wait_idle()
 
     @property
     def limit(self) -> int | float:

@@ -15,10 +15,11 @@ from ._checks import check_bool, check_number, check_text, check_type
 from ._execution import Runner
 from ._handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from ._line import Line
+from ._map_block import MapBlock
 from ._mapping import Mapping
 from ._outcomes import Outcome
 from ._retry import RetryConfig
-from ._texts import short
+from ._source import check_items
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -320,14 +321,13 @@ class Doors(Generic[R]):
             ValueError: a parameter is out of its range.
         """
         call = callable_of(fn, "fn")
-        if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
-            raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
+        check_items(items)
         check_bool("ordered", ordered)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
         mapping: Mapping[T_co] = Mapping(
             self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
         )
-        return mapping.opened()
+        return MapBlock(self._block, mapping)
 
 
 def _name(name: str | None, task: object) -> str:

@@ -174,7 +174,9 @@ class Runner(Ledger):
                     self._finish(handle, outcome)
                     handle = outcome = error = value = None
         except BaseException as exc:
-            outcome, travels = self._ended_by(handle, exc)
+            # That of a spoiled one is the source's fault, and told.
+            if worker is None or not worker.is_spoiled:
+                outcome, travels = self._ended_by(handle, exc)
         finally:
             if travels is not None:
                 # Now, not when it has left: the slot that is given back shall start nothing.

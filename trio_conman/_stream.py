@@ -10,11 +10,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
-from ._feeder import presentable
 from ._handles import TaskHandle
 from ._outcomes import Outcome
+from ._source import presentable
 
 T = TypeVar("T")
+
+# How many items, or outcomes, may follow each other before other trio tasks have a turn.
+AT_ONCE = 100
 
 
 @final
@@ -22,7 +25,7 @@ class Stream(Generic[T]):
     """What the consumer of a map iterates over.
 
     It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
-    without a slot.
+    without a slot. When the map was left it leads nowhere any more, for its consumer may keep it.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class Stream(Generic[T]):
         self.taken = 0  # outcomes
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
+        # The trio tasks that are known to iterate over it.
+        self.consumers: set[trio.lowlevel.Task] = set()
         self._block = block
         self._ordered = ordered
         self._tell_taken = tell_taken
@@ -41,14 +46,30 @@ class Stream(Generic[T]):
         self._indexed: dict[int, Outcome[T]] = {}
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
+        self._next_turn = AT_ONCE  # how many are taken when others have had to wait long enough
+
+    @property
+    def unfinished(self) -> int:
+        """How many items are drawn and have no outcome yet."""
+        return self.drawn - self.taken - len(self._completed) - len(self._indexed)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to take, nor ever will be."""
+        return not self.more and self.taken == self.drawn
 
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        self.consumers.add(trio.lowlevel.current_task())
         return self
 
     @enable_ki_protection
     async def __anext__(self) -> Outcome[T]:
         while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            if self.taken < self._next_turn:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                self._next_turn = self.taken + AT_ONCE
+                await trio.lowlevel.checkpoint()
             outcome = None
             if self._ordered:
                 outcome = self._indexed.pop(self.taken, None)
@@ -58,9 +79,10 @@ class Stream(Generic[T]):
                 self.taken += 1
                 self._tell_taken()
                 return outcome
-            if not self.more and self.taken == self.drawn:
+            if self.is_empty:
                 self._raise_end()
             await self._sleep()
+            self._next_turn = self.taken + AT_ONCE
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None
@@ -76,6 +98,7 @@ class Stream(Generic[T]):
     async def _sleep(self) -> None:
         line, holder = self._block.line, self._block.holder()
         task = trio.lowlevel.current_task()
+        self.consumers.add(task)
         is_deadlock = False
 
         def is_stuck() -> bool:
@@ -126,11 +149,17 @@ class Stream(Generic[T]):
         """Nothing more is drawn, because of an error of the source, or without one."""
         self.more = False
         self._error = self._error or error
-        if self.taken == self.drawn:
+        if self.is_empty:
             self._wake()
 
-    def drop(self) -> None:
-        """Nobody takes what is left: it counts as taken."""
+    def drop(self) -> list[Outcome[T]]:
+        """The map was left: what was not taken, in completion order, counts as taken."""
+        left = [*self._completed, *self._indexed.values()]
         self._completed.clear()
         self._indexed.clear()
+        self.consumers.clear()
         self.taken = self.drawn
+        self.refused = False
+        self._error = None
+        del self._block, self._tell_taken, self._needs_slots
+        return left

@@ -43,8 +43,11 @@ class Worker:
     # What it has to begin its next item with, and whether that was its last item's.
     slot: Slot | None = None
     kept: bool = False
-    # Its trio task, while it rests.
+    # Its trio task, from its first item on, and the same while it rests.
+    task: trio.lowlevel.Task | None = None
     sleeper: trio.lowlevel.Task | None = None
+    # Whether the source of its items has left a cancel scope open in it.
+    is_spoiled: bool = False
 
     def wake(self) -> None:
         """End the worker's rest, if it rests."""
