@@ -76,7 +76,8 @@ class Mapping(Generic[T]):
         self._terms = attrs.evolve(terms, deliver=self._stream.put)
         self._reserved = 0  # workers that have a slot and no item yet
         self._passed = 0  # items that passed no checkpoint, since others had a turn
-        self._is_pausing = False  # whether a worker lets others have one
+        self._is_pausing = False  # a worker lets others have one
+        self._hurries = False  # items pass no checkpoint
         self._in_line = False
         self._feeder: Feeder | None = None
         self._workers: set[Worker] = set()
@@ -164,13 +165,10 @@ class Mapping(Generic[T]):
                 self._line.break_rings()  # a consumer needs slots now
 
     def _may_give(self) -> bool:
-        # Doubled again and again, since a worker costs more than an item, and there may be few items. Where
-        # items never wait, a few workers will do.
-        return (
-            self._passed < AT_ONCE
-            and self._reserved <= min(self._stream.drawn, self._stream.unfinished + AT_ONCE)
-            and self._reserved < self._drawable()
-        )
+        # Doubled again and again, since a worker costs more than an item, and there may be few items; and for
+        # those that never wait, one more worker than run will do.
+        most = self._stream.unfinished if self._hurries else self._stream.drawn
+        return self._passed < AT_ONCE and self._reserved <= most and self._reserved < self._drawable()
 
     def _set_in_line(self, value: bool) -> None:
         self._in_line = value
@@ -197,6 +195,7 @@ class Mapping(Generic[T]):
         else:
             worker = Worker(self, self._name)
             self._workers.add(worker)
+            self._stream.at_once = max(AT_ONCE, len(self._workers))
             self._living += 1
             self._reserve(worker, slot, kept=False)
             self._runner.start_worker(worker, self._context)
@@ -217,11 +216,13 @@ class Mapping(Generic[T]):
             slot = last._slot
             if slot is not None and not self._line.may_keep(self._in_line):
                 slot = None
-            assert worker.task is not None
             if worker.task.custom_sleep_data is _NO_TURN:
                 self._passed += 1
                 if self._passed >= AT_ONCE:
+                    self._hurries = True
                     slot = None
+            elif self._hurries:
+                self._hurries = False
             if slot is not None and self._drawable() > 0:
                 return self._begin_after(worker, last)
             if slot is not None and self._stream.more:
@@ -257,9 +258,10 @@ class Mapping(Generic[T]):
         self._reserved -= 1
         worker.slot = None
         worker.task = trio.lowlevel.current_task()
+        worker.status = worker.task._cancel_status
         may_use = self._line.may_keep(self._in_line) if worker.kept else self._line.still_grants()
         try:
-            if may_use and self._drawable() > 0:
+            if may_use and self._passed < AT_ONCE and self._drawable() > 0:
                 worker.handle = self._draw(worker)
         finally:
             if worker.handle is not None:
@@ -276,34 +278,34 @@ class Mapping(Generic[T]):
         return worker.handle
 
     def _draw(self, worker: Worker) -> TaskHandle[Any] | None:
-        assert worker.task is not None
         if self._feeder is not None:
-            return self._accept(worker.task, self._feeder.take())
-        status = worker.task._cancel_status  # private, as in Source.draw()
-        try:
-            item = self._source.draw(worker.task)
-        except StopIteration:
-            self._end_drawing(None)
-        except Exception as error:
-            self._end_drawing(foreign(error))
-        except BaseException:
-            self._stream.refused = True  # it is no end that the consumer may take for the source's
-            self._end_drawing(None)
-            raise
+            item = self._feeder.take()
         else:
-            return self._accept(worker.task, item)
-        worker.is_spoiled = worker.task._cancel_status is not status
-        return None
-
-    def _accept(self, task: trio.lowlevel.Task, item: Any) -> TaskHandle[Any]:
+            try:
+                item = self._source.draw()
+                if worker.task._cancel_status is not worker.status:
+                    self._source.blame()
+            except StopIteration:
+                return self._drawn_all(worker, None)
+            except Exception as error:
+                return self._drawn_all(worker, foreign(error))
+            except BaseException:
+                self._stream.refused = True  # it is no end that the consumer may take for the source's
+                self._end_drawing(None)
+                raise
         handle: TaskHandle[Any] = TaskHandle(
             self._name, (item,), self._call, self._terms, self._runner.now(), self._stream.drawn
         )
         handle._context = self._context
         self._stream.drawn += 1
         self._runner.accept(handle)
-        task.custom_sleep_data = _NO_TURN
+        worker.task.custom_sleep_data = _NO_TURN
         return handle
+
+    def _drawn_all(self, worker: Worker, error: Exception | None) -> TaskHandle[Any] | None:
+        worker.is_spoiled = worker.task._cancel_status is not worker.status
+        self._end_drawing(error)
+        return None
 
     @enable_ki_protection
     async def rest(self, worker: Worker) -> bool:
@@ -330,7 +332,6 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def gone(self, worker: Worker) -> None:
         """A worker has ended, with or without an item."""
-        worker.task = None
         self._idle.pop(worker, None)
         self._workers.discard(worker)
         if worker.handle is not None:

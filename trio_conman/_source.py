@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Iterable
 from contextvars import Context
 from typing import Any, final
 
-import trio
 from trio.lowlevel import disable_ki_protection
 
 from ._texts import short
@@ -34,27 +33,18 @@ class Source:
         self._iterator = iter(items)
 
     @disable_ki_protection
-    def draw(self, task: trio.lowlevel.Task) -> Any:
-        """The next item, for a worker that runs in `task`.
+    def draw(self) -> Any:
+        """The next item, or StopIteration."""
+        return self._context.run(next, self._iterator)
 
-        Raises:
-            StopIteration: there is none.
-            RuntimeError: the source has left a cancel scope open in the task.
-        """
-        # Private, because nothing public shows a scope that was left open.
-        status = task._cancel_status
-        item = self._context.run(next, self._iterator)
-        if task._cancel_status is not status:
-            self._blame()
-        return item
-
-    def _blame(self) -> None:
+    def blame(self) -> None:
+        """Raise, because the source has left a cancel scope open in the trio task that drew from it."""
         text = (
             "items left a cancel scope open: an iterable is drawn from in several trio tasks, so it must not "
             "yield inside of a cancel scope; make it an async generator, which is drawn from in a single one"
         )
         try:
-            self._close_generator()  # here and now: it leaves its scopes in the task that has entered them
+            self._close_generator()  # where it has entered its scopes, it leaves them too
         except Exception as error:
             raise RuntimeError(text) from error
         raise RuntimeError(text)

@@ -46,7 +46,10 @@ class Stream(Generic[T]):
         self._indexed: dict[int, Outcome[T]] = {}
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
-        self._next_turn = AT_ONCE  # how many are taken when others have had to wait long enough
+        # How many may be taken before others have a turn, and how many are taken when that is so. Not less than
+        # there are workers, which have had a turn each and need the room.
+        self.at_once = AT_ONCE
+        self._next_turn = AT_ONCE
 
     @property
     def unfinished(self) -> int:
@@ -68,7 +71,7 @@ class Stream(Generic[T]):
             if self.taken < self._next_turn:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
-                self._next_turn = self.taken + AT_ONCE
+                self._next_turn = self.taken + self.at_once
                 await trio.lowlevel.checkpoint()
             outcome = None
             if self._ordered:
@@ -82,7 +85,7 @@ class Stream(Generic[T]):
             if self.is_empty:
                 self._raise_end()
             await self._sleep()
-            self._next_turn = self.taken + AT_ONCE
+            self._next_turn = self.taken + self.at_once
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None

@@ -43,10 +43,12 @@ class Worker:
     # What it has to begin its next item with, and whether that was its last item's.
     slot: Slot | None = None
     kept: bool = False
-    # Its trio task, from its first item on, and the same while it rests.
-    task: trio.lowlevel.Task | None = None
+    # Its trio task, from its first item on; the same while it rests.
+    task: trio.lowlevel.Task = attrs.field(init=False)
     sleeper: trio.lowlevel.Task | None = None
-    # Whether the source of its items has left a cancel scope open in it.
+    # In which cancel scope it is between two items, and whether a source has left another one open in it.
+    # Private, because nothing public shows that.
+    status: Any = attrs.field(init=False)
     is_spoiled: bool = False
 
     def wake(self) -> None:
