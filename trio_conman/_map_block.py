@@ -47,7 +47,7 @@ class MapBlock(AbstractAsyncContextManager[AsyncIterator[Outcome[T]]], Generic[T
         mapping, self._open = self._open, None
         assert mapping is not None
         is_cut_off = self._is_cut_off(error)
-        del error, traceback
+        del error, traceback, self._block
         await mapping.leave(is_cut_off=is_cut_off)
 
     def _is_cut_off(self, error: BaseException | None) -> bool:

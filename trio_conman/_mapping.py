@@ -408,6 +408,8 @@ class Mapping(Generic[T]):
 
     def _end_all(self) -> None:
         self._end("the map was left")
+        if self._runner.stopped is not None:
+            return  # the items know why
         for worker in self._workers:
             if worker.handle is not None and worker.handle._cancelled is None:
                 worker.handle._cancelled = "its map was left"

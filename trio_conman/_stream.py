@@ -46,8 +46,8 @@ class Stream(Generic[T]):
         self._indexed: dict[int, Outcome[T]] = {}
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
-        # How many may be taken before others have a turn, and how many are taken when that is so. Not less than
-        # there are workers, which have had a turn each and need the room.
+        # How many may be taken before others have a turn, and how many are taken when that is so. No less
+        # than there are workers, which have had a turn each, and need the room.
         self.at_once = AT_ONCE
         self._next_turn = AT_ONCE
 
