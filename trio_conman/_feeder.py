@@ -89,8 +89,8 @@ class Feeder:
     async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
         """Draw items until there are no more, or it is told to stop, and close the source.
 
-        `exhausted` is called in between, with what the source raised. An error of the closing is kept for
-        `raise_close_error`.
+        `exhausted` is called in between, with what the source raised. What it raises because it is stopped or
+        closed is kept for `raise_close_error`.
         """
         error: Exception | None = None
         try:
@@ -102,6 +102,8 @@ class Feeder:
                     del error
                     if not self._inside:
                         await self._close()
+        except Exception as exc:
+            self._close_error = foreign(exc)  # what the scope has left of a group
         finally:
             # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
@@ -123,7 +125,9 @@ class Feeder:
             self._inside = False
         except Exception as error:
             self._inside = False
-            return foreign(error)
+            if not self._stopped:
+                return foreign(error)
+            self._close_error = foreign(error)
         finally:
             del self  # an error of the source may lead to this frame
         return None
