@@ -551,7 +551,7 @@ async def test_a_running_map_goes_on_after_its_limiter_was_at_0(
         await trio.sleep(20)
         # Its consumer has caught up, and nothing runs.
         assert limiter.statistics().tasks_waiting == 1
-        assert not [each for each in limiter.statistics().borrowers]
+        assert not list(limiter.statistics().borrowers)
         limiter.total_tokens = 2
 
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:

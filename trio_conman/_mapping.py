@@ -40,7 +40,7 @@ from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
 from ._outlast import outlast
-from ._source import Source, foreign
+from ._source import Source, foreign, is_async
 from ._stream import AT_ONCE, Stream
 from ._worker import Worker
 
@@ -70,10 +70,8 @@ class Mapping(Generic[T]):
         self._call = call
         self._items = items
         self._name = name
-        self._stream: Stream[T] = Stream(
-            block, ordered=ordered, tell_taken=self.want, needs_slots=self._needs_slots
-        )
-        self._terms = attrs.evolve(terms, deliver=self._stream.put)
+        self._terms = terms
+        self._ordered = ordered
         self._reserved = 0  # workers that have a slot and no item yet
         self._passed = 0  # items that passed no checkpoint, since others had a turn
         self._is_pausing = False  # a worker lets others have one
@@ -89,16 +87,21 @@ class Mapping(Generic[T]):
         """Begin."""
         if self._block.closed:
             raise self._block.closed_error()
-        self._consumer = trio.lowlevel.current_task()
         self._opener = self._block.holder()
         self._context = copy_context()
-        if isinstance(self._items, AsyncIterable):
+        if is_async(self._items):
             self._feeder = Feeder(self._items, self._room, self._stocked)
-            self._runner.nursery.start_soon(self._feed, self._feeder, name=f"feeder of {self._name}")
-            self._living += 1
         else:
             # Items see the context as it is now; what the source sets is for the source.
             self._source = Source(self._items, copy_context())
+        # From here on there are cycles, until the map is left.
+        self._stream: Stream[T] = Stream(
+            self._block, ordered=self._ordered, tell_taken=self.want, needs_slots=self._needs_slots
+        )
+        self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
+        if self._feeder is not None:
+            self._runner.nursery.start_soon(self._feed, self._feeder, name=f"feeder of {self._name}")
+            self._living += 1
         self._block.maps[self] = None
         self.want()
         return self._stream
@@ -388,17 +391,8 @@ class Mapping(Generic[T]):
     # What the manager asks and tells
 
     def holds_up(self, task: trio.lowlevel.Task) -> bool:
-        """Whether there is something left to draw or to take, by others than that trio task.
-
-        A child of a consumer is no other: its parent may wait for it.
-        """
-        if self._stream.is_empty:
-            return False
-        while task is not self._consumer and task not in self._stream.consumers:
-            if task.parent_nursery is None:
-                return True
-            task = task.parent_nursery.parent_task
-        return False
+        """Whether there is something left to draw or to take, by others than that trio task."""
+        return not (self._stream.is_empty or self._stream.is_consumed_by(task))
 
     def refuse(self) -> None:
         """The manager accepts nothing new: what has started goes on."""

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable
 from contextvars import Context
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 from trio.lowlevel import disable_ki_protection
 
 from ._texts import short
 
 
+def _special(items: object, name: str) -> object:
+    """A special method as Python looks it up, in the type; False without one, None if that is said there."""
+    return next((vars(kind)[name] for kind in type(items).__mro__ if name in vars(kind)), False)
+
+
+def is_async(items: object) -> TypeGuard[AsyncIterable[Any]]:
+    """Whether a map iterates over `items` in the async way."""
+    return bool(_special(items, "__aiter__"))
+
+
 def check_items(items: object) -> None:
     """Raise what `ConMan.map` raises when there is no way to iterate over `items`."""
-    if isinstance(items, Iterable | AsyncIterable):
-        return
-    # The old protocol counts too, unless ``__iter__ = None`` says that there is none.
-    kind = type(items)
-    if getattr(kind, "__getitem__", None) is None or hasattr(kind, "__iter__"):
+    way = _special(items, "__iter__")
+    if way is False:
+        way = _special(items, "__getitem__")  # the old protocol
+    if not (way or is_async(items)):
         raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
 
 
@@ -27,7 +36,7 @@ class Source:
     """An iterable, and the context that all of it runs in."""
 
     @disable_ki_protection
-    def __init__(self, items: Iterable[Any], context: Context) -> None:
+    def __init__(self, items: Any, context: Context) -> None:
         self._items = items
         self._context = context
         self._iterator = iter(items)

@@ -35,8 +35,6 @@ class Stream(Generic[T]):
         self.taken = 0  # outcomes
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
-        # The trio tasks that are known to iterate over it.
-        self.consumers: set[trio.lowlevel.Task] = set()
         self._block = block
         self._ordered = ordered
         self._tell_taken = tell_taken
@@ -44,6 +42,8 @@ class Stream(Generic[T]):
         # The outcomes that were not taken: in the order of completion, or else by index.
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
+        # The trio tasks that are known to iterate over it, and the one that has opened it.
+        self._consumers = {trio.lowlevel.current_task()}
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
         # How many may be taken before others have a turn, and how many are taken when that is so. No less
@@ -61,8 +61,16 @@ class Stream(Generic[T]):
         """Whether nothing is left to take, nor ever will be."""
         return not self.more and self.taken == self.drawn
 
+    def is_consumed_by(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task is a consumer, or a child of one, which may wait for it."""
+        while task not in self._consumers:
+            if task.parent_nursery is None:
+                return False
+            task = task.parent_nursery.parent_task
+        return True
+
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
-        self.consumers.add(trio.lowlevel.current_task())
+        self._consumers.add(trio.lowlevel.current_task())
         return self
 
     @enable_ki_protection
@@ -101,7 +109,7 @@ class Stream(Generic[T]):
     async def _sleep(self) -> None:
         line, holder = self._block.line, self._block.holder()
         task = trio.lowlevel.current_task()
-        self.consumers.add(task)
+        self._consumers.add(task)
         is_deadlock = False
 
         def is_stuck() -> bool:
@@ -160,7 +168,7 @@ class Stream(Generic[T]):
         left = [*self._completed, *self._indexed.values()]
         self._completed.clear()
         self._indexed.clear()
-        self.consumers.clear()
+        self._consumers.clear()
         self.taken = self.drawn
         self.refused = False
         self._error = None
