@@ -134,6 +134,12 @@ BUGS = [
         "                self._idle[worker] = None\n",
     ),
     Bug(
+        "what a map has left is lost when it is cut off",
+        "_mapping",
+        "            if is_cut_off:\n",
+        "            if False:\n",
+    ),
+    Bug(
         "a map that is left does not wait for its items",
         "_mapping",
         "        while self._living:\n            await self._ended.park()",

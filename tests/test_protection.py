@@ -67,10 +67,11 @@ MAY_BE_INTERRUPTED = {
         "Source.__init__",
         "Source._close_generator",
         "Source.draw",
+        "_special",
         "check_items",
         "close",
     },
-    "_stream": {"Stream.__aiter__", "Stream.__init__"},
+    "_stream": {"Stream.__aiter__"},
     "_worker": {"is_same", "is_spent"},
 }
 

@@ -70,8 +70,8 @@ class ConMan(Doors[R], Views[R]):
 
         Leaving the block resumes a paused manager and waits for all tasks. Leaving it by an exception cancels
         them first. When the manager is cancelled, or its deadline passes, the block ends quietly, as with
-        `trio.move_on_after`. All results so far are kept in each case, but those of a `map` that its consumer
-        had not taken.
+        `trio.move_on_after`. All results so far are kept in each case, those of a `map` included that its
+        consumer had not taken.
 
         Args:
             nursery: what cancels it cancels the tasks; the manager never cancels it.
@@ -151,7 +151,8 @@ class ConMan(Doors[R], Views[R]):
         """Wait until no task is queued, waiting to be retried, or running; always a checkpoint.
 
         Tasks may add tasks meanwhile. Calls of `run` in other trio tasks that wait for a slot are waited for
-        too. When there is nothing to wait for it returns at once.
+        too, and so are the consumers of maps in other trio tasks, until they have taken all that they will
+        get. When there is nothing to wait for it returns at once.
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.

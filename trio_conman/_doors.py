@@ -288,13 +288,20 @@ class Doors(Generic[R]):
         Leaving the block early cancels the items that have not ended and waits for them. It closes the
         iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone.
         The outcomes go to the consumer and are not kept by the manager, but they are in its statistics. Those
-        not taken are dropped when the block is left, whoever ends it: a break, a deadline, a Ctrl-C.
+        that it leaves, by a break or an exception of its own, are dropped. Those that it could not take,
+        because the map was ended by something else (the manager's deadline or cancellation, a shutdown, a
+        scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
         (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
         the context variables as they were when the block was entered, and what it sets is undone, but other
         state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
         leaves a cancel scope open fails with a RuntimeError.
+
+        An iterable is drawn from in these trio tasks, now in one and now in another: a generator that yields
+        inside of a cancel scope cannot be told whom to cancel, and the iterator raises a RuntimeError that
+        says so. An async generator has a trio task of its own and may do so, though it is better off with
+        `trio.as_safe_channel`.
 
         Args:
             fn: an async callable that takes one item.
@@ -307,7 +314,8 @@ class Doors(Generic[R]):
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
 
         Returns:
-            an async context manager for the block; it yields an async iterator of outcomes. Their ``index``
+            an async context manager for the block, to be entered once; it yields an async iterator of
+            outcomes. Their ``index``
             is the position in `items`. What `items` itself raises is raised by the iterator, after the
             outcomes of what had started.
 
