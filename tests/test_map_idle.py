@@ -112,11 +112,42 @@ async def test_an_async_source_that_has_nothing_yet_is_waited_for(
     assert record == [0, "end"]
 
 
+async def test_an_async_source_that_ends_without_an_item_ends_the_wait(autojump_clock: MockClock) -> None:
+    async def items() -> AsyncIterator[int]:
+        await trio.sleep(5)
+        return
+        yield
+
+    async def consume() -> None:
+        async with cm.map(at_once, items()):
+            await trio.sleep(10)
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        nursery.start_soon(consume)
+        await wait_all_tasks_blocked()
+        await cm.wait()
+        assert trio.current_time() == 5
+
+
+async def test_one_beside_the_consumer_waits_for_it(autojump_clock: MockClock, record: list[Any]) -> None:
+    """Though it is a child of the same trio task: this does not wait for it while the map is open."""
+
+    async def wait() -> None:
+        await wait_all_tasks_blocked()
+        await cm.wait()
+        record.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        nursery.start_soon(wait)
+        await take_slowly(cm, range(5), [])
+    assert record == [4]
+
+
 # Not by those whom the consumer waits for
 
 
 @pytest.mark.parametrize("method", ["wait", "shutdown"])
-@pytest.mark.parametrize("who", ["opener", "its child", "iterates elsewhere", "sleeps elsewhere"])
+@pytest.mark.parametrize("who", ["opener", "its child", "iterates elsewhere", "waits elsewhere"])
 async def test_a_consumer_does_not_wait_for_itself(
     method: str, who: str, autojump_clock: MockClock, record: list[Any]
 ) -> None:
@@ -124,6 +155,7 @@ async def test_a_consumer_does_not_wait_for_itself(
 
     async def be_consumer(outcomes: AsyncIterator[Outcome[Any]]) -> None:
         if who == "iterates elsewhere":
+            await trio.sleep(2)  # the outcomes are there
             async for outcome in outcomes:
                 record.append(outcome.index)
                 break
@@ -136,17 +168,22 @@ async def test_a_consumer_does_not_wait_for_itself(
         with trio.fail_after(5):
             await getattr(cm, method)()
 
-    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+    async def open_it(task_status: trio.TaskStatus[AsyncIterator[Outcome[Any]]]) -> None:
         async with cm.map(second, range(20)) as outcomes:
-            if who == "opener":
-                record.append((await anext(outcomes)).index)
-                await wait()
-            elif who == "its child":
-                async with trio.open_nursery() as children:
-                    children.start_soon(wait)
-            else:
-                nursery.start_soon(be_consumer, outcomes)
-                await ended.wait()
+            task_status.started(outcomes)
+            await ended.wait()
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        if who.endswith("elsewhere"):
+            await be_consumer(await nursery.start(open_it))
+        else:
+            async with cm.map(second, range(20)) as outcomes:
+                if who == "opener":
+                    record.append((await anext(outcomes)).index)
+                    await wait()
+                else:
+                    async with trio.open_nursery() as children:
+                        children.start_soon(wait)
         assert trio.current_time() <= 4
 
 

@@ -224,6 +224,36 @@ class RaisesErrorAsync(Iterable):
         raise ValueError
 
 
+class RaisesErrorApart(Iterable):
+    """Its iterator is a stranger to it, and no generator."""
+
+    def __iter__(self) -> Iterator[Thing]:
+        return Draws(self.things)
+
+
+class Draws:
+    def __init__(self, things: list[Thing]) -> None:
+        self.left = things[:2]
+
+    def __iter__(self) -> "Draws":
+        return self
+
+    def __next__(self) -> Thing:
+        if self.left:
+            return self.left.pop()
+        raise ValueError
+
+
+class RaisesErrorApartAsync(Iterable):
+    def __aiter__(self) -> "DrawsAsync":
+        return DrawsAsync(self.things)
+
+
+class DrawsAsync(Draws):
+    async def __anext__(self) -> Thing:
+        return next(self)
+
+
 def leave_a_scope_open(alive: weakref.WeakSet[Thing]) -> Iterator[Thing]:
     yield Thing(alive)
     yield Thing(alive)
@@ -231,7 +261,17 @@ def leave_a_scope_open(alive: weakref.WeakSet[Thing]) -> Iterator[Thing]:
         yield Thing(alive)
 
 
-@pytest.mark.parametrize("source", [raise_error_async, RaisesError, RaisesErrorAsync, leave_a_scope_open])
+@pytest.mark.parametrize(
+    "source",
+    [
+        raise_error_async,
+        RaisesError,
+        RaisesErrorAsync,
+        RaisesErrorApart,
+        RaisesErrorApartAsync,
+        leave_a_scope_open,
+    ],
+)
 @pytest.mark.parametrize("limit", [2, 5])
 async def test_an_error_of_the_source_that_is_kept_holds_no_item(
     source: Any, limit: int, alive: weakref.WeakSet[Thing], autojump_clock: MockClock
@@ -271,7 +311,7 @@ async def test_a_manager_whose_maps_were_left_is_freed_when_it_is_dropped(
     autojump_clock: MockClock,
     standing_check: dict[int, Any],
 ) -> None:
-    iterators: list[Any] = []
+    objects: list[Any] = []
 
     async def use() -> None:
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
@@ -279,8 +319,9 @@ async def test_a_manager_whose_maps_were_left_is_freed_when_it_is_dropped(
                 await cm.run(fail, Thing(alive))
             await cm.wait()
             with suppress(LookupError), trio.move_on_after(5):
-                async with cm.map(keep, source(alive), **timeout) as outcomes:
-                    iterators.append(outcomes)
+                block = cm.map(keep, source(alive), **timeout)
+                async with block as outcomes:
+                    objects.extend([block, outcomes])
                     if how != "unread":
                         await anext(outcomes)
                     if how == "end":
@@ -295,7 +336,7 @@ async def test_a_manager_whose_maps_were_left_is_freed_when_it_is_dropped(
 
     await use()
     await wait_all_tasks_blocked()
-    # The iterator that the user has kept keeps nothing.
+    # What the user has kept keeps nothing.
     assert len(alive) == 0
 
 

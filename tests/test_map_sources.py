@@ -435,3 +435,27 @@ async def test_what_says_that_it_is_not_async_is_iterated_over_as_it_is(
         async with cm.map(second, items, ordered=True) as outcomes:
             await take(outcomes, record)
     assert record == [(1, 0), (1, 1), (2, 2)]
+
+
+async def test_an_async_iterator_needs_no_more_than_a_next_one(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Countdown:
+        def __init__(self) -> None:
+            self.left = 3
+
+        async def __anext__(self) -> int:
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            return self.left
+
+    class Items:
+        def __aiter__(self) -> Countdown:
+            return Countdown()
+
+    items: Any = Items()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 3) as cm:
+        async with cm.map(second, items, ordered=True) as outcomes:
+            await take(outcomes, record)
+    assert [index for _, index in record] == [0, 1, 2]

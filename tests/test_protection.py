@@ -70,8 +70,9 @@ MAY_BE_INTERRUPTED = {
         "_special",
         "check_items",
         "close",
+        "is_async",
     },
-    "_stream": {"Stream.__aiter__"},
+    "_stream": {"Stream.__aiter__", "Stream._add_consumer"},
     "_worker": {"is_same", "is_spent"},
 }
 

@@ -111,17 +111,13 @@ class Feeder:
 
     async def _draw_all(self) -> Exception | None:
         try:
-            if self._stopped:
-                return None
-            self._inside = True
-            async for item in self._iterator:
-                self._inside = False
-                self._item = item
-                del item  # or it would be kept alive until the next one comes
-                self._stocked()
-                if not await self._rest():
-                    return None
+            while not self._stopped:
                 self._inside = True
+                self._item = await anext(self._iterator)
+                self._inside = False
+                self._stocked()
+                await self._rest()
+        except StopAsyncIteration:
             self._inside = False
         except Exception as error:
             self._inside = False
@@ -133,12 +129,11 @@ class Feeder:
         return None
 
     @enable_ki_protection
-    async def _rest(self) -> bool:
-        """Wait until there is room; False when nothing more is to be drawn."""
+    async def _rest(self) -> None:
+        """Wait until there is room, or nothing more is to be drawn."""
         if not self._stopped:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return not self._stopped
 
     async def _close(self) -> None:
         if self._closed:

@@ -7,10 +7,9 @@ other task's clean-up; when an item has ended it goes on with the next one and k
 else waits for one, the line is paused, or the limit was lowered.
 
 The memory is bounded by the *room*: nothing is drawn while twice the limit of items are drawn and not taken.
-(With a limit of 0, which a shared limiter may have, there is room for one, so that somebody stands in the
-line when it is raised.) A consumer has its turn once a tick, often after all workers have had theirs. So a
-worker that finds no room keeps its slot until its next turn, and only then gives it back and rests: a rest
-costs as much as two turns.
+(While a shared limiter is at 0 there is room for one, so that the map is in the line when it is raised.) A
+consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
+keeps its slot until its next turn, and only then gives it back and rests: a rest costs as much as two turns.
 
 Items that pass no checkpoint would go on one after another without a turn for anybody else. So they are
 counted, and after `AT_ONCE` of them, by however many workers, no slot is given until one of these has let the
@@ -18,8 +17,8 @@ others on. What an item leaves in its task's `custom_sleep_data` shows whether i
 since trio clears that whenever it reschedules a task.
 
 An async source has a trio task of its own, with a `Feeder`. Leaving the map cancels the scopes of the
-workers, stops the feeder, and waits, shielded, until the last of them has said that it ended. Then nothing
-leads from here to anything: an error that the consumer has kept may lead to a frame of ours.
+workers, stops the feeder, and waits, shielded, until the last of them has said that it ended. Then the map
+forgets all, since an error that the consumer has kept may lead to its frames.
 """
 
 from __future__ import annotations
@@ -119,7 +118,6 @@ class Mapping(Generic[T]):
             left = self._stream.drop()
             if is_cut_off:
                 self._block.collector.keep(left)
-            del left
             self._runner.idle.unpark_all()  # who waited for the consumer looks again
             try:
                 if self._feeder is not None:
@@ -214,7 +212,7 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
         """Settle the last item of a worker, and begin the next one, if there is a slot for it."""
-        last, worker.handle = worker.handle, None
+        last = worker.handle
         if last is not None:
             slot = last._slot
             if slot is not None and not self._line.may_keep(self._in_line):
@@ -227,7 +225,9 @@ class Mapping(Generic[T]):
             elif self._hurries:
                 self._hurries = False
             if slot is not None and self._drawable() > 0:
-                return self._begin_after(worker, last)
+                del last  # an error of the source may lead to this frame
+                return self._begin_after(worker)
+            worker.handle = None
             if slot is not None and self._stream.more:
                 last._slot = None
                 self._reserve(worker, slot, kept=True)
@@ -236,25 +236,29 @@ class Mapping(Generic[T]):
             # Idle first: the slot may come back to this map at once.
             self._idle[worker] = None
             self._runner.settle(last)
+        del last
         if worker.slot is None:
             return None
         return self._begin_reserved(worker, worker.slot)
 
-    def _begin_after(self, worker: Worker, last: TaskHandle[Any]) -> TaskHandle[Any] | None:
+    def _begin_after(self, worker: Worker) -> TaskHandle[Any] | None:
         """Draw an item, and begin it with the slot of the last one."""
+        handle = None
         try:
-            worker.handle = self._draw(worker)
+            handle = self._draw(worker)
         finally:
             # After the drawing, so that there is no moment of idleness in between.
-            if worker.handle is not None:
-                self._runner.hand_over(last, worker.handle)
+            last, worker.handle = worker.handle, handle
+            assert last is not None
+            if handle is not None:
+                self._runner.hand_over(last, handle)
             else:
                 self._runner.settle(last)
-            del last  # an error of the source may lead to this frame
+            del last
         # No want(): no slot is free that was not, and there is less room.
         if self._feeder is not None:
             self._feeder.wake()
-        return worker.handle
+        return handle
 
     def _begin_reserved(self, worker: Worker, slot: Slot) -> TaskHandle[Any] | None:
         """Draw an item, and begin it with a slot that was reserved for it, or give that back."""

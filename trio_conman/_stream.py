@@ -42,8 +42,10 @@ class Stream(Generic[T]):
         # The outcomes that were not taken: in the order of completion, or else by index.
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
-        # The trio tasks that are known to iterate over it, and the one that has opened it.
-        self._consumers = {trio.lowlevel.current_task()}
+        # The trio task that has opened it, and others that are known to iterate over it, each with the
+        # nurseries that it had open before.
+        self._consumers: dict[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = {}
+        self._add_consumer(trio.lowlevel.current_task())
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
         # How many may be taken before others have a turn, and how many are taken when that is so. No less
@@ -62,15 +64,21 @@ class Stream(Generic[T]):
         return not self.more and self.taken == self.drawn
 
     def is_consumed_by(self, task: trio.lowlevel.Task) -> bool:
-        """Whether that trio task is a consumer, or a child of one, which may wait for it."""
-        while task not in self._consumers:
-            if task.parent_nursery is None:
+        """Whether that trio task is a consumer, or one that a consumer will wait for before it takes more."""
+        nursery = None
+        while nursery in self._consumers.get(task, (nursery,)):
+            nursery = task.parent_nursery
+            if nursery is None:
                 return False
-            task = task.parent_nursery.parent_task
+            task = nursery.parent_task
         return True
 
+    def _add_consumer(self, task: trio.lowlevel.Task) -> None:
+        if task not in self._consumers:
+            self._consumers[task] = tuple(task.child_nurseries)
+
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
-        self._consumers.add(trio.lowlevel.current_task())
+        self._add_consumer(trio.lowlevel.current_task())
         return self
 
     @enable_ki_protection
@@ -109,7 +117,7 @@ class Stream(Generic[T]):
     async def _sleep(self) -> None:
         line, holder = self._block.line, self._block.holder()
         task = trio.lowlevel.current_task()
-        self._consumers.add(task)
+        self._add_consumer(task)
         is_deadlock = False
 
         def is_stuck() -> bool:
