@@ -107,7 +107,6 @@ class Feeder:
         finally:
             # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
-            del self, exhausted
 
     async def _draw_all(self) -> Exception | None:
         try:
@@ -124,8 +123,6 @@ class Feeder:
             if not self._stopped:
                 return foreign(error)
             self._close_error = foreign(error)
-        finally:
-            del self  # an error of the source may lead to this frame
         return None
 
     @enable_ki_protection
@@ -148,7 +145,7 @@ class Feeder:
         except Exception as error:
             self._close_error = foreign(error)
         finally:
-            del self._items, self._iterator, self, items, iterator
+            del self._items, self._iterator, items, iterator  # an error of theirs may lead here
 
     def raise_close_error(self) -> None:
         """Raise what the closing raised, if it did."""
