@@ -206,6 +206,7 @@ class Cast(Witness, Instrument):
                 entered = True
                 async for outcome in outcomes:
                     seen.append(outcome.index)
+                    self.taken.append(outcome)
                     self.judge(entries[outcome.index], outcome)
                     if len(seen) >= leave_after:
                         break
@@ -218,6 +219,11 @@ class Cast(Witness, Instrument):
             missing = [each for each in entries if each.started and each.item not in seen]
             if missing:
                 self.stage.fault(f"the map was closed, and has not given {missing}")
+            raise
+        except BaseException:
+            self.cut_off.append(entries)
+            for entry in entries:
+                entry.cancelled = True
             raise
         finally:
             self.open_maps -= 1

@@ -46,6 +46,11 @@ class Stage:
         self.faults.append(f"at {trio.current_time()}: {text}")
 
 
+def of_the_line(outcomes: list[Outcome[Any]]) -> list[Outcome[Any]]:
+    """Those that are not a map's."""
+    return [each for each in outcomes if each.args[0].item is None]
+
+
 @attrs.define(eq=False)
 class Witness:
     """Keeps a record of one manager, and compares it with what the manager says of itself."""
@@ -59,6 +64,9 @@ class Witness:
     # What was submitted by other ways than a map, in that order.
     line: list[Entry] = attrs.field(factory=list, init=False)
     maps: list[list[Entry]] = attrs.field(factory=list, init=False)
+    # What consumers of maps took, and the items of maps that something else than their consumers has ended.
+    taken: list[Outcome[Any]] = attrs.field(factory=list, init=False)
+    cut_off: list[list[Entry]] = attrs.field(factory=list, init=False)
     popped: list[Outcome[Any]] = attrs.field(factory=list, init=False)
     sent: list[Outcome[Any]] = attrs.field(factory=list, init=False)
     waiting: int = attrs.field(default=0, init=False)  # in run()
@@ -189,12 +197,12 @@ class Witness:
                 fault(f"{handle}: {entry.attempts} attempts, {handle.retries} retries")
         if cm.limit != self.limit or now.limit != self.limit:
             fault(f"the limit is {cm.limit}, not {self.limit}")
-        outcomes = cm.outcomes()
-        self.check_views(outcomes)
+        self.check_views(cm.outcomes())
+        outcomes = of_the_line(cm.outcomes())
         if not set(map(id, outcomes)).isdisjoint(map(id, self.popped + self.sent)):
             fault("an outcome is in two places")
         done = {id(handle.outcome) for handle in handles if handle.outcome is not None}
-        kept = set(map(id, self.popped + outcomes))
+        kept = set(map(id, of_the_line(self.popped) + outcomes))
         if self.manager.send_to is None and (done - kept or (settled and kept - done)):
             fault("the views are not what the handles say")
         if not settled:
@@ -235,6 +243,8 @@ class Witness:
             self.stage.fault("outputs and errors together are not the outcomes")
         if self.manager.send_to is None:
             outcomes = self.popped + outcomes
+        # What a map has left comes when it has ended.
+        outcomes = of_the_line(outcomes)
         ends = [each.args[0].submitted + each.waited + each.elapsed for each in outcomes]
         if any(one > other + 1e-6 for one, other in pairwise(ends)):
             self.stage.fault(f"not in completion order: {ends}")
@@ -259,6 +269,8 @@ class Witness:
             faults.append(f"at the end: {now}, {self.executing} executing")
         handles = [each.handle for each in self.line if each.handle is not None]
         outcomes = self.popped + self.sent + self.cm.outcomes()
+        self.check_left(outcomes)
+        outcomes = of_the_line(outcomes)
         if sorted(id(each.outcome) for each in handles) != sorted(map(id, outcomes)):
             faults.append(f"{len(handles)} accepted, but {len(outcomes)} outcomes: {outcomes}, {handles}")
         if (self.told_submitted, self.told_finished) != (now.submitted, now.submitted):
@@ -273,6 +285,22 @@ class Witness:
                     faults.append(f"{entry.handle} and {entry.handle.outcome}")
                 self.judge(entry, entry.handle.outcome)
         self.check_order()
+
+    def check_left(self, outcomes: list[Outcome[Any]]) -> None:
+        """What a consumer of a map could not take is kept, and nothing else of a map is."""
+        taken = set(map(id, self.taken))
+        if any(id(each) in taken for each in outcomes):
+            self.stage.faults.append(f"taken and yet kept: {outcomes}")
+        items = [each.args[0] for each in outcomes if each.args[0].item is not None]
+        if len(items) != len(set(map(id, items))):
+            self.stage.faults.append(f"kept twice: {items}")
+        found = {id(each) for each in items} | {id(each.args[0]) for each in self.taken}
+        for entries in self.cut_off:
+            if lost := [each for each in entries if each.started and id(each) not in found]:
+                self.stage.faults.append(f"the outcomes of a map that was cut off are lost: {lost}")
+        for each in outcomes:
+            if each.args[0].item is not None:
+                self.judge(each.args[0], each)
 
     def check_rate(self) -> None:
         """In no window more attempts than the rate and its burst allow."""

@@ -118,8 +118,8 @@ BUGS = [
     Bug(
         "a map draws one item more than it may",
         "_mapping",
-        "return (2 * limit if limit != inf else 1000) - self._stream.drawn",
-        "return (2 * limit if limit != inf else 1000) + 1 - self._stream.drawn",
+        "return room - self._stream.drawn",
+        "return room + 1 - self._stream.drawn",
     ),
     Bug(
         "an ordered map gives what is there",
@@ -132,6 +132,12 @@ BUGS = [
         "_mapping",
         "                self._idle[worker] = None\n                self._line.release(slot)\n",
         "                self._idle[worker] = None\n",
+    ),
+    Bug(
+        "what a map has left is lost when it is cut off",
+        "_mapping",
+        "            if is_cut_off:\n",
+        "            if False:\n",
     ),
     Bug(
         "a map that is left does not wait for its items",

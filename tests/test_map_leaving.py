@@ -387,5 +387,6 @@ async def test_outcomes_can_be_taken_after_the_manager_has_closed(
         async with ConMan[int].open(nursery, 3) as cm:
             nursery.start_soon(read)
             await wait_all_tasks_blocked()
+            await cm.shutdown()
         assert trio.current_time() == 1
     assert sorted(record) == [(10, 0), (10, 1)]

@@ -125,3 +125,256 @@ async def test_an_error_of_the_input_is_freed(
                     await anext(outcomes)
                 await wait_all_tasks_blocked()
                 assert len(alive) == 0
+
+
+# A map that was left holds nothing
+
+
+class Iterable:
+    """A source that is no generator."""
+
+    def __init__(self, alive: weakref.WeakSet[Thing]) -> None:
+        self.things = [Thing(alive) for _ in range(20)]
+
+    def __iter__(self) -> Iterator[Thing]:
+        return iter(self.things)
+
+
+class AsyncIterable(Iterable):
+    async def __aiter__(self) -> AsyncIterator[Thing]:
+        for thing in self.things:
+            yield thing
+
+    async def aclose(self) -> None:
+        pass
+
+
+def listed(alive: weakref.WeakSet[Thing]) -> list[Thing]:
+    return [Thing(alive)]
+
+
+async def in_a_nursery(alive: weakref.WeakSet[Thing]) -> AsyncIterator[Thing]:
+    async with trio.open_nursery():
+        for _ in range(20):
+            yield Thing(alive)
+
+
+each_timeout = pytest.mark.parametrize(
+    "timeout",
+    [
+        {**({"task_timeout": 50} if task else {}), **({"attempt_timeout": 50} if attempt else {})}
+        for task in (False, True)
+        for attempt in (False, True)
+    ],
+    ids=str,
+)
+each_way_to_leave = pytest.mark.parametrize("how", ["end", "break", "error", "scope", "unread"])
+
+
+@each_timeout
+@each_way_to_leave
+@pytest.mark.parametrize("item", [keep, fail, fail_twice])
+@pytest.mark.parametrize("source", [listed, things, async_things, Iterable, AsyncIterable, in_a_nursery])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_map_that_was_left_holds_nothing(
+    timeout: dict[str, Any],
+    how: str,
+    item: Any,
+    source: Any,
+    ordered: bool,
+    alive: weakref.WeakSet[Thing],
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        with suppress(LookupError), trio.move_on_after(5):
+            async with cm.map(item, source(alive), ordered=ordered, **timeout) as outcomes:
+                if how != "unread":
+                    await anext(outcomes)
+                if how == "end":
+                    async for outcome in outcomes:
+                        del outcome
+                elif how == "error":
+                    raise LookupError
+                elif how == "scope":
+                    await trio.sleep_forever()
+        if how == "scope":
+            cm.pop_outcomes()
+        # Its iterator is still there.
+        assert len(alive) == 0
+        with pytest.raises(StopAsyncIteration):
+            await anext(outcomes)
+
+
+async def raise_error_async(alive: weakref.WeakSet[Thing]) -> AsyncIterator[Thing]:
+    yield Thing(alive)
+    yield Thing(alive)
+    raise ValueError
+
+
+class RaisesError(Iterable):
+    def __iter__(self) -> Iterator[Thing]:
+        yield from self.things[:2]
+        raise ValueError
+
+
+class RaisesErrorAsync(Iterable):
+    async def __aiter__(self) -> AsyncIterator[Thing]:
+        yield self.things[0]
+        yield self.things[1]
+        raise ValueError
+
+
+class RaisesErrorApart(Iterable):
+    """Its iterator is a stranger to it, and no generator."""
+
+    def __iter__(self) -> Iterator[Thing]:
+        return Draws(self.things)
+
+
+class Draws:
+    def __init__(self, things: list[Thing]) -> None:
+        self.left = things[:2]
+
+    def __iter__(self) -> "Draws":
+        return self
+
+    def __next__(self) -> Thing:
+        if self.left:
+            return self.left.pop()
+        raise ValueError
+
+
+class RaisesErrorApartAsync(Iterable):
+    def __aiter__(self) -> "DrawsAsync":
+        return DrawsAsync(self.things)
+
+
+class DrawsAsync(Draws):
+    async def __anext__(self) -> Thing:
+        return next(self)
+
+
+def leave_a_scope_open(alive: weakref.WeakSet[Thing]) -> Iterator[Thing]:
+    yield Thing(alive)
+    yield Thing(alive)
+    with trio.CancelScope():
+        yield Thing(alive)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        raise_error_async,
+        RaisesError,
+        RaisesErrorAsync,
+        RaisesErrorApart,
+        RaisesErrorApartAsync,
+        leave_a_scope_open,
+    ],
+)
+@pytest.mark.parametrize("limit", [2, 5])
+async def test_an_error_of_the_source_that_is_kept_holds_no_item(
+    source: Any, limit: int, alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+) -> None:
+    kept: list[Exception] = []
+    outcomes: Any = None
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        handle = await cm.run(keep, Thing(alive))
+        await handle.wait()
+        try:
+            async with cm.map(keep, source(alive)) as outcomes:
+                async for outcome in outcomes:
+                    del outcome
+        except (ValueError, RuntimeError) as error:
+            # What the user's own frames hold is the user's affair.
+            traceback = error.__traceback__
+            assert traceback is not None
+            kept.append(error.with_traceback(traceback.tb_next))
+            del traceback
+        cm.pop_outcomes()
+        del handle
+        assert len(kept) == 1
+        if source not in (RaisesError, RaisesErrorAsync):  # the frame of its method has `self`
+            assert len(alive) == 0
+    del kept, outcomes
+    assert len(alive) == 0
+
+
+@each_way_to_leave
+@each_timeout
+@pytest.mark.parametrize("source", [things, async_things, listed])
+async def test_a_manager_whose_maps_were_left_is_freed_when_it_is_dropped(
+    how: str,
+    timeout: dict[str, Any],
+    source: Any,
+    alive: weakref.WeakSet[Thing],
+    autojump_clock: MockClock,
+    standing_check: dict[int, Any],
+) -> None:
+    objects: list[Any] = []
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            for _ in range(10):
+                await cm.run(fail, Thing(alive))
+            await cm.wait()
+            with suppress(LookupError), trio.move_on_after(5):
+                block = cm.map(keep, source(alive), **timeout)
+                async with block as outcomes:
+                    objects.extend([block, outcomes])
+                    if how != "unread":
+                        await anext(outcomes)
+                    if how == "end":
+                        async for _ in outcomes:
+                            pass
+                    elif how == "error":
+                        raise LookupError
+                    elif how == "scope":
+                        await trio.sleep_forever()
+        assert len(alive) >= 10
+        standing_check.popitem()[1].check()
+
+    await use()
+    await wait_all_tasks_blocked()
+    # What the user has kept keeps nothing.
+    assert len(alive) == 0
+
+
+async def test_a_map_that_was_never_entered_is_freed_when_it_is_dropped(
+    alive: weakref.WeakSet[Thing],
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        mapping = cm.map(keep, [Thing(alive)])
+        del mapping
+        assert len(alive) == 0
+
+
+async def test_what_map_returns_holds_nothing_when_it_was_left(alive: weakref.WeakSet[Thing]) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        block = cm.map(keep, [Thing(alive)])
+        async with block as outcomes:
+            await anext(outcomes)
+        assert len(alive) == 0
+        closed = cm.map(keep, [Thing(alive)])
+    with suppress(Exception):
+        async with closed:
+            pytest.fail("never")
+    assert len(alive) == 0
+
+
+async def test_the_error_of_a_deadlock_frees_what_its_task_held(
+    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+) -> None:
+    async def outer(thing: Thing) -> None:
+        await trio.sleep(1)
+        async with cm.map(keep, [thing]) as outcomes:
+            await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        for _ in range(2):
+            await cm.run(outer, Thing(alive))
+        await cm.wait()
+        assert [type(error) for error in cm.errors()] == [RuntimeError]
+        cm.pop_outcomes()
+        await wait_all_tasks_blocked()
+        assert len(alive) == 0

@@ -514,3 +514,82 @@ def test_who_comes_while_there_is_no_room_has_the_slot(
     for seed in range(20):
         monkeypatch.setattr("trio._core._run._r", random.Random(seed))
         trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+# A shared limiter that is at 0
+
+
+@each_source
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_map_on_a_limiter_at_0_goes_on_when_anybody_raises_it(
+    source: Any, ordered: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    limiter = trio.CapacityLimiter(0)
+
+    async def raise_it() -> None:
+        await trio.sleep(3)
+        limiter.total_tokens = 2
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+        nursery.start_soon(raise_it)
+        with trio.fail_after(60):
+            async with cm.map(second, source(8), ordered=ordered) as outcomes:
+                record.extend([trio.current_time() async for _ in outcomes])
+    assert record == [4, 4, 5, 5, 6, 6, 7, 7]
+
+
+@each_source
+@pytest.mark.parametrize("pace", [0, 0.25, 2])
+async def test_a_running_map_goes_on_after_its_limiter_was_at_0(
+    source: Any, pace: float, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def set_it() -> None:
+        await trio.sleep(1.5)
+        limiter.total_tokens = 0
+        await trio.sleep(20)
+        # Its consumer has caught up, and nothing runs.
+        assert limiter.statistics().tasks_waiting == 1
+        assert not list(limiter.statistics().borrowers)
+        limiter.total_tokens = 2
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+        nursery.start_soon(set_it)
+        with trio.fail_after(60):
+            async with cm.map(second, source(10)) as outcomes:
+                async for outcome in outcomes:
+                    record.append((trio.current_time(), outcome.index))
+                    await trio.sleep(pace)
+    assert sorted(index for _, index in record) == list(range(10))
+    assert len([None for when, _ in record if when > 21]) >= 5
+
+
+async def test_at_0_an_async_source_is_asked_for_one_item_and_no_more(autojump_clock: MockClock) -> None:
+    drawn: list[float] = []
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(10):
+            drawn.append(trio.current_time())
+            yield number
+
+    limiter = trio.CapacityLimiter(0)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+        async with cm.map(second, items()):
+            await trio.sleep(10)
+    assert drawn == [0]
+
+
+@each_source
+async def test_maps_of_two_managers_go_on_after_0(source: Any, autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(0)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery, limiter) as one, ConMan[int].open(nursery, limiter) as two:
+            with trio.fail_after(60):
+                async with trio.open_nursery() as consumers:
+                    consumers.start_soon(drain, one, second, source(4))
+                    consumers.start_soon(drain, two, second, source(4))
+                    await trio.sleep(5)
+                    one.limit = 2
+    assert trio.current_time() == 9
+    assert one.statistics().succeeded == two.statistics().succeeded == 4

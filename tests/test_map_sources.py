@@ -392,3 +392,70 @@ async def test_a_source_goes_on_when_there_was_room_again_during_a_pause(autojum
                         taken.append((trio.current_time(), outcome.index))
             holder.cancel()
     assert taken == [(4.5, 0), (4.5, 1), (4.5, 2), (4.5, 3), (5.5, 4), (6.5, 5)]
+
+
+class NoLonger(list[int]):
+    __iter__ = None  # type: ignore[assignment]  # as the data model allows
+
+
+class NeverAsync:
+    __aiter__ = None
+
+
+class NeverAsyncButPlain(NeverAsync):
+    def __iter__(self) -> Iterator[int]:
+        return iter([1, 2, 3])
+
+
+class NotIndexed:
+    __getitem__ = None
+
+
+class Attribute:
+    """Special methods are those of the type."""
+
+    def __init__(self) -> None:
+        self.__iter__ = [1, 2, 3].__iter__
+        self.__getitem__ = [1, 2, 3].__getitem__
+
+
+@pytest.mark.parametrize("kind", [NoLonger, NeverAsync, NotIndexed, Attribute])
+async def test_what_says_that_it_cannot_be_iterated_over_is_refused_at_once(kind: Any) -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        for items in (kind(), kind):
+            with pytest.raises(TypeError, match=r"^items must be an iterable or an async iterable, not "):
+                cm.map(second, items)
+
+
+async def test_what_says_that_it_is_not_async_is_iterated_over_as_it_is(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    items: Any = NeverAsyncButPlain()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, items, ordered=True) as outcomes:
+            await take(outcomes, record)
+    assert record == [(1, 0), (1, 1), (2, 2)]
+
+
+async def test_an_async_iterator_needs_no_more_than_a_next_one(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Countdown:
+        def __init__(self) -> None:
+            self.left = 3
+
+        async def __anext__(self) -> int:
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            return self.left
+
+    class Items:
+        def __aiter__(self) -> Countdown:
+            return Countdown()
+
+    items: Any = Items()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 3) as cm:
+        async with cm.map(second, items, ordered=True) as outcomes:
+            await take(outcomes, record)
+    assert [index for _, index in record] == [0, 1, 2]

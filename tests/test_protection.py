@@ -26,7 +26,14 @@ from trio_conman.testing import RecordingInstrument
 HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
-    "_block": {"Block.cancel", "Block.holder", "Block.refuse_inside", "Opening.__init__"},
+    "_block": {
+        "Block.cancel",
+        "Block.holder",
+        "Block.is_idle",
+        "Block.refuse_inside",
+        "Block.wait_idle",
+        "Opening.__init__",
+    },
     "_collector": {"Collector.__init__"},
     "_execution": {
         "Runner._attempts",
@@ -41,16 +48,14 @@ MAY_BE_INTERRUPTED = {
         "Feeder._close",
         "Feeder._draw_all",
         "Feeder.draw",
-        "close",
-        "close_drawn",
-        "iterate",
+        "_ended",
     },
-    "_ledger": {"Ledger.wait_idle"},
+    "_ledger": set[str](),
     "_line": {"Line.__attrs_post_init__", "Line.limit"},
+    "_map_block": {"MapBlock.__init__"},
     "_mapping": {
         "Mapping.__init__",
         "Mapping._feed",
-        "Mapping._pull",
     },
     "_outlast": set[str](),
     "_rate": {
@@ -59,7 +64,16 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
-    "_stream": {"Stream.__aiter__", "Stream.__init__"},
+    "_source": {
+        "Source.__init__",
+        "Source._close_generator",
+        "Source.draw",
+        "_special",
+        "check_items",
+        "close",
+        "is_async",
+    },
+    "_stream": {"Stream.__aiter__", "Stream._add_consumer"},
     "_worker": {"is_same", "is_spent"},
 }
 

@@ -42,6 +42,10 @@ M = TypeVar("M")
 class Map(Protocol):
     """What an open map is told."""
 
+    def holds_up(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
+        ...
+
     def refuse(self) -> None:
         """Nothing new is accepted any more."""
         ...
@@ -118,7 +122,7 @@ class Block:
         try:
             if rest is None:
                 self.line.resume()
-                await self.runner.wait_idle()
+                await self.wait_idle()
             else:
                 self._abandon(rest)
         except BaseException as exc:
@@ -152,7 +156,7 @@ class Block:
             # A part of a group, or what the scope says of one that was left open inside of it.
             error = other
         # A loop in the body that fed the manager may have met its end.
-        return self._without_own_end(error)
+        return self.without_own_end(error)
 
     def _abandon(self, error: BaseException) -> None:
         self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
@@ -219,6 +223,23 @@ class Block:
         self.closed = True
         for each in list(self.maps):
             each.refuse()
+        self.runner.idle.unpark_all()  # what a map has left does not count any more
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all tasks have ended, and all outcomes of maps were taken, but by the current trio task.
+
+        When nothing new is accepted a map has drawn all that it will, and what is left can be taken later.
+        """
+        if self.runner.unfinished or self.runner.coming:
+            return False
+        task = trio.lowlevel.current_task()
+        return self.closed or not any(each.holds_up(task) for each in self.maps)
+
+    async def wait_idle(self) -> None:
+        """Wait until that is so; no checkpoint when it is."""
+        while not self.is_idle:
+            await self.runner.idle.park()
 
     @enable_ki_protection
     def tell_resized(self) -> None:
@@ -307,7 +328,7 @@ class Block:
             return all(self._is_own_end(each) for each in error.exceptions)
         return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
 
-    def _without_own_end(self, error: BaseException | None) -> BaseException | None:
+    def without_own_end(self, error: BaseException | None) -> BaseException | None:
         """What is to travel on when `error` left the body.
 
         Nothing, where it says only that this manager is closed; where it says that of some children of the

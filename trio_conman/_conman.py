@@ -23,7 +23,7 @@ from ._line import Line
 from ._outcomes import Outcome
 from ._rate import RateLimiter
 from ._retry import RetryConfig
-from ._stack import need_stack
+from ._stack import need_more_stack
 from ._views import Views
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class ConMan(Doors[R], Views[R]):
 
         Leaving the block resumes a paused manager and waits for all tasks. Leaving it by an exception cancels
         them first. When the manager is cancelled, or its deadline passes, the block ends quietly, as with
-        `trio.move_on_after`. All results so far are kept in each case, but those of a `map` that its consumer
-        had not taken.
+        `trio.move_on_after`. All results so far are kept in each case, those of a `map` included that its
+        consumer had not taken.
 
         Args:
             nursery: what cancels it cancels the tasks; the manager never cancels it.
@@ -177,7 +177,8 @@ class ConMan(Doors[R], Views[R]):
         """Wait until no task is queued, waiting to be retried, or running; always a checkpoint.
 
         Tasks may add tasks meanwhile. Calls of `run` in other trio tasks that wait for a slot are waited for
-        too. When there is nothing to wait for it returns at once.
+        too, and so are the consumers of maps in other trio tasks, until they have taken all that they will
+        get. When there is nothing to wait for it returns at once.
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
@@ -185,10 +186,10 @@ class ConMan(Doors[R], Views[R]):
         """
         self._check_thread("wait", "run(cm.wait)")
         self._block.refuse_inside("wait", "await the handles of the tasks you mean")
-        if self._runner.unfinished or self._runner.coming:
-            await self._runner.wait_idle()
-        else:
+        if self._block.is_idle:
             await trio.lowlevel.checkpoint()
+        else:
+            await self._block.wait_idle()
 
     @property
     def limit(self) -> int | float:
@@ -208,7 +209,7 @@ class ConMan(Doors[R], Views[R]):
     def limit(self, limit: int | float) -> None:
         self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
         check_count("limit", limit, minimum=2)
-        need_stack()
+        need_more_stack()
         self._line.limit = limit
 
     @property
@@ -230,7 +231,7 @@ class ConMan(Doors[R], Views[R]):
         self._check_thread("cancel", "run_sync(cm.cancel)")
         if reason is not None:
             reason = check_text("reason", reason)
-        need_stack()
+        need_more_stack()
         block = self._block
         del self  # see TaskHandle.cancel()
         block.cancel(reason)
@@ -241,13 +242,13 @@ class ConMan(Doors[R], Views[R]):
         What has its slot goes on, also a task that still waits for the rate.
         """
         self._check_thread("pause", "run_sync(cm.pause)")
-        need_stack()
+        need_more_stack()
         self._line.pause()
 
     def resume(self) -> None:
         """Start tasks again after `pause`."""
         self._check_thread("resume", "run_sync(cm.resume)")
-        need_stack()
+        need_more_stack()
         self._line.resume()
 
     async def shutdown(self, grace: float = inf) -> None:
@@ -269,7 +270,7 @@ class ConMan(Doors[R], Views[R]):
         """
         self._check_thread("shutdown", "run(cm.shutdown, ...)")
         grace = check_number("grace", grace)
-        need_stack()
+        need_more_stack()
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
         await self._block.shutdown(grace)
 

@@ -16,11 +16,12 @@ from ._checks import check_bool, check_number, check_text, check_type, wrong_thr
 from ._execution import Runner
 from ._handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from ._line import Line
+from ._map_block import MapBlock
 from ._mapping import Mapping
 from ._outcomes import Outcome
 from ._retry import RetryConfig
+from ._source import check_items
 from ._stack import need_stack
-from ._texts import short
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -298,13 +299,20 @@ class Doors(Generic[R]):
         Leaving the block early cancels the items that have not ended and waits for them. It closes the
         iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone.
         The outcomes go to the consumer and are not kept by the manager, but they are in its statistics. Those
-        not taken are dropped when the block is left, whoever ends it: a break, a deadline, a Ctrl-C.
+        that it leaves, by a break or an exception of its own, are dropped. Those that it could not take,
+        because the map was ended by something else (the manager's deadline or cancellation, a shutdown, a
+        scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
         (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
         the context variables as they were when the block was entered, and what it sets is undone, but other
         state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
         leaves a cancel scope open fails with a RuntimeError.
+
+        An iterable is drawn from in these trio tasks, now in one and now in another: a generator that yields
+        inside of a cancel scope cannot be told whom to cancel, and the iterator raises a RuntimeError that
+        says so. An async generator has a trio task of its own and may do so, though it is better off with
+        `trio.as_safe_channel`.
 
         Args:
             fn: an async callable that takes one item.
@@ -317,7 +325,8 @@ class Doors(Generic[R]):
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
 
         Returns:
-            an async context manager for the block; it yields an async iterator of outcomes. Their ``index``
+            an async context manager for the block, to be entered once; it yields an async iterator of
+            outcomes. Their ``index``
             is the position in `items`. What `items` itself raises is raised by the iterator, after the
             outcomes of what had started.
 
@@ -333,14 +342,13 @@ class Doors(Generic[R]):
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.map", "run(...) with an async function that opens the map")
         call = callable_of(fn, "fn")
-        if not (hasattr(items, "__aiter__") or hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
-            raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
+        check_items(items)
         check_bool("ordered", ordered)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
         mapping: Mapping[T_co] = Mapping(
             self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
         )
-        return mapping.opened()
+        return MapBlock(self._block, mapping)
 
 
 def _name(name: str | None, task: object) -> str:

@@ -178,7 +178,9 @@ class Runner(Ledger):
                     self._finish(handle, outcome)
                     handle = outcome = error = value = None
         except BaseException as exc:
-            outcome, travels = self._ended_by(handle, exc)
+            # That of a spoiled one is the source's fault, and told.
+            if worker is None or not worker.is_spoiled:
+                outcome, travels = self._ended_by(handle, exc)
         finally:
             # One call, since a Ctrl-C may come between two.
             self._end_life(handle, worker, outcome, travels)

@@ -1,47 +1,42 @@
-"""An async source of a map, iterated over and closed by one and the same trio task."""
+"""An async source of a map, drawn from and closed in a trio task of its own.
+
+**Theory of operation.** A *feeder* draws from an async source, closes it, and does both inside its scope, so
+that scopes and nurseries which the source holds open while it yields are nested in that one. Whoever ends the
+drawing must not break this nesting. While the feeder is inside of the source, waiting for an item, its scope
+is cancelled, and that unwinds the source. While the source stands at a ``yield``, and the feeder rests until
+there is room, it is told to stop and closes the source, which is cancelled then only where its surroundings
+are: as if the consumer iterated over it itself.
+
+A feeder that rests is not cancelled in any case. What cancels it together with its manager has told it to
+stop; and what cancels a scope of the source's own is for the source, which learns of it when it goes on.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextvars import Context
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, final
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
+
+from ._source import close, foreign
 
 _NOTHING: Any = object()
 
 
-@disable_ki_protection
-def iterate(items: Iterable[Any]) -> Iterator[Any]:
-    """Begin to draw."""
-    return iter(items)
-
-
-@disable_ki_protection
-async def close_drawn(iterator: Iterator[Any], items: object, context: Context) -> None:
-    """Close what a map has drawn from, if it is a generator, and what it was given."""
-    if inspect.isgenerator(iterator):
-        context.run(iterator.close)
-    await close(items)
-
-
-async def close(items: object) -> None:
-    """Close what a map was given, if it has ``aclose``; a file, say, is left alone."""
-    aclose = getattr(items, "aclose", None)
-    if aclose is not None:
-        await aclose()
-
-
-def presentable(error: Exception) -> Exception:
-    """What the consumer of a map gets when its source raised `error`."""
-    if isinstance(error, StopAsyncIteration):
-        # As it is it would end the consumer's loop as if all were well.
-        substitute = RuntimeError("items raised StopAsyncIteration")
-        substitute.__cause__ = error
-        return substitute
-    return error
+async def _ended(closing: Awaitable[object]) -> None:
+    """Close an async source, which may hold a nursery open: that puts what ends it into a group."""
+    rest: BaseException | None = None
+    try:
+        await closing
+    except BaseExceptionGroup as group:
+        _, rest = group.split(GeneratorExit)
+    if rest is not None:
+        try:
+            raise rest
+        finally:
+            del rest
 
 
 @final
@@ -51,13 +46,17 @@ class Feeder:
     def __init__(
         self, items: AsyncIterable[Any], room: Callable[[], float], stocked: Callable[[], None]
     ) -> None:
-        self.scope = trio.CancelScope()
+        self._scope = trio.CancelScope()
         self._items = items
         self._iterator = aiter(items)
         self._room = room
         self._stocked = stocked
         self._item: Any = _NOTHING
+        self._stopped = False
+        # Whether it waits for the source, which can be interrupted then.
+        self._inside = False
         self._sleeper: trio.lowlevel.Task | None = None
+        self._closed = False
         self._close_error: Exception | None = None
 
     def has_item(self) -> bool:
@@ -72,52 +71,81 @@ class Feeder:
     def wake(self) -> None:
         """Draw again, if that can be."""
         if self._sleeper is not None and not self.has_item() and self._room() > 0:
-            trio.lowlevel.reschedule(self._sleeper)
-            self._sleeper = None
+            self._rouse()
+
+    def stop(self, reason: str) -> None:
+        """Draw no more."""
+        self._stopped = True
+        if self._inside:
+            self._scope.cancel(reason=reason)
+        elif self._sleeper is not None:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        assert self._sleeper is not None
+        trio.lowlevel.reschedule(self._sleeper)
+        self._sleeper = None
 
     async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
-        """Draw items until there are no more, or `scope` is cancelled, and close the source.
+        """Draw items until there are no more, or it is told to stop, and close the source.
 
-        `exhausted` is called in between, with what the source raised. An error of the closing is kept for
-        `raise_close_error`.
+        `exhausted` is called in between, with what the source raised. What it raises because it is stopped or
+        closed is kept for `raise_close_error`.
         """
         error: Exception | None = None
         try:
-            error = await self._draw_all()
+            with self._scope:
+                try:
+                    error = await self._draw_all()
+                finally:
+                    exhausted(self, error)
+                    del error
+                    if not self._inside:
+                        await self._close()
+        except Exception as exc:
+            self._close_error = foreign(exc)  # what the scope has left of a group
         finally:
-            exhausted(self, error)
-            del error
+            # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
 
     async def _draw_all(self) -> Exception | None:
         try:
-            with self.scope:
-                async for item in self._iterator:
-                    self._item = item
-                    del item  # or it would be kept alive until the next one comes
-                    self._stocked()
-                    await self._rest()
+            while not self._stopped:
+                self._inside = True
+                self._item = await anext(self._iterator)
+                self._inside = False
+                self._stocked()
+                await self._rest()
+        except StopAsyncIteration:
+            self._inside = False
         except Exception as error:
-            return error
+            self._inside = False
+            if not self._stopped:
+                return foreign(error)
+            self._close_error = foreign(error)
         return None
 
     @enable_ki_protection
     async def _rest(self) -> None:
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._sleeper = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        """Wait until there is room, or nothing more is to be drawn."""
+        if not self._stopped:
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 
     async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        items, iterator = self._items, self._iterator
         try:
-            if inspect.isasyncgen(self._iterator):
-                await self._iterator.aclose()
-            if not inspect.isasyncgen(self._items):
-                await close(self._items)
+            if inspect.isasyncgen(iterator):
+                await _ended(iterator.aclose())
+            if not inspect.isasyncgen(items):
+                await _ended(close(items))
         except Exception as error:
-            self._close_error = error
+            self._close_error = foreign(error)
+        finally:
+            del self._items, self._iterator, items, iterator  # an error of theirs may lead here
 
     def raise_close_error(self) -> None:
         """Raise what the closing raised, if it did."""

@@ -17,7 +17,7 @@ import trio
 from ._checks import check_text, wrong_thread
 from ._outcomes import Failure, Outcome, RetriedError
 from ._retry import RetryConfig
-from ._stack import need_stack
+from ._stack import need_more_stack
 from ._texts import short
 
 T = TypeVar("T")
@@ -196,7 +196,7 @@ class TaskHandle(Generic[T]):
         scope = self._scope
         if scope is not None and scope.cancel_called:
             return
-        need_stack()
+        need_more_stack()
         # Whoever takes it up looks at this first.
         self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
         try:

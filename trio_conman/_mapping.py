@@ -7,36 +7,46 @@ other task's clean-up; when an item has ended it goes on with the next one and k
 else waits for one, the line is paused, or the limit was lowered.
 
 The memory is bounded by the *room*: nothing is drawn while twice the limit of items are drawn and not taken.
-A consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
+(While a shared limiter is at 0 there is room for one, so that the map is in the line when it is raised.) A
+consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
 keeps its slot until its next turn, and only then gives it back and rests: a rest costs as much as two turns.
 
-An async source has a trio task of its own, with a `Feeder`. Leaving the map cancels the scopes of the workers
-and the feeder, and waits, shielded, until the last of them has said that it ended.
+Items that pass no checkpoint would go on one after another without a turn for anybody else. So they are
+counted, and after `AT_ONCE` of them, by however many workers, no slot is given until one of these has let the
+others on. What an item leaves in its task's `custom_sleep_data` shows whether it has passed a checkpoint,
+since trio clears that whenever it reschedules a task.
+
+An async source has a trio task of its own, with a `Feeder`. Leaving the map cancels the scopes of the
+workers, stops the feeder, and waits, shielded, until the last of them has said that it ended. Then the map
+forgets all, since an error that the consumer has kept may lead to its frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
 from contextvars import copy_context
 from math import inf
 from typing import Any, Generic, TypeVar, final
 
 import attrs
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
 from ._execution import Runner
-from ._feeder import Feeder, close_drawn, iterate
+from ._feeder import Feeder
 from ._handles import Slot, TaskHandle, Terms
 from ._line import Line
 from ._outcomes import Outcome
 from ._outlast import outlast
-from ._stream import Stream
+from ._source import Source, foreign, is_async
+from ._stream import AT_ONCE, Stream
 from ._worker import Worker
 
 T = TypeVar("T")
+
+# What a worker's task has in `custom_sleep_data` until it passes a checkpoint.
+_NO_TURN: Any = object()
 
 
 @final
@@ -59,11 +69,12 @@ class Mapping(Generic[T]):
         self._call = call
         self._items = items
         self._name = name
-        self._stream: Stream[T] = Stream(
-            block, ordered=ordered, tell_taken=self.want, needs_slots=self._needs_slots
-        )
-        self._terms = attrs.evolve(terms, deliver=self._stream.put)
+        self._terms = terms
+        self._ordered = ordered
         self._reserved = 0  # workers that have a slot and no item yet
+        self._passed = 0  # items that passed no checkpoint, since others had a turn
+        self._is_pausing = False  # a worker lets others have one
+        self._hurries = False  # items pass no checkpoint
         self._in_line = False
         self._feeder: Feeder | None = None
         self._workers: set[Worker] = set()
@@ -71,37 +82,50 @@ class Mapping(Generic[T]):
         self._living = 0  # workers and feeder
         self._ended = trio.lowlevel.ParkingLot()
 
-    @asynccontextmanager
-    @enable_ki_protection
-    async def opened(self) -> AsyncIterator[AsyncIterator[Outcome[T]]]:
-        """The block of the map."""
+    def enter(self) -> AsyncIterator[Outcome[T]]:
+        """Begin."""
         if self._block.closed:
             raise self._block.closed_error()
         self._opener = self._block.holder()
         self._context = copy_context()
-        # Items see the context as it is now; what the source sets is for the source.
-        self._drawing_context = copy_context()
-        if isinstance(self._items, AsyncIterable):
+        if is_async(self._items):
             self._feeder = Feeder(self._items, self._room, self._stocked)
         else:
-            self._iterator = iterate(self._items)
+            # Items see the context as it is now; what the source sets is for the source.
+            self._source = Source(self._items, copy_context())
+        # From here on there are cycles, until the map is left.
+        self._stream: Stream[T] = Stream(
+            self._block, ordered=self._ordered, tell_taken=self.want, needs_slots=self._needs_slots
+        )
+        self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
+        if self._feeder is not None:
+            self._runner.nursery.start_soon(self._feed, self._feeder, name=f"feeder of {self._name}")
+            self._living += 1
         self._block.maps[self] = None
+        self.want()
+        return self._stream
+
+    async def leave(self, *, is_cut_off: bool) -> None:
+        """End, and keep what was not taken if somebody else than the consumer has ended the map."""
+        del self._block.maps[self]
+        self._end_all()
         try:
-            if self._feeder is not None:
-                self._living += 1
-                self._runner.nursery.start_soon(self._feed, self._feeder, name=f"feeder of {self._name}")
-            else:
-                self.want()
-            yield self._stream
-        finally:
-            del self._block.maps[self]
-            self._leave()
             await outlast(self._wait_until_ended)
-            self._stream.drop()
-            if self._feeder is not None:
-                self._feeder.raise_close_error()
-            else:
-                await close_drawn(self._iterator, self._items, self._drawing_context)
+        except KeyboardInterrupt:
+            is_cut_off = True
+            raise
+        finally:
+            left = self._stream.drop()
+            if is_cut_off:
+                self._block.collector.keep(left)
+            self._runner.idle.unpark_all()  # who waited for the consumer looks again
+            try:
+                if self._feeder is not None:
+                    self._feeder.raise_close_error()
+                else:
+                    await self._source.close()
+            finally:
+                vars(self).clear()
 
     async def _wait_until_ended(self) -> None:
         while self._living:
@@ -112,7 +136,8 @@ class Mapping(Generic[T]):
     def _room(self) -> int | float:
         """How many more outcomes may be in memory."""
         limit = self._line.limit
-        return (2 * limit if limit != inf else 1000) - self._stream.drawn + self._stream.taken
+        room = 1000 if limit == inf else 2 * limit or 1
+        return room - self._stream.drawn + self._stream.taken
 
     def _drawable(self) -> int | float:
         """How many items may be drawn at once."""
@@ -125,6 +150,10 @@ class Mapping(Generic[T]):
 
     def want(self) -> None:
         """There may be more room than before: take as many slots as can be used, or a place in the line."""
+        if not self._stream.more:
+            if self._stream.is_empty:
+                self._runner.idle.unpark_all()
+            return
         if self._feeder is not None:
             self._feeder.wake()
         while not self._in_line and self._may_give():
@@ -137,8 +166,10 @@ class Mapping(Generic[T]):
                 self._line.break_rings()  # a consumer needs slots now
 
     def _may_give(self) -> bool:
-        # Doubled again and again, since a worker costs more than an item, and there may be few items.
-        return self._reserved <= self._stream.drawn and self._reserved < self._drawable()
+        # Doubled again and again, since a worker costs more than an item, and there may be few items; and for
+        # those that never wait, one more worker than run will do.
+        most = self._stream.unfinished if self._hurries else self._stream.drawn
+        return self._passed < AT_ONCE and self._reserved <= most and self._reserved < self._drawable()
 
     def _set_in_line(self, value: bool) -> None:
         self._in_line = value
@@ -165,6 +196,7 @@ class Mapping(Generic[T]):
         else:
             worker = Worker(self, self._name)
             self._workers.add(worker)
+            self._stream.at_once = max(AT_ONCE, len(self._workers))
             self._living += 1
             self._reserve(worker, slot, kept=False)
             self._runner.start_worker(worker, self._context)
@@ -180,13 +212,22 @@ class Mapping(Generic[T]):
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
         """Settle the last item of a worker, and begin the next one, if there is a slot for it."""
-        last, worker.handle = worker.handle, None
+        last = worker.handle
         if last is not None:
             slot = last._slot
             if slot is not None and not self._line.may_keep(self._in_line):
                 slot = None
+            if worker.task.custom_sleep_data is _NO_TURN:
+                self._passed += 1
+                if self._passed >= AT_ONCE:
+                    self._hurries = True
+                    slot = None
+            elif self._hurries:
+                self._hurries = False
             if slot is not None and self._drawable() > 0:
-                return self._begin_after(worker, last)
+                del last  # an error of the source may lead to this frame
+                return self._begin_after(worker)
+            worker.handle = None
             if slot is not None and self._stream.more:
                 last._slot = None
                 self._reserve(worker, slot, kept=True)
@@ -195,33 +236,40 @@ class Mapping(Generic[T]):
             # Idle first: the slot may come back to this map at once.
             self._idle[worker] = None
             self._runner.settle(last)
+        del last
         if worker.slot is None:
             return None
         return self._begin_reserved(worker, worker.slot)
 
-    def _begin_after(self, worker: Worker, last: TaskHandle[Any]) -> TaskHandle[Any] | None:
+    def _begin_after(self, worker: Worker) -> TaskHandle[Any] | None:
         """Draw an item, and begin it with the slot of the last one."""
+        handle = None
         try:
-            worker.handle = self._draw()
+            handle = self._draw(worker)
         finally:
             # After the drawing, so that there is no moment of idleness in between.
-            if worker.handle is not None:
-                self._runner.hand_over(last, worker.handle)
+            last, worker.handle = worker.handle, handle
+            assert last is not None
+            if handle is not None:
+                self._runner.hand_over(last, handle)
             else:
                 self._runner.settle(last)
+            del last
         # No want(): no slot is free that was not, and there is less room.
         if self._feeder is not None:
             self._feeder.wake()
-        return worker.handle
+        return handle
 
     def _begin_reserved(self, worker: Worker, slot: Slot) -> TaskHandle[Any] | None:
         """Draw an item, and begin it with a slot that was reserved for it, or give that back."""
         self._reserved -= 1
         worker.slot = None
+        worker.task = trio.lowlevel.current_task()
+        worker.status = worker.task._cancel_status
         may_use = self._line.may_keep(self._in_line) if worker.kept else self._line.still_grants()
         try:
-            if may_use and self._drawable() > 0:
-                worker.handle = self._draw()
+            if may_use and self._passed < AT_ONCE and self._drawable() > 0:
+                worker.handle = self._draw(worker)
         finally:
             if worker.handle is not None:
                 self._runner.begin(worker.handle, slot, worker.handle._submitted)
@@ -236,18 +284,18 @@ class Mapping(Generic[T]):
         self.want()
         return worker.handle
 
-    def _draw(self) -> TaskHandle[Any] | None:
+    def _draw(self, worker: Worker) -> TaskHandle[Any] | None:
         if self._feeder is not None:
             item = self._feeder.take()
         else:
             try:
-                item = self._pull()
+                item = self._source.draw()
+                if worker.task._cancel_status is not worker.status:
+                    self._source.blame()
             except StopIteration:
-                self._end_drawing(None)
-                return None
+                return self._drawn_all(worker, None)
             except Exception as error:
-                self._end_drawing(error)
-                return None
+                return self._drawn_all(worker, foreign(error))
             except BaseException:
                 self._stream.refused = True  # it is no end that the consumer may take for the source's
                 self._end_drawing(None)
@@ -258,21 +306,35 @@ class Mapping(Generic[T]):
         handle._context = self._context
         self._stream.drawn += 1
         self._runner.accept(handle)
+        worker.task.custom_sleep_data = _NO_TURN
         return handle
 
-    @disable_ki_protection
-    def _pull(self) -> Any:
-        return self._drawing_context.run(next, self._iterator)
+    def _drawn_all(self, worker: Worker, error: Exception | None) -> TaskHandle[Any] | None:
+        worker.is_spoiled = worker.task._cancel_status is not worker.status
+        self._end_drawing(error)
+        return None
 
     @enable_ki_protection
     async def rest(self, worker: Worker) -> bool:
         """Wait until there may be an item, with a slot; False when nothing is left to draw."""
         if not self._stream.more:
             return False
+        if self._passed >= AT_ONCE and not self._is_pausing:
+            await self._let_others_on()
+            return True
         worker.sleeper = trio.lowlevel.current_task()
         # Whatever cancels the workers has ended the drawing before, and that ends this rest.
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return True
+
+    async def _let_others_on(self) -> None:
+        self._is_pausing = True
+        self._runner.expect(1)  # no moment of idleness meanwhile
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._passed = 0
+        self._is_pausing = False
+        self.want()
+        self._runner.expect(-1)
 
     @enable_ki_protection
     def gone(self, worker: Worker) -> None:
@@ -305,6 +367,7 @@ class Mapping(Generic[T]):
             self._set_in_line(False)
         for worker in self._idle:
             worker.wake()
+        self.want()  # it may be empty
 
     @enable_ki_protection
     def _stocked(self) -> None:
@@ -329,21 +392,28 @@ class Mapping(Generic[T]):
             feeder.take()
         self._end_drawing(error)
 
-    # What the manager tells
+    # What the manager asks and tells
+
+    def holds_up(self, task: trio.lowlevel.Task) -> bool:
+        """Whether there is something left to draw or to take, by others than that trio task."""
+        return not (self._stream.is_empty or self._stream.is_consumed_by(task))
 
     def refuse(self) -> None:
         """The manager accepts nothing new: what has started goes on."""
         if self._stream.more:
             self._stream.refused = True
-            self._end_drawing(None)
-            if self._feeder is not None:
-                self._feeder.scope.cancel(reason="the manager accepts no more tasks")
+            self._end("the manager accepts no more tasks")
 
-    def _leave(self) -> None:
-        self._end_drawing(None)
+    def _end_all(self) -> None:
+        self._end("the map was left")
+        if self._runner.stopped is not None:
+            return  # the items know why
         for worker in self._workers:
             if worker.handle is not None and worker.handle._cancelled is None:
                 worker.handle._cancelled = "its map was left"
             worker.scope.cancel(reason="the map was left")
+
+    def _end(self, reason: str) -> None:
+        self._end_drawing(None)
         if self._feeder is not None:
-            self._feeder.scope.cancel(reason="the map was left")
+            self._feeder.stop(reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 FRAMES = 20  # what trio needs to start a task, and a hook to be told, with a few to spare
+MORE_FRAMES = 60  # a cancellation ends tasks amid trio's own calls, and they are told of
 
 
 def _nest(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -20,9 +21,12 @@ def _nested(frames: int) -> Callable[[], Any]:
 
 
 need_stack: Callable[[], Any] = _nested(FRAMES)
-"""Raise RecursionError unless so many frames fit.
+"""Raise RecursionError unless so many frames fit; for what is called often.
 
 A caller may be deep in a recursion of its own. What fails amid the books, or in trio, which starts a task in
 several steps, would leave a task that is accepted and never starts. So this comes first. A chain of calls
 that are there is quicker than a recursion: 0.3 microseconds.
 """
+
+need_more_stack: Callable[[], Any] = _nested(MORE_FRAMES)
+"""The same for what ends tasks, or starts many."""

@@ -10,11 +10,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._block import Block
-from ._feeder import presentable
 from ._handles import TaskHandle
 from ._outcomes import Outcome
+from ._source import presentable
 
 T = TypeVar("T")
+
+# How many items, or outcomes, may follow each other before other trio tasks have a turn.
+AT_ONCE = 100
 
 
 @final
@@ -22,7 +25,7 @@ class Stream(Generic[T]):
     """What the consumer of a map iterates over.
 
     It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
-    without a slot.
+    without a slot. When the map was left it leads nowhere any more, for its consumer may keep it.
     """
 
     def __init__(
@@ -39,16 +42,53 @@ class Stream(Generic[T]):
         # The outcomes that were not taken: in the order of completion, or else by index.
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
+        # The trio task that has opened it, and others that are known to iterate over it, each with the
+        # nurseries that it had open before.
+        self._consumers: dict[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = {}
+        self._add_consumer(trio.lowlevel.current_task())
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
+        # How many may be taken before others have a turn, and how many are taken when that is so. No less
+        # than there are workers, which have had a turn each, and need the room.
+        self.at_once = AT_ONCE
+        self._next_turn = AT_ONCE
+
+    @property
+    def unfinished(self) -> int:
+        """How many items are drawn and have no outcome yet."""
+        return self.drawn - self.taken - len(self._completed) - len(self._indexed)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to take, nor ever will be."""
+        return not self.more and self.taken == self.drawn
+
+    def is_consumed_by(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task is a consumer, or one that a consumer will wait for before it takes more."""
+        nursery = None
+        while nursery in self._consumers.get(task, (nursery,)):
+            nursery = task.parent_nursery
+            if nursery is None:
+                return False
+            task = nursery.parent_task
+        return True
+
+    def _add_consumer(self, task: trio.lowlevel.Task) -> None:
+        if task not in self._consumers:
+            self._consumers[task] = tuple(task.child_nurseries)
 
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        self._add_consumer(trio.lowlevel.current_task())
         return self
 
     @enable_ki_protection
     async def __anext__(self) -> Outcome[T]:
         while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            if self.taken < self._next_turn:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                self._next_turn = self.taken + self.at_once
+                await trio.lowlevel.checkpoint()
             outcome = None
             if self._ordered:
                 outcome = self._indexed.pop(self.taken, None)
@@ -58,9 +98,10 @@ class Stream(Generic[T]):
                 self.taken += 1
                 self._tell_taken()
                 return outcome
-            if not self.more and self.taken == self.drawn:
+            if self.is_empty:
                 self._raise_end()
             await self._sleep()
+            self._next_turn = self.taken + self.at_once
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None
@@ -76,6 +117,7 @@ class Stream(Generic[T]):
     async def _sleep(self) -> None:
         line, holder = self._block.line, self._block.holder()
         task = trio.lowlevel.current_task()
+        self._add_consumer(task)
         is_deadlock = False
 
         def is_stuck() -> bool:
@@ -126,11 +168,17 @@ class Stream(Generic[T]):
         """Nothing more is drawn, because of an error of the source, or without one."""
         self.more = False
         self._error = self._error or error
-        if self.taken == self.drawn:
+        if self.is_empty:
             self._wake()
 
-    def drop(self) -> None:
-        """Nobody takes what is left: it counts as taken."""
+    def drop(self) -> list[Outcome[T]]:
+        """The map was left: what was not taken, in completion order, counts as taken."""
+        left = [*self._completed, *self._indexed.values()]
         self._completed.clear()
         self._indexed.clear()
+        self._consumers.clear()
         self.taken = self.drawn
+        self.refused = False
+        self._error = None
+        del self._block, self._tell_taken, self._needs_slots
+        return left

@@ -64,7 +64,8 @@ class Views(Generic[R]):
     def outcomes(self) -> list[Outcome[R]]:
         """How the tasks ended so far, in completion order: a new list.
 
-        Those of maps, and those that ``send_to`` took, are not among them.
+        Those that ``send_to`` took, and those of maps, are not among them; but those that the consumer of a
+        map could not take, because something else has ended the map, are from that moment on.
 
         Raises:
             RuntimeError: called in another thread than that of the trio run, before the manager has ended. So

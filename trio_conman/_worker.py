@@ -43,8 +43,13 @@ class Worker:
     # What it has to begin its next item with, and whether that was its last item's.
     slot: Slot | None = None
     kept: bool = False
-    # Its trio task, while it rests.
+    # Its trio task, from its first item on; the same while it rests.
+    task: trio.lowlevel.Task = attrs.field(init=False)
     sleeper: trio.lowlevel.Task | None = None
+    # In which cancel scope it is between two items, and whether a source has left another one open in it.
+    # Private, because nothing public shows that.
+    status: Any = attrs.field(init=False)
+    is_spoiled: bool = False
 
     def wake(self) -> None:
         """End the worker's rest, if it rests."""

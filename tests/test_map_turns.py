@@ -1,0 +1,233 @@
+"""A `map` whose items pass no checkpoint lets others have their turns, whatever the limit."""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_conman import ConMan, Outcome
+from trio_conman._mapping import Mapping
+from trio_conman._stream import AT_ONCE
+
+ITEMS = 3000
+
+# Every other batch of trio's may put others first and last.
+BETWEEN_TWO_TURNS = 2 * AT_ONCE + 10
+
+
+class Between:
+    """Counts what happens between the turns of a trio task that wants one whenever it can."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.most = 0
+        self.turns = 0
+
+    async def bystand(self) -> None:
+        while True:
+            self.count = 0
+            self.turns += 1
+            await trio.lowlevel.checkpoint()
+
+    def tick(self) -> None:
+        self.count += 1
+        self.most = max(self.most, self.count)
+
+
+@asynccontextmanager
+async def watched(limit: int | float | trio.CapacityLimiter) -> AsyncIterator[tuple[ConMan[Any], Between]]:
+    between = Between()
+    async with trio.open_nursery() as bystanders:
+        bystanders.start_soon(between.bystand)
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+            yield cm, between
+        bystanders.cancel_scope.cancel()
+
+
+async def async_range(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+each_limit = pytest.mark.parametrize(
+    "limit_of", [lambda: 2, lambda: 100_000, lambda: math.inf, lambda: trio.CapacityLimiter(100_000)]
+)
+in_any_order = pytest.mark.parametrize("ordered", [False, True])
+
+
+@each_limit
+@in_any_order
+@pytest.mark.parametrize("source", [range, async_range])
+async def test_items_that_never_wait_leave_others_their_turns(
+    limit_of: Callable[[], Any], ordered: bool, source: Any
+) -> None:
+    seen: list[int] = []
+    async with watched(limit_of()) as (cm, between):
+
+        async def item(value: int) -> int:
+            between.tick()
+            return value
+
+        async with cm.map(item, source(ITEMS), ordered=ordered) as outcomes:
+            async for outcome in outcomes:
+                seen.append(outcome.index)
+    assert between.most <= BETWEEN_TWO_TURNS
+    assert sorted(seen) == list(range(ITEMS))
+
+
+@in_any_order
+async def test_so_do_consumers_that_find_the_outcomes_there(ordered: bool) -> None:
+    async def item(value: int) -> int:
+        return value
+
+    async with watched(10_000) as (cm, between):
+        async with cm.map(item, range(ITEMS), ordered=ordered) as outcomes:
+            await cm.wait()
+            async for _ in outcomes:
+                between.tick()
+    assert between.most <= BETWEEN_TWO_TURNS
+
+
+async def test_a_consumer_is_not_held_up_that_sleeps_now_and_then() -> None:
+    """One that shares its turns with many workers takes all that they have to give."""
+
+    async def item(_: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with watched(500) as (cm, between):
+        async with cm.map(item, range(20_000)) as outcomes:
+            async for _ in outcomes:
+                pass
+    # No more turns than it takes to run them, 500 at a time, and a few for the start.
+    assert between.turns < 40 * 3
+
+
+@pytest.mark.parametrize("change", ["from the start", "later"])
+async def test_items_some_of_which_wait_leave_others_their_turns(change: str) -> None:
+    async with watched(1000) as (cm, between):
+
+        async def item(value: int) -> int:
+            if value % 50 == 0 if change == "from the start" else value < 2000:
+                await trio.lowlevel.checkpoint()
+            else:
+                between.tick()
+            return value
+
+        async with cm.map(item, range(2 * ITEMS)) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 2 * ITEMS
+    # What follows an item that has waited is one more for its worker.
+    assert between.most <= BETWEEN_TWO_TURNS + 1000 * (change == "later")
+
+
+async def test_several_maps_and_queued_tasks_have_their_turns() -> None:
+    started: list[str] = []
+    async with watched(2) as (cm, between):
+
+        async def item(value: int) -> int:
+            between.tick()
+            started.append("m")
+            return value
+
+        async def task() -> None:
+            started.append("t")
+
+        async def consume() -> None:
+            async with cm.map(item, range(1000)) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        async with trio.open_nursery() as consumers:
+            for _ in range(3):
+                consumers.start_soon(consume)
+            for _ in range(50):
+                cm.start_soon(task)
+    assert started.count("m") == 3000
+    assert between.most <= 4 * BETWEEN_TWO_TURNS
+    assert "".join(started).rindex("t") < 1500
+
+
+async def test_the_map_is_not_idle_while_it_lets_others_on() -> None:
+    async def item(value: int) -> int:
+        return value
+
+    seen: list[Outcome[Any]] = []
+
+    opened = trio.Event()
+
+    async def consume(cm: ConMan[Any]) -> None:
+        async with cm.map(item, range(ITEMS)) as outcomes:
+            opened.set()
+            async for outcome in outcomes:
+                seen.append(outcome)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 100_000) as cm:
+        nursery.start_soon(consume, cm)
+        await opened.wait()
+        await cm._runner.wait_idle()  # of tasks alone; cm.wait() waits for the consumer as well
+        assert cm.statistics().submitted == ITEMS
+
+
+async def test_a_map_that_is_left_while_it_lets_others_on_ends() -> None:
+    async def item(value: int) -> int:
+        return value
+
+    for taken in (1, 50, 150, 350):
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 100_000) as cm:
+            async with cm.map(item, range(ITEMS)) as outcomes:
+                for _ in range(taken):
+                    await anext(outcomes)
+
+
+@pytest.mark.parametrize("limit", [2, 1000])
+async def test_items_that_wait_do_not_pay_for_it(
+    limit: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = 0
+    let_others_on = Mapping._let_others_on
+
+    async def counted(self: Mapping[Any]) -> None:
+        nonlocal pauses
+        pauses += 1
+        await let_others_on(self)
+
+    monkeypatch.setattr(Mapping, "_let_others_on", counted)
+    jobs: list[Any] = [trio.sleep, lambda _: trio.lowlevel.checkpoint()]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        for job in jobs:
+            async with cm.map(job, [0] * ITEMS) as outcomes:
+                assert len([outcome async for outcome in outcomes]) == ITEMS
+        assert pauses == 0
+        async with cm.map(_nothing, [0] * ITEMS) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == ITEMS
+        assert ITEMS / AT_ONCE - 2 <= pauses <= ITEMS / AT_ONCE
+
+
+async def _nothing(_: int) -> None:
+    pass
+
+
+async def test_what_shows_that_an_item_has_waited_is_as_trio_says() -> None:
+    """trio clears `custom_sleep_data` whenever it reschedules a task, and never else."""
+    task = trio.lowlevel.current_task()
+    task.custom_sleep_data = mark = object()
+    with trio.CancelScope():
+        assert task.custom_sleep_data is mark
+    for wait in (
+        trio.lowlevel.checkpoint,
+        trio.lowlevel.cancel_shielded_checkpoint,
+        lambda: trio.sleep(0),
+        trio.CapacityLimiter(1).acquire,
+        trio.Lock().acquire,
+        lambda: trio.to_thread.run_sync(int),
+    ):
+        task.custom_sleep_data = mark
+        await wait()
+        assert task.custom_sleep_data is None
+    task.custom_sleep_data = mark
+    await trio.lowlevel.checkpoint_if_cancelled()
+    assert task.custom_sleep_data is mark
+    task.custom_sleep_data = None
