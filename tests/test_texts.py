@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -31,6 +32,9 @@ class Hostile:
 class HostileList(list[Any]):
     def __len__(self) -> int:
         raise ValueError("no length")
+
+    def __iter__(self) -> NoReturn:  # which of the two is asked differs between the releases of reprlib
+        raise ValueError("no items")
 
 
 HostileList.__name__ = "list"  # what reprlib goes by
@@ -80,7 +84,8 @@ def test_what_raises_has_a_text_too(value: object) -> None:
 
 
 def test_an_int_that_python_refuses_to_write_has_a_text() -> None:
-    assert short(10**10_000) == "<int object>"
+    # Newer releases of reprlib have a text of their own for it.
+    assert re.fullmatch(r"<int (object|instance .*)>", short(10**10_000))
 
 
 def test_texts_are_on_one_line() -> None:
