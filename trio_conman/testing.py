@@ -99,7 +99,8 @@ class Event:
     attempt: int | None = None
     """The number of the attempt that started; 1 is the first."""
     error: str | None = None
-    """``repr()`` of the error that is retried, or that the task failed with; ``<TheType object>`` if that raises."""
+    """``repr()`` of the error that is retried, or that the task failed with;
+    ``<NameOfItsType object>`` if that raises."""
     delay: float | None = None
     """Seconds until the retry."""
     reason: StopReason | None = None
