@@ -21,11 +21,25 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
+from trio_conman._pen import Pen
 from trio_conman.progress import RichProgress
 from trio_conman.testing import FlakyTask
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 RETRY = RetryConfig.linear(initial_delay=1, max_delay=1)
+
+
+@pytest.fixture(autouse=True)
+def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that draws is waited for, so that it keeps pace with a virtual clock."""
+    offer = Pen.offer
+
+    def offer_and_wait(pen: Pen, job: Callable[[], None]) -> bool:
+        taken = offer(pen, job)
+        assert pen.idle.wait(10)
+        return taken
+
+    monkeypatch.setattr(Pen, "offer", offer_and_wait)
 
 
 def terminal(width: int = 80, file: io.StringIO | None = None) -> Console:
@@ -445,7 +459,8 @@ async def test_no_thread_and_no_task_is_left(autojump_clock: MockClock) -> None:
     threads, tasks = threading.active_count(), trio.lowlevel.current_statistics().tasks_living
     with RichProgress(console=terminal()) as progress:
         await crawl(progress)
-        assert threading.active_count() == threads
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads
     await trio.testing.wait_all_tasks_blocked()
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
