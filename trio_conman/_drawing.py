@@ -6,6 +6,7 @@ does that nobody reads, the pen is stuck there, frames are dropped, and trio's t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,10 @@ SPARE = 3  # columns: a ^C typed at the end of a full line would wrap it
 GAP, SHORTEST_BAR, LONGEST_BAR = 2, 6, 40
 DROPPED_FIRST = ("rate", "retries", "running", "time", "cancelled", "bar", "failed", "description")
 STYLES = {"failed": "red", "cancelled": "yellow", "retries": "yellow"}
+
+
+class Above(FileProxy):
+    """A standard file whose lines go above the drawing."""
 
 
 @final
@@ -63,7 +68,7 @@ class Drawing:
             if live
             else None
         )
-        self._proxies: dict[str, FileProxy] = {}
+        self._above: dict[str, Above] = {}
         self._pen = Pen()
         if live:
             self._redirect()
@@ -91,13 +96,13 @@ class Drawing:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if is_terminal(stream) and not isinstance(stream, FileProxy):
-                self._proxies[name] = FileProxy(self._console, stream)
-                setattr(sys, name, self._proxies[name])
+                self._above[name] = Above(self._console, stream)
+                setattr(sys, name, self._above[name])
 
     def _restore(self) -> None:
-        for name, proxy in self._proxies.items():
-            if getattr(sys, name) is proxy:  # and not what somebody else has put there
-                setattr(sys, name, proxy.rich_proxied_file)
+        for name, above in self._above.items():
+            if getattr(sys, name) is above:  # and not what somebody else has put there
+                setattr(sys, name, above.rich_proxied_file)
 
     # The pen's thread
 
@@ -115,8 +120,8 @@ class Drawing:
         if self.failed:
             return
         with harmless(self._fail), written_through(self._console):
-            for proxy in self._proxies.values():
-                proxy.flush()  # a line that has not ended would be lost
+            for above in self._above.values():
+                above.flush()  # a line that has not ended would be lost
             if self._live is not None:
                 self._live.stop()
             self._print(lines)
@@ -163,6 +168,17 @@ def written_through(console: Console) -> Generator[None]:
         yield
     finally:
         console._file = given
+
+
+def leave_to_parent() -> None:
+    """In a forked process there is no pen, and the locks of its drawing may be held for ever."""
+    for name in ("stdout", "stderr"):
+        if isinstance(stream := getattr(sys, name), Above):
+            setattr(sys, name, stream.rich_proxied_file)
+
+
+with suppress(AttributeError):  # Windows has no fork
+    os.register_at_fork(after_in_child=leave_to_parent)
 
 
 def table(looks: Sequence[Look], room: int) -> Table:
