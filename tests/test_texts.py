@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -33,11 +33,9 @@ class HostileList(list[Any]):
     def __len__(self) -> int:
         raise ValueError("no length")
 
-    def __iter__(self) -> NoReturn:  # which of the two is asked differs between the releases of reprlib
-        raise ValueError("no items")
 
-
-HostileList.__name__ = "list"  # what reprlib goes by
+# What reprlib goes by; its newer releases look at the module too.
+HostileList.__name__, HostileList.__module__ = "list", "builtins"
 
 
 class HostileError(Exception):
