@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from io import BufferedWriter, TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import cast, final
 
 import attrs
@@ -117,8 +117,6 @@ class Drawing:
             self._print(lines)
 
     def _end(self, lines: Sequence[str]) -> None:
-        if self.failed:
-            return
         with harmless(self._fail), written_through(self._console):
             for above in self._above.values():
                 above.flush()  # a line that has not ended would be lost
@@ -157,13 +155,17 @@ def written_through(console: Console) -> Generator[None]:
     end of the program logging does, and so does Python, which aborts when it cannot have the lock.
     """
     file = console.file
-    if type(file) is not TextIOWrapper or not isinstance(file.buffer, BufferedWriter):
+    if (
+        type(file) is not TextIOWrapper
+        or not isinstance(file.buffer, BufferedWriter)
+        or type(file.buffer.raw) is not FileIO  # a console of Windows has one of another kind
+    ):
         yield
         return
     file.flush()  # what was written before comes first
     given = console._file  # None for a console that looks up the standard file each time
-    raw = open(file.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115  # no path, not ours
-    console.file = TextIOWrapper(raw, file.encoding, file.errors, write_through=True)
+    direct = FileIO(file.fileno(), "w", closefd=False)
+    console.file = TextIOWrapper(direct, file.encoding, file.errors, write_through=True)
     try:
         yield
     finally:

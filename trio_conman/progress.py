@@ -304,7 +304,9 @@ class _Display:
         drawn = not rows
         with harmless(self._fail):
             if rows and (drawing := self._begun()) is not None:
-                if self._terminal:
+                if drawing.failed:
+                    self._fail()
+                elif self._terminal:
                     drawn = drawing.show([row._look(self._now) for row in rows])
                 else:
                     drawn = drawing.write([row._text(self._now, ended=False) for row in rows])
@@ -323,10 +325,8 @@ class _Display:
                 drawing.end([row._text(self._now, ended=True) for row in self.rows])
 
     def _begun(self) -> Drawing | None:
-        """What to draw with: nothing after a failure, nor while the end of the last drawing is unread."""
-        if self._drawing is not None and self._drawing.failed:
-            self._fail()
-        if self._over or (self._last is not None and self._last.unread):
+        """What to draw with: nothing while the end of the last drawing is unread."""
+        if self._last is not None and self._last.unread:
             return None
         if self._drawing is None:
             self._drawing = Drawing(self.console, live=self._terminal)
@@ -334,9 +334,6 @@ class _Display:
 
     def _fail(self) -> None:
         self._over = True
-        if self._drawing is not None:
-            self._drawing.end([])
-            self._drawing = None
 
 
 def _clock(seconds: float) -> str:
