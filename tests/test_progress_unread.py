@@ -81,6 +81,10 @@ def drawn(pen: Pen) -> None:
     assert not pen.alive
 
 
+def living_pens() -> int:
+    return [thread.name for thread in threading.enumerate()].count("trio_conman progress")
+
+
 async def crawl(progress: RichProgress, tasks: int = 6) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
@@ -135,13 +139,12 @@ async def test_what_was_dropped_last_is_made_up_for(
 async def test_who_has_given_up_once_begins_no_other_drawing_until_somebody_reads(
     console: Console, file: Stoppable, pens: list[Pen], autojump_clock: MockClock
 ) -> None:
-    threads = threading.active_count()
     progress = RichProgress(2, console=console)
     file.stop()
     for total in (2, 4, 6):
         progress.total = total
         await crawl(progress, 2)
-        assert threading.active_count() == threads + 1
+        assert living_pens() == 1
     assert len(pens) == 1
     file.goes_on.set()
     drawn(pens[0])
@@ -150,19 +153,22 @@ async def test_who_has_given_up_once_begins_no_other_drawing_until_somebody_read
     await crawl(progress, 2)
     drawn(pens[1])
     assert file.lines()[-1] == "8/8, 8 succeeded, 0.5/s, 16.0 s"
-    assert threading.active_count() == threads
+    assert living_pens() == 0
 
 
 async def test_the_end_waits_a_second_at_most(
     console: Console, file: Stoppable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience: list[float | None] = []
-    monkeypatch.setattr(threading.Thread, "join", lambda thread, timeout=None: patience.append(timeout))
-    file.stop()
-    with RichProgress(0, console=console):
-        pass
-    assert patience == [1.0]
+    joined: list[tuple[threading.Thread, float | None]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", lambda thread, timeout=None: joined.append((thread, timeout)))
+        file.stop()
+        with RichProgress(0, console=console):
+            pass
+    ((thread, patience),) = joined
+    assert patience == 1.0
     file.goes_on.set()
+    thread.join(10)
 
 
 async def test_a_display_that_fails_late_ends_and_leaves_no_thread(
@@ -182,7 +188,7 @@ async def test_a_display_that_fails_late_ends_and_leaves_no_thread(
         await crawl(progress)
     for pen in pens:
         drawn(pen)
-    assert "trio_conman progress" not in {thread.name for thread in threading.enumerate()}
+    assert living_pens() == 0
 
 
 async def test_without_threads_it_just_ends(
