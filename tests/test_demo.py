@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -425,8 +426,7 @@ def test_ctrl_c(page: Page) -> None:
     urls = page("ok"), page("hang"), page("hang"), page("ok")
     with start("--limit", "2", *urls) as child:
         assert child.stdout is not None
-        while not child.stdout.readline().startswith("ok "):
-            pass
+        assert any(line.startswith("ok ") for line in child.stdout), "it has ended before the signal"
         child.send_signal(signal.SIGINT)
         signalled = time.monotonic()
         out, err = child.communicate(timeout=60)
@@ -486,6 +486,46 @@ def test_closed_output(page: Page) -> None:
         [*shell, *MODULE, page("ok")], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("args", [["--help"], []])
+def test_full_disk(args: list[str], page: Page) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [*MODULE, *args, page("ok")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "python -m trio_conman: [Errno 28] No space left on device\n",
+    )
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+def test_full_disk_for_errors_too(page: Page) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run([*MODULE, page("ok")], stdout=full, stderr=full, timeout=60, check=False)
+    assert done.returncode == 1
+
+
+def test_an_error_of_the_system_that_is_not_of_a_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve(**_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(_demo_server, "serve", serve)
+    assert program.main([]) == 1
+    assert capsys.readouterr() == ("", "python -m trio_conman: [Errno 24] Too many open files\n")
 
 
 # On a terminal

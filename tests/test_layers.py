@@ -15,7 +15,17 @@ MAX_LINES = 420
 
 # Each module may import those after it. "" is the package itself.
 ENTRY = [""]
-LEAVES = ["__main__", "_demo_server", "progress", "telemetry", "executors", "testing"]
+LEAVES = [
+    "__main__",
+    "_demo_server",
+    "_demo_options",
+    "progress",
+    "_drawing",
+    "_pen",
+    "telemetry",
+    "executors",
+    "testing",
+]
 CORE = [
     "_conman",
     "_doors",

@@ -15,7 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 DIST_INFO = f"trio_conman-{PROJECT['version']}.dist-info"
 
 
@@ -48,6 +49,16 @@ def test_the_wheel_requires_trio_and_attrs_only(wheel: ZipFile) -> None:
     # One that does not hold without an extra holds for no plain install.
     assert all(not r.marker.evaluate({"extra": ""}) for r in requirements if r.marker is not None)
     assert extras == set(PROJECT["optional-dependencies"])
+
+
+def test_no_httpx_is_accepted_that_has_no_async_client() -> None:
+    lists = [*PROJECT["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
+    requirements = [Requirement(each) for some in lists for each in some if isinstance(each, str)]
+    asked_for = [each.specifier for each in requirements if each.name == "httpx"]
+    assert len(asked_for) == 2
+    for each in asked_for:
+        assert each.contains("0.28.1")
+        assert not each.contains("1.0.dev3", prereleases=True)
 
 
 def test_importing_the_package_brings_in_trio_and_attrs_only() -> None:

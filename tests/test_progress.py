@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,11 +22,25 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
+from trio_conman._pen import Pen
 from trio_conman.progress import RichProgress
 from trio_conman.testing import FlakyTask
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 RETRY = RetryConfig.linear(initial_delay=1, max_delay=1)
+
+
+@pytest.fixture(autouse=True)
+def drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that draws is waited for, so that it keeps pace with a virtual clock."""
+    offer = Pen.offer
+
+    def offer_and_wait(pen: Pen, job: Callable[[], None]) -> bool:
+        taken = offer(pen, job)
+        assert pen.idle.wait(10)
+        return taken
+
+    monkeypatch.setattr(Pen, "offer", offer_and_wait)
 
 
 def terminal(width: int = 80, file: io.StringIO | None = None) -> Console:
@@ -441,11 +456,52 @@ def test_the_block_may_be_around_the_trio_run() -> None:
     assert shown(console) == ["[/] [red]pages [31m: 6 done, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
 
 
+async def without_block(
+    progress: RichProgress, tasks: int, *, serial: bool = False, grow: bool = False
+) -> None:
+    """Run tasks that take a second, two at a time or one by one."""
+    async with trio.open_nursery() as nursery:
+        async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+            for number in range(1, tasks + 1):
+                if grow:
+                    progress.total = number
+                await cm.run(sleep, 1)
+                if serial:
+                    await cm.wait()
+
+
+@pytest.mark.parametrize(
+    "total, tasks, options, told",
+    [
+        (0, 4, {}, ["4/0, 4 succeeded, 2.0/s, 2.0 s"]),
+        (0, 4, {"serial": True}, ["4/0, 4 succeeded, 1.0/s, 4.0 s"]),
+        (2, 4, {}, ["4/2, 4 succeeded, 2.0/s, 2.0 s"]),
+        (2, 3, {"serial": True}, ["2/2, 2 succeeded, 1.0/s, 2.0 s", "3/2, 3 succeeded, 1.0/s, 3.0 s"]),
+        (4, 4, {}, ["4/4, 4 succeeded, 2.0/s, 2.0 s"]),
+        (0, 4, {"grow": True}, ["4/4, 4 succeeded, 2.0/s, 2.0 s"]),
+        (
+            0,
+            2,
+            {"grow": True, "serial": True},
+            ["1/1, 1 succeeded, 1.0/s, 1.0 s", "2/2, 2 succeeded, 1.0/s, 2.0 s"],
+        ),
+        (9, 1, {}, ["1/9, 1 succeeded, 1.0/s, stopped after 1.0 s"]),
+    ],
+)
+def test_without_a_block_the_end_is_told_once_each_time_that_all_is_done(
+    total: int, tasks: int, options: dict[str, bool], told: list[str]
+) -> None:
+    progress = RichProgress(total, console=plain_file())
+    trio.run(partial(without_block, progress, tasks, **options), clock=MockClock(autojump_threshold=0))
+    assert written(progress.console).splitlines() == told
+
+
 async def test_no_thread_and_no_task_is_left(autojump_clock: MockClock) -> None:
-    threads, tasks = threading.active_count(), trio.lowlevel.current_statistics().tasks_living
+    threads, tasks = set(threading.enumerate()), trio.lowlevel.current_statistics().tasks_living
     with RichProgress(console=terminal()) as progress:
         await crawl(progress)
-        assert threading.active_count() == threads
+        (drawing,) = set(threading.enumerate()) - threads
+    assert not drawing.is_alive()
     await trio.testing.wait_all_tasks_blocked()
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
@@ -593,7 +649,53 @@ async def test_two_displays_on_one_terminal_harm_nobody(autojump_clock: MockCloc
     assert written(console).rpartition(SHOW)[1]
 
 
+# Numbers beyond all measure
+
+
+@pytest.mark.parametrize("digits", [31, 401, 5001])
+@pytest.mark.parametrize("force", [True, False])
+async def test_a_total_that_is_huge(digits: int, force: bool, autojump_clock: MockClock) -> None:
+    console = Console(file=io.StringIO(), force_terminal=force, width=200, _environ={})
+    with RichProgress(10 ** (digits - 1), console=console) as progress:
+        await crawl(progress)
+        await trio.sleep(6)
+    lines = shown(console) if force else written(console).splitlines()
+    assert len(lines) == (1 if force else 3)
+    for line in lines:
+        assert re.match(r"\d/(1000+\.\.\.0+|<int .*>|10{30}), ", line)
+        assert " left" not in line
+    assert lines[-1].endswith(", 4 succeeded, 2 failed, 2 retries, 0.8/s, stopped after 7.2 s")
+
+
+def test_the_clock_of_another_run_starts_elsewhere() -> None:
+    console = plain_file()
+    progress = RichProgress(99, console=console)
+    with progress:
+        for start in (1000, 0, 1e10):
+            clock = MockClock(autojump_threshold=0)
+            clock.jump(start)
+            trio.run(crawl, progress, clock=clock)
+    assert written(console).splitlines() == [
+        "4/99, 2 running, 2 failed, 1 retry, 0.8/s, 1:59 left",
+        "10/99, 2 running, 4 failed, 3 retries, 0:00",
+        "16/99, 2 running, 6 failed, 5 retries, 0:00",
+        "18/99, 12 succeeded, 6 failed, 6 retries, stopped after 0.0 s",
+    ]
+
+
 # What it is given
+
+
+@pytest.mark.parametrize(
+    "total, error", [(-1, ValueError), (True, TypeError), (2.0, TypeError), ("2", TypeError)]
+)
+def test_a_total_that_is_none_is_refused_later_too(total: Any, error: type[Exception]) -> None:
+    progress = RichProgress(6, console=plain_file())
+    row = progress.row("images")
+    for each in (progress, row):
+        with pytest.raises(error, match=rf"^total must be an int of at least 0, or None, not {total!r}$"):
+            each.total = total
+    assert (progress.total, row.total) == (6, None)
 
 
 @pytest.mark.parametrize(

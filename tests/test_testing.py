@@ -53,6 +53,28 @@ def test_a_script_without_answers_is_refused() -> None:
         FlakyTask()
 
 
+async def test_an_error_that_cannot_be_shown_is_recorded_by_its_type(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class MuteError(Exception):
+        def __repr__(self) -> str:
+            raise ValueError("no repr")
+
+    recorder = RecordingInstrument()
+    retry = RetryConfig.none(max_attempts=1, retry_on=MuteError)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=retry, instruments=[recorder]) as cm:
+            await cm.run(FlakyTask[None](MuteError), name="mute")
+    assert [(event.hook, event.error) for event in recorder.events] == [
+        ("task_submitted", None),
+        ("attempt_started", None),
+        ("retry_scheduled", "<MuteError object>"),
+        ("attempt_started", None),
+        ("task_finished", "<MuteError object>"),
+    ]
+    assert caplog.records == []
+
+
 async def test_the_recording_instrument_records_the_whole_life_of_tasks(autojump_clock: MockClock) -> None:
     recorder = RecordingInstrument()
     good = FlakyTask[str](RetriableError(OSError("busy")), "page", seconds=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Any
 
@@ -33,7 +34,8 @@ class HostileList(list[Any]):
         raise ValueError("no length")
 
 
-HostileList.__name__ = "list"  # what reprlib goes by
+# What reprlib goes by; its newer releases look at the module too.
+HostileList.__name__, HostileList.__module__ = "list", "builtins"
 
 
 class HostileError(Exception):
@@ -80,7 +82,8 @@ def test_what_raises_has_a_text_too(value: object) -> None:
 
 
 def test_an_int_that_python_refuses_to_write_has_a_text() -> None:
-    assert short(10**10_000) == "<int object>"
+    # Newer releases of reprlib have a text of their own for it.
+    assert re.fullmatch(r"<int (object|instance .*)>", short(10**10_000))
 
 
 def test_texts_are_on_one_line() -> None:

@@ -6,7 +6,6 @@ What the library does for it is all in the first functions: `fetch` is plain htt
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import os
@@ -17,7 +16,7 @@ import textwrap
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import trio
@@ -36,13 +35,14 @@ from trio_conman import (
     parse_retry_after,
 )
 
+from ._demo_options import Options, Parser, make_parser
+
 if TYPE_CHECKING:
     import httpx
 
 WORTH_A_RETRY = {429, 500, 502, 503, 504}
 STDIN_PATIENCE = 3.0  # seconds
 
-N = TypeVar("N", int, float)
 Update: TypeAlias = Callable[[ConMan[int]], None]  # shows how things stand
 
 
@@ -312,97 +312,47 @@ async def read_stdin(*, insist: bool) -> str:
             data += chunk
             patience.deadline = math.inf  # somebody is there, so wait for the end
     if patience.cancelled_caught:
-        print(f"no URLs on standard input after {STDIN_PATIENCE:g} s: running the demo", file=sys.stderr)
+        complain(f"no URLs on standard input after {STDIN_PATIENCE:g} s: running the demo")
     return data.decode("utf-8-sig", "replace")
-
-
-class Options(argparse.Namespace):
-    """The command line."""
-
-    urls: list[str]
-    limit: int
-    retries: int
-    rate: float
-    attempt_timeout: float
-    timeout: float
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say it, and exit."""
-        self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
-
-
-def number(convert: Callable[[str], N], above: int, wanted: str) -> Callable[[str], N]:
-    """The type of an argument that is a number above `above`."""
-
-    def parse(text: str) -> N:
-        with contextlib.suppress(ValueError):
-            if (value := convert(text)) > above:  # which NaN is not
-                return value
-        raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
-
-    return parse
-
-
-def make_parser() -> Parser:
-    """The command line's parser, and its help."""
-    parser = Parser(
-        prog="python -m trio_conman",
-        description="Fetch many URLs at once, with a limit, retries and deadlines. Without URLs, start a "
-        "flaky server on this machine, fetch its 40 pages, and check that all ends as it should.",
-        epilog="Retried are connection errors, attempts that take too long, and the statuses 429, 500, 502, "
-        "503 and 504; at most 100 times in all, and once more for every 10 URLs that were fetched. The exit "
-        "status is 0 when all was fetched (in the demo, when all went as it should), otherwise 1; 2 for a "
-        "wrong argument, and 130 after Ctrl-C.",
-    )
-    parser.add_argument(
-        "urls",
-        nargs="*",
-        metavar="URL",
-        help="what to fetch. Without any, the lines of standard input are, unless that is a terminal or "
-        "silent; '-' says to wait for them. Empty lines, and those that start with #, are skipped",
-    )
-    add = partial(parser.add_argument, metavar="N")
-    at_least_2 = number(int, 1, "a whole number of at least 2")
-    add("--limit", type=at_least_2, default=6, help="how many at a time, at least 2 (default: %(default)s)")
-    add(
-        "--max-attempts",
-        dest="retries",
-        type=number(int, -1, "a whole number of at least 0"),
-        default=3,
-        help="how many retries may follow the first attempt: a URL is tried up to 1 + N times, and only once "
-        "with 0 (default: %(default)s)",
-    )
-    above_0 = number(float, 0, "a number above 0")
-    add(
-        "--rate", type=above_0, default=math.inf, help="how many a second (default: no limit; in the demo 12)"
-    )
-    seconds = partial(parser.add_argument, type=number(float, 0, "a number of seconds above 0"), metavar="S")
-    seconds("--attempt-timeout", default=10.0, help="seconds for an attempt (default: 10; in the demo 1.2)")
-    seconds("--timeout", default=math.inf, help="seconds for all (default: no limit)")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = make_parser()
-    options = parser.parse_intermixed_args(argv, Options())
-    if absent := [module for module in ("httpx", "h11", "rich") if find_spec(module) is None]:
-        parser.exit(2, f"{parser.prog} needs {', '.join(absent)}: pip install 'trio-conman[demo]'\n")
     status = 1
     try:
+        options = parser.parse_intermixed_args(argv, Options())
+        if absent := [module for module in ("httpx", "h11", "rich") if find_spec(module) is None]:
+            parser.exit(2, f"{parser.prog} needs {', '.join(absent)}: pip install 'trio-conman[demo]'\n")
         status = trio.run(run, options, parser)
         print(end="", flush=True)
     except* KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        complain("Interrupted.")
         status = 130
     except* BrokenPipeError:
-        # Whoever read our output has enough of it. What is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1  # whoever read our output has enough of it
+        give_up_output()
+    except* OSError as errors:  # a full disk, for example; what a request raises stays with its outcome
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        complain(f"{parser.prog}: {error}")
+        status = 1
+        give_up_output()
     return status
+
+
+def complain(text: str) -> None:
+    """Say on standard error what is wrong, if it can be said."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def give_up_output() -> None:
+    """Let what is left in the buffer go nowhere: Python would try to write it once more at the exit."""
+    with contextlib.suppress(AttributeError, OSError):  # there is none, or it has no descriptor
+        stdout = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,14 @@ def short(value: object) -> str:
         return f"<{type(value).__name__} object>"
 
 
+def whole(value: object) -> str:
+    """The ``repr`` of an object as it is; the same text for all of its type if it cannot be had."""
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} object>"
+
+
 def text_of(error: Exception) -> str:
     """The text of an exception, whatever it may be."""
     try:

@@ -1,14 +1,13 @@
 """A progress display, with rich: a bar for each manager on a terminal, a line now and then elsewhere.
 
-The hooks only count. A trio system task draws: at regular times, however many tasks end, without a thread,
-and not at all while no task is unfinished.
+The hooks only count. A trio system task looks at the counts: at regular times, however many tasks end, and
+not at all while no task is unfinished. A thread draws, since a terminal may stand still: only the end waits
+for it, and not for long.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
@@ -18,43 +17,28 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._checks import check_type
-from ._log import logger
 from ._texts import short
 
 try:
-    from rich.cells import cell_len
     from rich.console import Console
-    from rich.file_proxy import FileProxy
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
         "RichProgress needs rich: pip install 'trio-conman[progress]'", name="rich"
     ) from None
 
+from ._drawing import Drawing, Look, harmless, is_terminal
+
 __all__ = ["ProgressRow", "RichProgress"]
 
 ON_TERMINAL, ELSEWHERE = 0.1, 5.0  # seconds from one drawing to the next
-SPARE = 3  # columns: a ^C typed at the end of a full line would wrap it
-GAP, SHORTEST_BAR, LONGEST_BAR = 2, 6, 40
-DROPPED_FIRST = ("rate", "retries", "running", "time", "cancelled", "bar", "failed", "description")
-STYLES = {"failed": "red", "cancelled": "yellow", "retries": "yellow"}
+SHORTEST, LONGEST = 1e-6, 3e9  # seconds: what is shorter or longer tells nothing
 
 
 class ProgressRow(Instrument):
     """A row of a display, made by `RichProgress.row`: an instrument, for one manager or more."""
 
-    total: int | None
-    """How many tasks there will be, or None when that is not known; may be assigned at any time."""
-
     def __init__(self, display: _Display, description: str | None, total: int | None) -> None:
         check_type("description", description, (str, type(None)), "a str")
-        if total is not None and (isinstance(total, bool) or not isinstance(total, int)):
-            raise TypeError(f"total must be an int of at least 0, or None, not {short(total)}")
-        if total is not None and total < 0:
-            raise ValueError(f"total must be an int of at least 0, or None, not {short(total)}")
         self.total = total
         # One line, with nothing in it that moves a cursor.
         printable = "".join(char if char.isprintable() else " " for char in description or "")
@@ -66,12 +50,29 @@ class ProgressRow(Instrument):
         self._ended = 0.0
         self._changed = False
 
+    @property
+    def total(self) -> int | None:
+        """How many tasks there will be, or None when that is not known; may be assigned at any time.
+
+        Raises:
+            TypeError, ValueError: it is no int, or negative.
+        """
+        return self._total
+
+    @total.setter
+    def total(self, total: int | None) -> None:
+        if total is not None and (isinstance(total, bool) or not isinstance(total, int)):
+            raise TypeError(f"total must be an int of at least 0, or None, not {short(total)}")
+        if total is not None and total < 0:
+            raise ValueError(f"total must be an int of at least 0, or None, not {short(total)}")
+        self._total = total
+
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         """Count it."""
         self._submitted += 1
         if self._started is None:
             self._started = trio.current_time()
-        self._count()
+        self._count(submitted=True)
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
         """Count it, as a retry when it is not the first."""
@@ -96,9 +97,9 @@ class ProgressRow(Instrument):
             self._failed += 1
         self._count()
 
-    def _count(self) -> None:
+    def _count(self, *, submitted: bool = False) -> None:
         self._changed = True
-        self._display.count(self)
+        self._display.count(self, submitted=submitted)
 
     @property
     def _done(self) -> int:
@@ -108,21 +109,29 @@ class ProgressRow(Instrument):
     def _unfinished(self) -> int:
         return self._submitted - self._done
 
+    @property
+    def _complete(self) -> bool:
+        return self._done == self._total and not self._unfinished
+
     def _seconds(self, now: float) -> float:
         if self._started is None:
             return 0.0
-        return (now if self._unfinished else self._ended) - self._started
+        seconds = (now if self._unfinished else self._ended) - self._started
+        return seconds if 0 <= seconds <= LONGEST else 0.0  # the clock of another trio run
+
+    def _look(self, now: float) -> Look:
+        return Look(self._cells(now), self._done, self._total)
 
     def _cells(self, now: float) -> dict[str, str]:
-        """What there is to show, in order; what is "" is not."""
-        done, total, seconds = self._done, self.total, self._seconds(now)
-        rate = done / seconds if seconds else 0.0
+        done, total, seconds = self._done, self._total, self._seconds(now)
+        rate = done / seconds if seconds >= SHORTEST else 0.0
         retries = "1 retry" if self._retries == 1 else f"{self._retries} retries"
-        left = (total - done) / rate if rate and total is not None and done < total else None
+        # Compared first: an int may be too large to be divided by a float.
+        left = (total - done) / rate if total is not None and 0 < total - done <= rate * LONGEST else None
         return {
             "description": self._description,
             "bar": "",
-            "done": f"{done} done" if total is None else f"{done}/{total}",
+            "done": f"{done} done" if total is None else f"{done}/{short(total)}",
             "running": f"{len(self._running)} running",
             "failed": f"{self._failed} failed" if self._failed else "",
             "cancelled": f"{self._cancelled} cancelled" if self._cancelled else "",
@@ -153,8 +162,14 @@ class RichProgress(ProgressRow):
     Elsewhere it is a plain line every 5 seconds, if something has changed. In the end a line tells how all
     ended. A display that fails, because its terminal is gone for example, just ends.
 
-    Open it with ``with`` around the managers: leaving the block ends the display. Without, it ends when
-    exactly as many tasks have ended as the totals of all rows say, or else together with the trio run.
+    Open it with ``with`` around the managers: leaving the block ends the display. Without, it ends, and tells
+    that once, when all is done: no task is unfinished, and exactly as many have ended as the totals of all
+    rows say. It begins anew when a further task is submitted. Otherwise it ends together with the trio run.
+
+    It is drawn in a thread. A terminal that takes nothing, since nobody reads it or its output is stopped,
+    holds up no task: what should have been drawn meanwhile is left out. The end waits for it, but at most a
+    second; then the program goes on, and the last line comes when the terminal is read again, if the program
+    still runs. What the program itself prints there does wait, as ever, on trio's thread too.
 
     Cancelled tasks are not among the failed ones here, and a task that waits for a permit of a rate limiter
     does not count as running. The rate is the average since the first task; the time left follows from it.
@@ -215,7 +230,7 @@ class _StandardError(Console):
     def __init__(self) -> None:
         super().__init__(
             stderr=True,
-            force_terminal=None if _is_terminal(sys.stderr) else False,
+            force_terminal=None if is_terminal(sys.stderr) else False,
             # What is printed by others shall look as ever.
             markup=False,
             emoji=False,
@@ -228,39 +243,42 @@ class _StandardError(Console):
 
 @final
 class _Display:
-    """Draws the rows: who starts that, and who ends it."""
+    """Has the rows drawn: when that begins, and when it ends."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.rows: list[ProgressRow] = []
         self._terminal = console.is_terminal and console.is_interactive and not console.is_dumb_terminal
-        self._live: Live | None = None
+        self._drawing: Drawing | None = None
+        self._last: Drawing | None = None
         self._within = False  # a with block
-        self._over = False
+        self._over = False  # the block was left, or the drawing has failed
+        self._ended = False  # until a further task is submitted
         self._now = 0.0  # on trio's clock; kept, since leaving the block may come after the trio run
         self._ticker: trio.CancelScope | None = None
         self._resting = ParkingLot()
 
     def enter(self) -> None:
-        self._within, self._over = True, False
+        self._within, self._over, self._ended = True, False, False
         self._draw()
 
     def leave(self) -> None:
-        self._within, self._over = False, True
         self._end()
+        self._within, self._over = False, True
 
-    def count(self, row: ProgressRow) -> None:
+    def count(self, row: ProgressRow, *, submitted: bool) -> None:
         """Something of `row` has changed."""
         if row not in self.rows:
             self.rows.append(row)
-        if self._over:
+        self._ended = self._ended and not submitted
+        if self._over or self._ended:
             return
         self._now = trio.current_time()
         if self._ticker is None:
             self._ticker = trio.CancelScope()
             spawn_system_task(self._tick, self._ticker)
         self._resting.unpark_all()
-        if not self._within and all(row._done == row.total for row in self.rows):
+        if not self._within and all(row._complete for row in self.rows):
             self._end()
 
     async def _tick(self, scope: trio.CancelScope) -> None:
@@ -269,8 +287,8 @@ class _Display:
                 while not self._over:
                     await trio.sleep(ON_TERMINAL if self._terminal else ELSEWHERE)
                     self._now = trio.current_time()
-                    self._draw()
-                    if not any(row._unfinished for row in self.rows):
+                    drawn = self._draw()
+                    if drawn and not any(row._unfinished for row in self.rows):
                         await self._resting.park()
         finally:
             if self._ticker is scope:  # the trio run ends
@@ -280,85 +298,42 @@ class _Display:
                 elif self._terminal:
                     self._draw()
 
-    def _draw(self) -> None:
-        with self._harmless():
-            if self._terminal and self.rows:
-                live = self._live
-                if live is None:
-                    live = self._live = Live(
-                        console=self.console,
-                        auto_refresh=False,  # which would be a thread
-                        transient=True,
-                        redirect_stdout=_is_terminal(sys.stdout),
-                        redirect_stderr=_is_terminal(sys.stderr),
-                    )
-                    live.start()
-                live.update(self._table(), refresh=True)
-            for row in self.rows:
-                if row._changed and not self._terminal:
-                    self._print(row._text(self._now, ended=False))
-                row._changed = False
+    def _draw(self) -> bool:
+        """Hand over how it stands; return False when that must be tried again."""
+        rows = [row for row in self.rows if row._changed or self._terminal]
+        drawn = not rows
+        with harmless(self._fail):
+            if rows and (drawing := self._begun()) is not None:
+                if drawing.failed:
+                    self._fail()
+                elif self._terminal:
+                    drawn = drawing.show([row._look(self._now) for row in rows])
+                else:
+                    drawn = drawing.write([row._text(self._now, ended=False) for row in rows])
+        for row in rows:
+            row._changed = row._changed and not drawn
+        return drawn
 
     def _end(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
-        with self._harmless():
-            if self._live is not None:
-                for stream in (sys.stdout, sys.stderr):
-                    if isinstance(stream, FileProxy):
-                        stream.flush()  # a line that has not ended would be lost
-                self._live.stop()
-                self._live = None
-            for row in self.rows:
-                self._print(row._text(self._now, ended=True))
+        self._ended = True
+        with harmless(self._fail):
+            if self.rows and (drawing := self._begun()) is not None:
+                self._drawing, self._last = None, drawing
+                drawing.end([row._text(self._now, ended=True) for row in self.rows])
 
-    @contextmanager
-    def _harmless(self) -> Generator[None]:
-        try:
-            yield
-        except (Exception, SystemExit):  # SystemExit is what rich makes of a broken pipe
-            self._over = True
-            logger.debug("the progress display failed, and ends", exc_info=True)
-            with suppress(Exception, SystemExit):
-                if self._live is not None:
-                    self._live.stop()
+    def _begun(self) -> Drawing | None:
+        """What to draw with: nothing while the end of the last drawing is unread."""
+        if self._last is not None and self._last.unread:
+            return None
+        if self._drawing is None:
+            self._drawing = Drawing(self.console, live=self._terminal)
+        return self._drawing
 
-    def _print(self, line: str) -> None:
-        # As Text, since a description is no markup. A line in a file is not wrapped.
-        self.console.print(Text(line), soft_wrap=not self._terminal)
-
-    def _table(self) -> Table:
-        """The rows, with the columns that the terminal has room for."""
-        room = self.console.width - SPARE
-        cells = [row._cells(self._now) for row in self.rows]
-        widths = {key: max(cell_len(each[key]) for each in cells) for key in cells[0]}
-        widths["description"] = min(widths["description"], room // 4)
-        widths["bar"] = 0 if all(row.total is None for row in self.rows) else SHORTEST_BAR
-        keys = [key for key, width in widths.items() if width]
-        free = room + GAP - sum(widths[key] + GAP for key in keys)
-        for key in DROPPED_FIRST:
-            if free < 0 and key in keys:
-                keys.remove(key)
-                free += widths[key] + GAP
-        widths["bar"] = min(LONGEST_BAR, SHORTEST_BAR + max(0, free))
-        table = Table.grid()
-        for key in keys:
-            table.add_column(width=widths[key] + (GAP if key != keys[-1] else 0), no_wrap=True)
-        for row, each in zip(self.rows, cells, strict=True):
-            texts = {key: Text(each[key], STYLES.get(key, "")) for key in keys}
-            for key, text in texts.items():
-                text.truncate(widths[key], overflow="ellipsis")
-            bar = ProgressBar(row.total, row._done, width=widths["bar"]) if row.total is not None else ""
-            table.add_row(*(bar if key == "bar" else text for key, text in texts.items()))
-        return table
-
-
-def _is_terminal(stream: object) -> bool:
-    try:
-        return bool(stream.isatty())  # type: ignore[attr-defined]  # it may not, see below
-    except (AttributeError, ValueError):  # there is none, or it is closed
-        return False
+    def _fail(self) -> None:
+        self._over = True
 
 
 def _clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ import trio
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._checks import check_number
-from ._texts import short
+from ._texts import short, whole
 
 T = TypeVar("T")
 
@@ -99,7 +99,8 @@ class Event:
     attempt: int | None = None
     """The number of the attempt that started; 1 is the first."""
     error: str | None = None
-    """``repr()`` of the error that is retried, or that the task failed with."""
+    """``repr()`` of the error that is retried, or that the task failed with;
+    ``<NameOfItsType object>`` if that raises."""
     delay: float | None = None
     """Seconds until the retry."""
     reason: StopReason | None = None
@@ -126,12 +127,12 @@ class RecordingInstrument(Instrument):
 
     def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
         """Record it."""
-        self._record("retry_scheduled", handle, error=repr(error), delay=delay)
+        self._record("retry_scheduled", handle, error=whole(error), delay=delay)
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
         """Record it."""
         if isinstance(outcome, Failure):
-            self._record("task_finished", handle, error=repr(outcome.error), reason=outcome.reason)
+            self._record("task_finished", handle, error=whole(outcome.error), reason=outcome.reason)
         else:
             self._record("task_finished", handle)
 
