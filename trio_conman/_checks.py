@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from functools import partial
 from numbers import Real
 
 from ._texts import short
@@ -58,6 +60,27 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def check_limit(value: object) -> None:
+    """Refuse what is no ``limit`` of a manager."""
+    if isinstance(value, int) and not isinstance(value, bool) and value == 1:
+        raise ValueError(
+            "limit must be an int of at least 2, or math.inf, not 1: "
+            "a manager opened with trio.CapacityLimiter(1) runs one at a time"
+        )
+    check_count("limit", value, minimum=2)
+
+
+def check_sync(name: str, fn: object, hint: str) -> None:
+    """Refuse a callable that can be seen to be async; `hint` says why that is of no use, or what is."""
+    call = fn
+    while isinstance(call, partial):
+        call = call.func
+    # An object is called by a method of its type.
+    for code in (call, type(call).__call__):
+        if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+            raise TypeError(f"{name} must be a sync callable, but {short(fn)} is async: {hint}")
 
 
 def wrong_thread(method: str, call: str) -> RuntimeError:
