@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from functools import partial
 from numbers import Real
 
@@ -66,21 +67,19 @@ def check_limit(value: object) -> None:
     """Refuse what is no ``limit`` of a manager."""
     if isinstance(value, int) and not isinstance(value, bool) and value == 1:
         raise ValueError(
-            "limit must be an int of at least 2, or math.inf, not 1: "
-            "a manager opened with trio.CapacityLimiter(1) runs one at a time"
+            "limit must be an int of at least 2, or math.inf "
+            f"(one that is opened with trio.CapacityLimiter(1) runs one at a time), not {short(value)}"
         )
     check_count("limit", value, minimum=2)
 
 
-def check_sync(name: str, fn: object, hint: str) -> None:
-    """Refuse a callable that can be seen to be async; `hint` says why that is of no use, or what is."""
-    call = fn
-    while isinstance(call, partial):
-        call = call.func
+def is_async(fn: Callable[..., object]) -> bool:
+    """Whether a call gives a coroutine or an async generator, as far as can be seen without one."""
+    while isinstance(fn, partial):
+        fn = fn.func
     # An object is called by a method of its type.
-    for code in (call, type(call).__call__):
-        if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-            raise TypeError(f"{name} must be a sync callable, but {short(fn)} is async: {hint}")
+    codes = (fn, type(fn).__call__)
+    return any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in codes)
 
 
 def wrong_thread(method: str, call: str) -> RuntimeError:

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from ._backoff import Strategy, backoff
-from ._checks import check_bool, check_count, check_number, check_sync, check_type
+from ._checks import check_bool, check_count, check_number, check_type, is_async
 from ._texts import short
 
 Predicate: TypeAlias = Callable[[Exception], bool | float]
@@ -62,12 +62,11 @@ def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return
-    if isinstance(value, (tuple, type)) or not callable(value):
+    if isinstance(value, (tuple, type)) or not callable(value) or is_async(value):
         raise TypeError(
-            f"{field.name} must be an Exception type, a tuple of them, a predicate, or None, "
+            f"{field.name} must be an Exception type, a tuple of them, a sync predicate, or None, "
             f"not {short(value)}"
         )
-    check_sync(field.name, value, "it is asked between two attempts, and cannot wait")
 
 
 @final
