@@ -298,6 +298,8 @@ def inner(error: Exception) -> Exception | None:
 
 def made_of(error: Exception) -> list[Exception]:
     """An exception, and all those in it: in a group, of any depth, and in a `RetriableError`."""
+    if not isinstance(error, (RetriableError, ExceptionGroup)):
+        return [error]  # as most are
     found = {id(error): error}
     stack = [error]
     while stack:
