@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
 
-from trio_conman._checks import check_bool, check_count, check_number, check_type
+from trio_conman._checks import check_bool, check_count, check_limit, check_number, check_type, is_async
 
 # More than any float holds.
 HUGE = 10**400
@@ -140,3 +141,51 @@ def test_ints_from_the_minimum_up_and_infinity_are_counts(value: float) -> None:
 def test_a_message_says_what_would_do(check: Callable[[object], None]) -> None:
     with pytest.raises(TypeError, match=r"^field must be (a number of|an int of|True or False).*, not 'x'$"):
         check("x")
+
+
+@pytest.mark.parametrize("value", [2, HUGE, math.inf], ids=["2", "huge", "inf"])
+def test_limits_pass(value: float) -> None:
+    check_limit(value)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_limit_below_1_is_out_of_range(value: int) -> None:
+    with pytest.raises(ValueError, match=rf"^limit must be an int of at least 2, or math.inf, not {value}$"):
+        check_limit(value)
+
+
+def test_for_a_limit_of_1_the_way_out_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^limit must be .*trio\.CapacityLimiter\(1\) runs one at a time\), not 1$"
+    ):
+        check_limit(1)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", Fraction(1), Ambiguous()], ids=repr)
+def test_what_only_looks_like_1_is_of_the_wrong_kind(value: object) -> None:
+    with pytest.raises(TypeError, match=r"^limit must be an int of at least 2, or math.inf, not "):
+        check_limit(value)
+
+
+class Counted:
+    def __call__(self) -> None:
+        pass
+
+    async def work(self) -> None:
+        pass
+
+
+async def work() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "fn, expected",
+    [
+        *[(print, False), (len, False), (Counted, False), (Counted(), False), (lambda _: work(), False)],
+        *[(partial(print), False), (partial(partial(Counted())), False), (Counted().__call__, False)],
+        *[(work, True), (Counted().work, True), (Counted.work, True), (partial(partial(work)), True)],
+    ],
+)
+def test_async_callables_are_told_from_others(fn: Callable[..., object], expected: bool) -> None:
+    assert is_async(fn) is expected

@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, RetriableError, RetryConfig, StopReason, TaskHandle
+from trio_conman._retry import renew
 
 AT_ONCE = RetryConfig.none(max_attempts=2)
 
@@ -473,12 +474,25 @@ def the_same_group() -> NoReturn:
     raise SINGLE_GROUP
 
 
+def a_new_group_of_the_same_errors() -> NoReturn:
+    leaves: list[Exception] = []
+    for error in (SINGLE, SINGLE_RETRIABLE):
+        try:
+            raise error
+        except ValueError as exc:
+            leaves.append(RetriableError(exc))
+        except RetriableError as exc:
+            leaves.append(ExceptionGroup("inside", [exc]))
+    raise ExceptionGroup("new", leaves)
+
+
 @pytest.fixture(autouse=True)
 def _clean_singles() -> Iterator[None]:
-    """Leave no traceback on the exceptions that are shared by the tests."""
+    """Leave neither tracebacks nor the mark of an ended task on the exceptions that the tests share."""
     yield
     for each in (SINGLE, SINGLE_RETRIABLE, SINGLE_RETRIABLE_WITH_ERROR, SINGLE_GROUP):
         each.__traceback__ = each.__context__ = None
+        renew(each)
 
 
 @pytest.mark.parametrize("options", [{}, {"attempt_timeout": 50}, {"task_timeout": 999}], ids=name)
@@ -496,6 +510,7 @@ def _clean_singles() -> Iterator[None]:
         the_same_retriable_error,
         the_same_retriable_error_with_an_error,
         the_same_group,
+        a_new_group_of_the_same_errors,
     ],
     ids=name,
 )
@@ -514,7 +529,9 @@ async def test_a_thousand_attempts_leave_no_growing_chain_and_no_growing_traceba
             handle = await cm.run(task)
         assert handle.outcome.reason is StopReason.RETRIES_EXHAUSTED
         assert handle.outcome.retries == retries
-        return reach(handle.outcome.error)
+        error = handle.outcome.error
+        renew(error)
+        return reach(error)
 
     few = await run(2)
     assert await run(1000) == few

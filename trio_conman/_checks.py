@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import partial
 from numbers import Real
 
 from ._texts import short
@@ -58,6 +61,25 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def check_limit(value: object) -> None:
+    """Refuse what is no ``limit`` of a manager."""
+    if isinstance(value, int) and not isinstance(value, bool) and value == 1:
+        raise ValueError(
+            "limit must be an int of at least 2, or math.inf "
+            f"(one that is opened with trio.CapacityLimiter(1) runs one at a time), not {short(value)}"
+        )
+    check_count("limit", value, minimum=2)
+
+
+def is_async(fn: Callable[..., object]) -> bool:
+    """Whether a call gives a coroutine or an async generator, as far as can be seen without one."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    # An object is called by a method of its type.
+    codes = (fn, type(fn).__call__)
+    return any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in codes)
 
 
 def wrong_thread(method: str, call: str) -> RuntimeError:

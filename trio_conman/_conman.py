@@ -13,7 +13,7 @@ import trio
 
 from ._block import Block, Opening
 from ._budget import RetryBudget
-from ._checks import check_count, check_number, check_text, check_type, wrong_thread
+from ._checks import check_count, check_limit, check_number, check_text, check_type, wrong_thread
 from ._collector import Collector
 from ._doors import Doors
 from ._execution import Runner
@@ -89,7 +89,7 @@ class ConMan(Doors[R], Views[R]):
         Args:
             nursery: what cancels it cancels the tasks; the manager never cancels it.
             limit: how many tasks run at once: an int of at least 2, `math.inf`, or a `trio.CapacityLimiter`
-                that may be shared with others. Default: 10.
+                that may be shared with others; ``trio.CapacityLimiter(1)`` runs one at a time. Default: 10.
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
@@ -117,7 +117,7 @@ class ConMan(Doors[R], Views[R]):
         """
         check_type("nursery", nursery, trio.Nursery, "a trio.Nursery")
         if not isinstance(limit, trio.CapacityLimiter):
-            check_count("limit", limit, minimum=2)
+            check_limit(limit)
         if name is not None:
             name = check_text("name", name)
         if retry is not None:
@@ -201,14 +201,15 @@ class ConMan(Doors[R], Views[R]):
         Raises:
             RuntimeError: assigned in another thread than that of the trio run; nothing has changed then.
             TypeError: assigned what is neither an int nor `math.inf`.
-            ValueError: assigned an int below 2.
+            ValueError: assigned an int below 2; a manager opened with ``trio.CapacityLimiter(1)`` runs one
+                at a time.
         """
         return self._line.limit
 
     @limit.setter
     def limit(self, limit: int | float) -> None:
         self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
-        check_count("limit", limit, minimum=2)
+        check_limit(limit)
         need_more_stack()
         self._line.limit = limit
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import TypeGuard
 
 import attrs
 
 from ._backoff import full_jitter
 from ._budget import RetryBudget
-from ._checks import check_number
+from ._checks import check_number, check_type
 from ._log import log_fault
 from ._outcomes import StopReason
-from ._retry import Predicate, RetriableError, RetryConfig
+from ._retry import Predicate, RetriableError, RetryConfig, inner, is_spent
 
 _DEFAULT = RetryConfig()
 
 
 def real_error(error: Exception) -> Exception:
     """The error a person wants to see: the one inside a `RetriableError` that has one."""
-    return error.err if isinstance(error, RetriableError) and error.err is not None else error
+    inside = inner(error)
+    return error if inside is None else inside
 
 
 def asked_to_wait(error: Exception, config: RetryConfig | None) -> float:
@@ -29,13 +33,14 @@ def asked_to_wait(error: Exception, config: RetryConfig | None) -> float:
     More than ``max_retry_after`` is not waited for, neither by the task nor by the others.
     """
     longest = 0.0
-    for part in _parts(error, config or _DEFAULT):
-        own = part.retry_config if isinstance(part, RetriableError) else None
-        most = min((own or config or _DEFAULT).max_retry_after, sys.float_info.max)
-        for leaf in _leaves(part):
-            asked = leaf.retry_after if isinstance(leaf, RetriableError) else None
-            if asked is not None and longest < asked <= most:
-                longest = float(asked)
+    config = config or _DEFAULT
+    for part in _parts(error, config):
+        for leaf in filter(_asks, _leaves(part)):
+            with suppress(Exception):  # the decision says what is wrong
+                wish = _wish(leaf, config)
+                most = (wish.config if leaf is part else config).max_retry_after
+                if longest < wish.retry_after <= min(most, sys.float_info.max):
+                    longest = wish.retry_after
     return longest
 
 
@@ -62,6 +67,8 @@ def _ask(predicate: Predicate, error: Exception) -> bool | float:
     """A predicate's answer; what it may not answer is logged and means False."""
     try:
         answer = predicate(error)
+        if inspect.iscoroutine(answer):
+            answer.close()  # else Python warns that it was never awaited
         if isinstance(answer, bool):
             return answer
         return check_number("the delay", answer)
@@ -74,10 +81,36 @@ def _ask(predicate: Predicate, error: Exception) -> bool | float:
         return False
 
 
+def _asks(error: Exception) -> TypeGuard[RetriableError]:
+    return isinstance(error, RetriableError) and not is_spent(error)
+
+
+def _wish(error: RetriableError, config: RetryConfig) -> _Plan:
+    """What an error asks for. Raises when that is nonsense: anything can be assigned to an attribute."""
+    own, seconds = error.retry_config, error.retry_after
+    if own is not None:
+        check_type("retry_config", own, RetryConfig, "a RetryConfig or None")
+        config = own
+    return _Plan(config, 0.0 if seconds is None else check_number("retry_after", seconds))
+
+
+def _granted(error: RetriableError, config: RetryConfig) -> _Plan | None:
+    """What an error asks for; nonsense is logged and means that it is not retried."""
+    try:
+        return _wish(error, config)
+    except Exception as fault:
+        log_fault(
+            "an error of type %s asks for a retry that cannot be; not retried",
+            type(error).__qualname__,
+            error=fault,
+        )
+        return None
+
+
 def _plan(error: Exception, config: RetryConfig) -> _Plan | None:
     """How one exception, no group, wants to be retried; None when it does not."""
-    if isinstance(error, RetriableError):
-        return _Plan(error.retry_config or config, error.retry_after or 0.0)
+    if _asks(error):
+        return _granted(error, config)
     wanted = config.retry_on
     if wanted is None:
         return None
@@ -113,16 +146,22 @@ def _parts(error: Exception, config: RetryConfig) -> Iterator[Exception]:
             yield part
 
 
+def _group_plan(group: ExceptionGroup[Exception], config: RetryConfig) -> _Plan | None:
+    """How a group that ``retry_on`` names is retried: not before the last of its leaves wants to."""
+    longest = 0.0
+    for leaf in filter(_asks, _leaves(group)):
+        wish = _granted(leaf, config)
+        if wish is None:
+            return None
+        longest = max(longest, wish.retry_after)
+    return _Plan(config, longest)
+
+
 def _plans(error: Exception, config: RetryConfig) -> list[_Plan]:
     """How an error wants to be retried: a plan for each part of it; none when one part does not want to."""
     plans = []
     for part in _parts(error, config):
-        plan: _Plan | None
-        if isinstance(part, ExceptionGroup):
-            leaves = (leaf for leaf in _leaves(part) if isinstance(leaf, RetriableError))
-            plan = _Plan(config, max((leaf.retry_after or 0.0 for leaf in leaves), default=0.0))
-        else:
-            plan = _plan(part, config)
+        plan = _group_plan(part, config) if isinstance(part, ExceptionGroup) else _plan(part, config)
         if plan is None:
             return []
         plans.append(plan)

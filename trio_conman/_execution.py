@@ -38,9 +38,9 @@ from ._decision import Retry, asked_to_wait, decide, real_error
 from ._errors import TaskCancelledError
 from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
-from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success, SuccessFields
+from ._outcomes import Failure, Outcome, StopReason, Success, SuccessFields, remember
 from ._rate import RateLimiter
-from ._texts import text_of
+from ._retry import made_of, spend
 from ._worker import Worker, is_same, is_spent
 
 
@@ -324,12 +324,10 @@ class Runner(Ledger):
         handle._error = None
         handle._retries += 1
         self.retries += 1
-        if handle._history is None:
-            handle._history = []
-        handle._history.append(RetriedError(type(real).__qualname__, text_of(real), retry.delay))
+        handle._history = remember(handle._history, real, retry.delay)
         # One exception that is raised again and again would collect the frames of all attempts.
         # The method of Exception, since an exception may be frozen, or have one of its own.
-        for each in (real, error):
+        for each in made_of(error):
             Exception.with_traceback(each, None)
 
     def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
@@ -354,6 +352,7 @@ class Runner(Ledger):
         now = self.now()
         started = now if handle._started is None else handle._started
         handle._traceback = error.__traceback__
+        spend(error)
         return Failure(
             error,
             reason,

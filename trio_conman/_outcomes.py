@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import attrs
 
-from ._texts import beginning, one_line, short, text_of
+from ._texts import beginning, cut, one_line, short, text_of
 
 if TYPE_CHECKING:
     from attrs import frozen as define  # what users have is frozen
@@ -58,11 +58,23 @@ class RetriedError:
     """What a retried attempt failed with: texts and a number, so that no frame is kept alive."""
 
     error_type: str
-    """The name of the error's type."""
+    """The name of the error's type, 200 characters of it at most."""
     message: str
-    """The error's text."""
+    """The error's text, 200 characters of it at most."""
     delay: float
     """Seconds waited before the next attempt."""
+
+
+_KEPT = 10  # at either end of a history
+
+
+def remember(history: list[RetriedError] | None, error: Exception, delay: float) -> list[RetriedError]:
+    """A history with one more attempt, retried after `delay` seconds; it stays short, however many come."""
+    history = history or []
+    history.append(RetriedError(cut(type(error).__qualname__), cut(text_of(error)), delay))
+    if len(history) > 2 * _KEPT:
+        del history[_KEPT]
+    return history
 
 
 # Compared by identity: values may be arrays, whose equality is no bool, and outcomes stay hashable.
@@ -141,7 +153,8 @@ class Failure:
     reason: StopReason
     """What ended the task."""
     history: tuple[RetriedError, ...]
-    """One entry for each attempt that was followed by another, oldest first."""
+    """One entry for each attempt that was followed by another, oldest first; the first and the last ten when
+    there are more than 20."""
     index: int
     """Its place in the order of acceptance, from 0; for a map, its item's position."""
     name: str

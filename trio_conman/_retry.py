@@ -1,15 +1,17 @@
-"""What is retried, and after which delay: the configs, `RetriableError`, and the pure decision."""
+"""What is retried, and after which delay: the configs, and `RetriableError`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, final
+from weakref import WeakValueDictionary
 
 import attrs
 
 from ._backoff import Strategy, backoff
-from ._checks import check_bool, check_count, check_number, check_type
+from ._checks import check_bool, check_count, check_number, check_type, is_async
 from ._texts import short
 
 Predicate: TypeAlias = Callable[[Exception], bool | float]
@@ -44,7 +46,7 @@ def _flag(_: object, field: attrs.Attribute[Any], value: object) -> None:
 
 
 def _attempts(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    check_count(field.name, value, minimum=1)
+    check_count(field.name, value, minimum=0)
 
 
 def _strategy(_: object, field: attrs.Attribute[Any], value: object) -> None:
@@ -60,9 +62,9 @@ def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return
-    if isinstance(value, (tuple, type)) or not callable(value):
+    if isinstance(value, (tuple, type)) or not callable(value) or is_async(value):
         raise TypeError(
-            f"{field.name} must be an Exception type, a tuple of them, a predicate, or None, "
+            f"{field.name} must be an Exception type, a tuple of them, a sync predicate, or None, "
             f"not {short(value)}"
         )
 
@@ -76,18 +78,18 @@ class RetryConfig:
 
     Raises:
         TypeError: a field is of the wrong kind.
-        ValueError: a field is out of its range, or ``initial_delay`` is above ``max_delay``.
+        ValueError: a field is out of its range.
     """
 
     max_attempts: int | float = attrs.field(default=5, validator=_attempts)
     """How many *retries* follow the first attempt at most: a task that always fails runs ``1 + max_attempts``
-    times. An int of at least 1, or `math.inf`."""
+    times. An int of at least 0, or `math.inf`; 0 is no retries."""
     initial_delay: float = attrs.field(default=0.1, validator=_finite)
-    """Seconds before the first retry."""
+    """Seconds before the first retry, capped at ``max_delay`` like the others."""
     backoff_factor: float = attrs.field(default=2.0, validator=_finite)
     """How the delay grows; see `delay`."""
     max_delay: float = attrs.field(default=5.0, validator=_number)
-    """Seconds that no delay of the strategy exceeds; applied before the jitter."""
+    """Seconds that no delay of the strategy exceeds; applied before the jitter. 0 makes tests quick."""
     jitter: bool = attrs.field(default=True, validator=_flag)
     """Whether to draw each delay uniformly from between 0 and its full length ("full jitter")."""
     strategy: Literal["exponential", "linear", "none"] = attrs.field(
@@ -103,16 +105,12 @@ class RetryConfig:
     retry_on: RetryOn = attrs.field(default=None, validator=_retry_on)
     """Which plain exceptions are retried, besides `RetriableError`: a type, a tuple of types, or a predicate.
 
-    A predicate gets the exception and returns True (retry), False (do not), or a delay in seconds that is
-    taken as it is, without cap and jitter. One that raises, or returns anything else, is logged, and the task
-    fails with its own error.
+    A predicate, which cannot be async, gets the exception and returns True (retry), False (do not), or a
+    delay in seconds that is taken as it is, without cap and jitter. One that raises, or returns anything
+    else, is logged, and the task fails with its own error.
     """
 
     def __attrs_post_init__(self) -> None:
-        if self.initial_delay > self.max_delay:
-            raise ValueError(
-                f"initial_delay must be at most max_delay ({self.max_delay!r}), not {self.initial_delay!r}"
-            )
         if (
             self.strategy == "exponential"
             and self.backoff_factor == 0
@@ -200,6 +198,11 @@ class RetryConfig:
 class RetriableError(Exception):
     """Raised by a task to be run again.
 
+    Make a new one for each ``raise``: one that has ended a task, itself or in a group, asks for no more, and
+    is an ordinary error where `TaskHandle.result` or a ``raise`` brings it into another task. What is
+    assigned to its attributes is looked at when the attempt has failed; nonsense is logged, and the task
+    fails with the error.
+
     Args:
         error: the exception that made the attempt fail, which becomes the failure's error when the retries
             end; or a message, and then this `RetriableError` itself does.
@@ -258,3 +261,52 @@ class RetriableError(Exception):
         check_type("config", config, RetryConfig, "a RetryConfig")
         self.retry_config = config
         return self
+
+
+# Those that ended a task, by their id. With a slot for it no subclass could be an OSError as well; what is in
+# an object's dict, its copies have too.
+_spent: WeakValueDictionary[int, RetriableError] = WeakValueDictionary()
+
+
+def is_spent(error: RetriableError) -> bool:
+    """Whether it has ended a task, and so asks for nothing any more."""
+    return _spent.get(id(error)) is error
+
+
+def spend(error: Exception) -> None:
+    """An error has ended a task: what it is made of asks for no more, wherever it is raised again."""
+    for each in made_of(error):
+        if isinstance(each, RetriableError):
+            _spent[id(each)] = each
+
+
+def renew(error: Exception) -> None:
+    """An error is to be raised as if it were a new one."""
+    for each in made_of(error):
+        _spent.pop(id(each), None)
+
+
+def inner(error: Exception) -> Exception | None:
+    """The exception that a `RetriableError` was made from, if there is one."""
+    if isinstance(error, RetriableError):
+        with suppress(Exception):  # anything can be assigned to an attribute
+            err: object = error.err
+            if isinstance(err, Exception):
+                return err
+    return None
+
+
+def made_of(error: Exception) -> list[Exception]:
+    """An exception, and all those in it: in a group, of any depth, and in a `RetriableError`."""
+    if not isinstance(error, (RetriableError, ExceptionGroup)):
+        return [error]  # as most are
+    found = {id(error): error}
+    stack = [error]
+    while stack:
+        each = stack.pop()
+        parts = each.exceptions if isinstance(each, ExceptionGroup) else ()
+        for part in (*parts, inner(each)):
+            if part is not None and id(part) not in found:
+                found[id(part)] = part
+                stack.append(part)
+    return list(found.values())

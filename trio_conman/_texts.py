@@ -39,6 +39,12 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def cut(text: str) -> str:
+    """The first characters of a text, as many as are kept."""
+    # The method of str, since the text of an error may be of a subclass with methods and fields of its own.
+    return str.__getitem__(text, slice(_LONGEST))
+
+
 def beginning(text: str) -> str:
     """A text on one line, without its end if it is long."""
     text = one_line(text)

@@ -11,6 +11,7 @@ import trio
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._checks import check_number
+from ._retry import renew
 from ._texts import short, whole
 
 T = TypeVar("T")
@@ -78,7 +79,10 @@ class FlakyTask(Generic[T]):
         answer = self._answers[min(len(self.calls), len(self._answers) - 1)]
         self.calls.append((trio.current_time(), args))
         await trio.sleep(self._seconds)
-        if isinstance(answer, Exception) or (isinstance(answer, type) and issubclass(answer, Exception)):
+        if isinstance(answer, Exception):
+            renew(answer)  # it may have ended another task
+            raise answer
+        if isinstance(answer, type) and issubclass(answer, Exception):
             raise answer
         return cast("T", answer)
 
