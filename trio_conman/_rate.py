@@ -16,7 +16,7 @@ head. A permit is taken when its time has come and not before: who gives up has 
 when it must have one, and is judged in the order of the queue, as soon as all before it have been: it is
 *expected*, or it is told at once that it would be too late, and leaves. Who is expected stays so, as nobody
 can get in before it, unless permits come later than was thought. Then those who may be too late are woken,
-to say anew by when they must start, for deadlines can be moved; they stand behind who is expected still.
+to say anew by when they must start, for deadlines can be moved; who stands behind them is judged after them.
 
 *One run at a time.* The times are those of one trio run's clock, and who waits can be woken in that run's
 thread only. So the limiter belongs to the run that has managers open with it, until they are closed, or that
@@ -292,7 +292,7 @@ class RateLimiter:
             self._queue.setdefault(key, owner)
             self._sleepers[key] = sleeper
             self._soonest = min(self._soonest, sleeper.soonest)
-            self._judge()
+            self._move_up()
         if next(iter(self._expected), None) is key:
             return max(self._earliest, self._resume)
         return math.inf
@@ -304,7 +304,7 @@ class RateLimiter:
             self._move_up()
 
     def _move_up(self) -> None:
-        """Somebody has left the queue."""
+        """Judge who can be judged now, and wake the head, if it is another one."""
         if self._queue:
             self._judge()
         self._wake(next(iter(self._expected), None))
@@ -340,13 +340,19 @@ class RateLimiter:
         for before, key in enumerate(self._expected):
             if self._sleepers[key].misses(self._due(before - len(doubtful))):
                 doubtful.append(key)
-        for key in reversed(doubtful):
+        if not doubtful:
+            return
+        expected = list(self._expected)
+        behind = expected[expected.index(doubtful[0]) :]
+        for key in doubtful:
             self._sleepers[key].wake()
+        for key in doubtful:
             del self._sleepers[key]
+        # All keep their places: those behind are judged when those before them are.
+        for key in reversed(behind):
             self._queue[key] = self._expected.pop(key)
             self._queue.move_to_end(key, last=False)
         self._soonest = min((each.soonest for each in self._sleepers.values()), default=math.inf)
-        self._wake(next(iter(self._expected), None))
 
 
 def _is_over(run: trio.lowlevel.TrioToken) -> bool:
