@@ -326,6 +326,7 @@ class Runner(Ledger):
         """Start to back off; whether the slot was given back."""
         handle._state = "backing_off"
         self.backing_off += 1
+        self.tell_if_calm()
         slot = handle._slot
         if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
             return False
