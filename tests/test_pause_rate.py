@@ -8,7 +8,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.rated import manager, note, waiting
-from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig, StopReason
+from trio_conman import (
+    ConMan,
+    Failure,
+    Instrument,
+    RateLimiter,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    TaskHandle,
+)
 
 
 async def flaky(record: list[Any], config: RetryConfig) -> None:
@@ -140,6 +149,23 @@ async def test_a_pause_makes_room_for_who_would_have_been_judged_later(
             paused.resume()
         assert [(when - start, name) for when, name in record] == [(0, "a"), (10, "c"), (20, "b")]
         await trio.sleep(100)
+
+
+async def test_a_hook_that_pauses_as_a_task_is_accepted_holds_it_back_and_nobody_else(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Pauses(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            paused.pause()
+
+    rate = RateLimiter(1, per=10)
+    async with manager(rate, instruments=[Pauses()]) as paused, manager(rate) as other:
+        await paused.run(note, record, "a")
+        await other.run(note, record, "b")
+        await other.run(note, record, "c", task_timeout=15)
+        await trio.sleep(25)
+        paused.resume()
+    assert record == [(0, "b"), (10, "c"), (25, "a")]
 
 
 async def test_who_cannot_be_in_time_after_a_pause_fails_as_it_ends(

@@ -345,6 +345,32 @@ async def test_a_pause_counts_the_deadline_as_it_is_now(autojump_clock: MockCloc
     assert record == [(0, "a"), (30, "b"), (40, "c")]
 
 
+async def test_of_several_that_a_pause_wakes_none_is_judged_by_a_deadline_of_before(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(rate, timeout=35) as cm:
+            for name in "abcd":
+                await cm.run(note, record, name)
+            await trio.sleep(1)
+            cm.cancel_scope.deadline = start + 100
+            rate.pause_for(39)
+        assert [(when - start, name) for when, name in record] == [(0, "a"), (40, "b"), (50, "c"), (60, "d")]
+        await trio.sleep(100)
+
+
+async def test_a_burst_does_not_make_a_pause_shorter(autojump_clock: MockClock, record: list[Any]) -> None:
+    rate = RateLimiter(1, per=10, burst=3)
+    async with manager(rate) as cm:
+        rate.pause_for(15)
+        handle = await cm.run(note, record, "a", task_timeout=14)
+        assert ending(await handle.wait()) == late(handle, 15)
+    assert record == []
+
+
 async def test_a_deadline_that_is_moved_while_nothing_else_happens_cuts_the_wait_off(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -27,12 +27,12 @@ class RetryBudgetStatistics:
 
 @final
 class RetryBudget:
-    """Retries for which there is a token; may be shared between managers.
+    """Retries for which there is a token; may be shared between managers, in several threads too.
 
-    Each retry costs a token, also one that is cancelled before it begins; each task that succeeds gives back
-    `ratio` of one, up to `tokens`. Where there is no whole token left the task fails, reason
-    ``RETRY_BUDGET``. So while s tasks succeed, at most ``tokens + ratio * s`` retries are made. (Finagle has
-    such budgets, and gRPC its retry throttling.)
+    Each retry costs a token, also one that is cancelled before it begins, but none whose permit of a rate
+    would be due too late; each task that succeeds gives back `ratio` of one, up to `tokens`. Where there is
+    no whole token left the task fails, reason ``RETRY_BUDGET``. So while s tasks succeed, at most ``tokens +
+    ratio * s`` retries are made. (Finagle has such budgets, and gRPC its retry throttling.)
 
     Args:
         tokens: what it holds at first, and at most. Default: 100.

@@ -93,8 +93,8 @@ class ConMan(Doors[R], Views[R]):
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
-            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared.
-                Default: none.
+            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared
+                between managers of one trio run. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
