@@ -44,6 +44,7 @@ CORE = [
     "_worker",
     "_outlast",
     "_instruments",
+    "_permits",
     "_rate",
     "_handles",
     "_decision",

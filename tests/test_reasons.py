@@ -154,7 +154,7 @@ LINES = {
     StopReason.ERROR: "not retried",
     StopReason.RETRIES_EXHAUSTED: "no retry left of max_attempts",
     StopReason.MAX_ELAPSED: "no retry within max_elapsed",
-    StopReason.DEADLINE: "no time for a retry before the deadline",
+    StopReason.DEADLINE: "no time for an attempt before the deadline",
     StopReason.ATTEMPT_TIMEOUT: "longer than attempt_timeout, no retry left",
     StopReason.TASK_TIMEOUT: "longer than task_timeout",
     StopReason.MANAGER_TIMEOUT: "longer than the manager's timeout",

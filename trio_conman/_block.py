@@ -121,7 +121,7 @@ class Block:
         rest = self._after_body(error)
         try:
             if rest is None:
-                self.line.resume()
+                self.resume()
                 await self.wait_idle()
             else:
                 self._abandon(rest)
@@ -164,7 +164,10 @@ class Block:
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
+        permits = self.runner.permits
         try:
+            if permits is not None:
+                permits.open()
             with self.cancel_scope:
                 async with trio.open_nursery() as nursery:
                     with trio.CancelScope(shield=True):  # also where there is no time at all
@@ -176,6 +179,8 @@ class Block:
             raise
         finally:
             self.collector.close_channel()
+            if permits is not None:
+                permits.close()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
@@ -188,8 +193,6 @@ class Block:
             self.runner.nursery = nursery
             self.line.open(nursery)
             self.runner.now = trio.lowlevel.current_clock().current_time
-            if self.runner.rate is not None:
-                self.runner.rate._enter_run()
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
             await self._sleep(self.tasks_cancelled)
@@ -240,6 +243,20 @@ class Block:
         """Wait until that is so; no checkpoint when it is."""
         while not self.is_idle:
             await self.runner.idle.park()
+
+    @enable_ki_protection
+    def pause(self) -> None:
+        """Start nothing, and let no attempt have a permit, until `resume`."""
+        if self.runner.permits is not None:
+            self.runner.permits.hold()
+        self.line.pause()
+
+    @enable_ki_protection
+    def resume(self) -> None:
+        """Go on: first those who wait for a permit, as they have their slots."""
+        if self.runner.permits is not None:
+            self.runner.permits.resume()
+        self.line.resume()
 
     @enable_ki_protection
     def tell_resized(self) -> None:
@@ -295,7 +312,7 @@ class Block:
         """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
         self._refuse()
         self.line.refuse_sleepers()  # before the line starts anybody again
-        self.line.resume()
+        self.resume()
         try:
             await trio.lowlevel.checkpoint()
             with trio.move_on_after(grace):

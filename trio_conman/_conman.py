@@ -21,6 +21,7 @@ from ._handles import Terms
 from ._instruments import Instrument, Instruments
 from ._line import Line
 from ._outcomes import Outcome
+from ._permits import Permits
 from ._rate import RateLimiter
 from ._retry import RetryConfig
 from ._stack import need_more_stack
@@ -93,8 +94,8 @@ class ConMan(Doors[R], Views[R]):
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
-            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared.
-                Default: none.
+            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared
+                between managers of one trio run. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -151,7 +152,7 @@ class ConMan(Doors[R], Views[R]):
             retry_budget,
             watching,
             random.Random() if rng is None else rng,
-            rate,
+            None if rate is None else Permits(rate),
         )
         runner, line, scope = self._runner, self._line, self._cancel_scope
         self._collector = Collector(send_to, runner.settle, watching)
@@ -240,17 +241,41 @@ class ConMan(Doors[R], Views[R]):
     def pause(self) -> None:
         """Start nothing until `resume`, retries that gave their slot back included.
 
-        What has its slot goes on, also a task that still waits for the rate.
+        With a rate, no attempt has a permit meanwhile. What runs goes on, and `wait_running` waits for its
+        end. `shutdown` and leaving the block resume.
         """
         self._check_thread("pause", "run_sync(cm.pause)")
         need_more_stack()
-        self._line.pause()
+        self._block.pause()
 
     def resume(self) -> None:
         """Start tasks again after `pause`."""
         self._check_thread("resume", "run_sync(cm.resume)")
         need_more_stack()
-        self._line.resume()
+        self._block.resume()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is paused."""
+        return self._line.paused
+
+    async def wait_running(self) -> None:
+        """Wait until no attempt runs, paused or not; always a checkpoint.
+
+        A task that backs off, or waits for a permit of the rate, or for its outcome to be sent, runs no
+        attempt. So after `pause` all that was running has ended then. Nothing starts before `resume`, but a
+        retry that kept its slot, where there is no rate.
+
+        Raises:
+            RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
+                Or called in another thread than that of the trio run.
+        """
+        self._check_thread("wait_running", "run(cm.wait_running)")
+        self._block.refuse_inside("wait_running", "call it from the block, or from a task beside it")
+        if self._runner.attempts():
+            await self._runner.wait_calm()
+        else:
+            await trio.lowlevel.checkpoint()
 
     async def shutdown(self, grace: float = inf) -> None:
         """Accept no more tasks, and let those accepted finish; always a checkpoint.

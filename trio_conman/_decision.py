@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ class Retry:
     """Seconds until then."""
     hold_slot: bool
     """Whether the task keeps its slot meanwhile."""
+    latest: float = math.inf
+    """When the attempt must have started, if it has to wait for the rate: ``max_elapsed``."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -186,6 +189,7 @@ def decide(
     first_attempt: float,
     now: float,
     deadline: float,
+    permit: float = -math.inf,
     rng: random.Random,
     budget: RetryBudget | None = None,
 ) -> Retry | StopReason:
@@ -201,6 +205,7 @@ def decide(
         first_attempt: when the first attempt started, on the clock of `now` and `deadline`.
         now: the time.
         deadline: when the task ends in any case.
+        permit: when the rate lets another attempt start, at the earliest.
         rng: where jitter comes from.
         budget: what a retry takes a token from.
     """
@@ -218,11 +223,13 @@ def decide(
     if any(plan.retry_after > plan.config.max_retry_after for plan in plans):
         return StopReason.RETRY_AFTER
     delay = max(_delay(plan, retries + 1, rng) for plan in plans)
-    if any(now - first_attempt + delay > plan.config.max_elapsed for plan in plans):
+    most = min(plan.config.max_elapsed for plan in plans)
+    latest = first_attempt + most
+    if now - first_attempt + delay > most or permit > latest:
         return StopReason.MAX_ELAPSED
     # A delay that ends on the deadline is of no use: the attempt would be cancelled as it starts.
-    if now + delay >= deadline:
+    if max(now + delay, permit) >= deadline:
         return StopReason.DEADLINE
     if budget is not None and not budget._spend():
         return StopReason.RETRY_BUDGET
-    return Retry(delay, any(plan.config.hold_slot for plan in plans))
+    return Retry(delay, any(plan.config.hold_slot for plan in plans), latest)

@@ -39,7 +39,7 @@ from ._errors import TaskCancelledError
 from ._handles import DONE, Slot, TaskHandle, is_awaitable, not_awaitable
 from ._ledger import Ledger
 from ._outcomes import Failure, Outcome, StopReason, Success, SuccessFields, remember
-from ._rate import RateLimiter
+from ._permits import Permits
 from ._retry import made_of, spend
 from ._worker import Worker, is_same, is_spent
 
@@ -64,7 +64,7 @@ class Runner(Ledger):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 
     rng: random.Random
-    rate: RateLimiter | None
+    permits: Permits | None
     # Called once, when more than max_errors tasks have failed.
     too_many_errors: Callable[[], None] = attrs.field(init=False)
     # Called when all tasks are, or will be, cancelled.
@@ -85,8 +85,8 @@ class Runner(Ledger):
         if handle._index < 0:
             self.accept(handle)
         self.begin(handle, slot, now)
-        if self.rate is not None:
-            self.rate._join(handle)
+        if self.permits is not None:
+            self.permits.join(handle)
 
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> bool:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
@@ -144,17 +144,17 @@ class Runner(Ledger):
                         handle._context = copy_context()
                     if handle._cancelled is not None:
                         break  # before its first step: nothing of it shall run
-                    if self.rate is not None:
+                    if self.permits is not None:
                         now = self.now()
-                        if not self.rate._take(handle, now):
-                            await self.rate._acquire(handle)
+                        if not self.permits.take(handle, now):
+                            outcome = await self._wait_for_permit(handle)
                             now = self.now()
                         handle._attempted = now
-                    if self.instruments is not None:
+                    if outcome is None and self.instruments is not None:
                         self.instruments.tell("attempt_started", handle, 1)
                         if handle._cancelled is not None:
                             break
-                    if handle._terms.attempt_timeout == inf:
+                    if outcome is None and handle._terms.attempt_timeout == inf:
                         # The first attempt of _attempts() without its coroutine and its scope, which cost a
                         # quarter of the whole.
                         try:
@@ -224,8 +224,10 @@ class Runner(Ledger):
                     if isinstance(verdict, StopReason):
                         return self._failure(handle, real_error(error), verdict)
                     await self._back_off(handle, error, verdict)
-                    if self.rate is not None and not self.rate._take(handle, self.now()):
-                        await self.rate._acquire(handle)
+                    if self.permits is not None and not self.permits.take(handle, self.now()):
+                        value = await self._wait_for_permit(handle, verdict.latest)
+                        if value is not None:
+                            return value
                     self._count_retry(handle, error, verdict)
                     if self.instruments is not None:
                         self.instruments.tell("attempt_started", handle, handle._retries + 1)
@@ -254,9 +256,11 @@ class Runner(Ledger):
         if deadline == -inf:
             return StopReason.ERROR  # it was being cancelled when it raised
         config = handle._terms.retry
-        if self.rate is not None:
+        permit = -inf
+        if self.permits is not None:
             # The service has asked everybody to wait, not only this task.
-            self.rate.pause_for(asked_to_wait(error, config))
+            self.permits.pause_for(asked_to_wait(error, config))
+            permit = self.permits.earliest()
         started = handle._started if handle._attempted is None else handle._attempted
         assert started is not None
         return decide(
@@ -267,9 +271,35 @@ class Runner(Ledger):
             first_attempt=started,
             now=self.now(),
             deadline=deadline,
+            permit=permit,
             rng=self.rng,
             budget=self.budget,
         )
+
+    @enable_ki_protection
+    async def _wait_for_permit(self, handle: TaskHandle[Any], latest: float = inf) -> Failure | None:
+        """Wait until the rate lets an attempt start; a failure when that will not be in time."""
+        assert self.permits is not None
+        self.without_permit += 1
+        self.tell_if_calm()
+        try:
+            due = await self.permits.acquire(handle, latest)
+            return None if due is None else self._too_late(handle, due, latest)
+        finally:
+            self.without_permit -= 1
+            del self, handle
+
+    def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
+        """The failure of a task whose next permit is due too late."""
+        error = handle._error
+        if error is None:
+            error = trio.TooSlowError(
+                f"task {handle._name!r} (index {handle._index}) did not start: "
+                f"its permit would have been due in {due - self.now():g} s, too late for its deadline"
+            )
+        elif self.budget is not None:
+            self.budget._give_back()
+        return self._failure(handle, error, StopReason.MAX_ELAPSED if due > latest else StopReason.DEADLINE)
 
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
         """Wait for the next attempt, without a slot where that is allowed."""
@@ -299,6 +329,7 @@ class Runner(Ledger):
         """Start to back off; whether the slot was given back."""
         handle._state = "backing_off"
         self.backing_off += 1
+        self.tell_if_calm()
         slot = handle._slot
         if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
             return False
@@ -390,7 +421,9 @@ class Runner(Ledger):
             text = handle._cancelled
         elif scope is not None and scope.cancelled_caught:
             reason = StopReason.TASK_TIMEOUT
-            text = f"its attempts took longer than task_timeout={handle._terms.task_timeout:g} s"
+            waited = self.permits is not None and handle._attempted is None
+            what = "it waited for a permit" if waited else "its attempts took"
+            text = f"{what} longer than task_timeout={handle._terms.task_timeout:g} s"
         elif interrupt is not None:
             text = f"it raised {type(interrupt).__qualname__}"
         else:
@@ -412,8 +445,10 @@ class Runner(Ledger):
         handle._state = "done"
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         self.count(outcome)
-        if self.rate is not None and handle._attempted is None:
-            self.rate._leave(handle)
+        if self.calm is not None:
+            self.tell_if_calm()
+        if self.permits is not None and handle._attempted is None:
+            self.permits.leave(handle)
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE
         arrived = deliver(handle)

@@ -54,12 +54,16 @@ class Ledger:
     # Who is about to hand in a task: calls of run() that sleep, maps in the line, workers that will draw.
     coming: int = attrs.field(default=0, init=False)
     # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
+    # Others of those started wait for a permit of the rate.
     unfinished: int = attrs.field(default=0, init=False)
     queued: int = attrs.field(default=0, init=False)
     in_hand: int = attrs.field(default=0, init=False)
     backing_off: int = attrs.field(default=0, init=False)
     without_slot: int = attrs.field(default=0, init=False)
+    without_permit: int = attrs.field(default=0, init=False)
     idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    # Who waits until no attempt runs; made for the first one.
+    calm: trio.lowlevel.ParkingLot | None = attrs.field(default=None, init=False)
 
     def error_group(self, errors: list[Exception], name: str) -> ExceptionGroup[Exception]:
         """What to raise for the errors of some tasks."""
@@ -70,6 +74,23 @@ class Ledger:
         """Wait until all tasks have ended, and nobody waits to start one; no checkpoint when that is so."""
         while self.unfinished or self.coming:
             await self.idle.park()
+
+    def attempts(self) -> int:
+        """How many attempts run: of the tasks without an outcome, those that do not wait for anything."""
+        finished = self.succeeded + self.failed
+        return self.submitted - finished - self.queued - self.backing_off - self.without_permit
+
+    async def wait_calm(self) -> None:
+        """Wait until no attempt runs; no checkpoint when that is so."""
+        if self.calm is None:
+            self.calm = trio.lowlevel.ParkingLot()
+        while self.attempts():
+            await self.calm.park()
+
+    def tell_if_calm(self) -> None:
+        """An attempt has ended, or has to wait."""
+        if self.calm is not None and not self.attempts():
+            self.calm.unpark_all()
 
     def expect(self, count: int) -> None:
         """So many more, or less, wait to hand in a task."""

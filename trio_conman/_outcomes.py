@@ -28,10 +28,10 @@ class StopReason(Enum):
     """It failed once more after its last allowed retry."""
 
     MAX_ELAPSED = "max elapsed"
-    """The next delay would have ended later than ``max_elapsed`` after the first attempt began."""
+    """The next delay, or wait for a permit, would have ended later than ``max_elapsed`` allows."""
 
     DEADLINE = "deadline"
-    """The next delay would not have ended before a deadline of the task, the manager, or a scope around."""
+    """The next attempt could not start before a deadline of the task, the manager, or a scope around."""
 
     ATTEMPT_TIMEOUT = "attempt timeout"
     """An attempt took longer than ``attempt_timeout``, and no retry was configured or left."""
@@ -121,7 +121,7 @@ _WHY = {
     StopReason.ERROR: "not retried",
     StopReason.RETRIES_EXHAUSTED: "no retry left of max_attempts",
     StopReason.MAX_ELAPSED: "no retry within max_elapsed",
-    StopReason.DEADLINE: "no time for a retry before the deadline",
+    StopReason.DEADLINE: "no time for an attempt before the deadline",
     StopReason.ATTEMPT_TIMEOUT: "longer than attempt_timeout, no retry left",
     StopReason.TASK_TIMEOUT: "longer than task_timeout",
     StopReason.MANAGER_TIMEOUT: "longer than the manager's timeout",

@@ -17,9 +17,10 @@ async def main() -> None:
                 cm.start_soon(fetch, page, name=page)
             await trio.sleep(0.1)
             cm.pause()
-            await trio.sleep(0.5)  # the service is maintained
+            await cm.wait_running()
             now = cm.statistics()
             print(f"{now.succeeded} succeeded, {now.running} running, {now.queued} queued")
+            await trio.sleep(0.3)  # the service is maintained
             cm.resume()
     for outcome in cm.outcomes():
         print(f"{outcome.name} waited {outcome.waited:.1f} s, took {outcome.elapsed:.1f} s")

@@ -39,8 +39,10 @@ def views(cm: ConMan[int], statistics: ConManStatistics) -> None:
     cm.limit = "3"  # error
     cm.limit = None  # error
     cm.timed_out = True  # error
+    cm.paused = True  # error
     cm.cancel(1)  # error
     cm.wait()  # error
+    cm.wait_running()  # error
     statistics.running = 3  # error
     statistics.nothing  # error
 

@@ -17,6 +17,7 @@ def rates(rate: RateLimiter, statistics: RateLimiterStatistics) -> None:
     RateLimiter(10, burst=1.5)  # error
     rate.pause_for(None)  # error
     rate.acquire()  # error
+    rate.rates = 3  # error
     statistics.rate = 3  # error
 
 
@@ -24,6 +25,7 @@ def budgets(budget: RetryBudget) -> None:
     RetryBudget("100")  # error
     RetryBudget(ratio=None)  # error
     budget.refund()  # error
+    budget.tokens = 3  # error
 
 
 def headers(header: bytes, text: str) -> None:

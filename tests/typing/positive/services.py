@@ -29,6 +29,9 @@ async def shared(nursery: trio.Nursery) -> None:
 
 def rates() -> None:
     rate = RateLimiter(0.5, per=60, burst=3)
+    assert_type(rate.rate, float)
+    assert_type(rate.per, float)
+    assert_type(rate.burst, int)
     rate.pause_for(3)
     rate.pause_for(0.5)
     statistics = rate.statistics()

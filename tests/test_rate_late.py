@@ -1,0 +1,431 @@
+"""A permit that cannot be due in time is not waited for."""
+
+import math
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings, strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.rated import manager, note, waiting
+from trio_conman import (
+    Failure,
+    Outcome,
+    RateLimiter,
+    RetriableError,
+    RetryBudget,
+    RetryConfig,
+    StopReason,
+    TaskHandle,
+)
+from trio_conman.testing import RecordingInstrument
+
+# No deadline, because it looks at the wall clock; the same examples in each run.
+reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=150)
+
+DEADLINE, MAX_ELAPSED = StopReason.DEADLINE, StopReason.MAX_ELAPSED
+
+
+def ending(outcome: Outcome[Any] | None) -> tuple[StopReason, str, float]:
+    """Why a task failed, with what, and after how many seconds."""
+    assert isinstance(outcome, Failure)
+    return outcome.reason, repr(outcome.error), outcome.elapsed
+
+
+def late(handle: TaskHandle[Any], seconds: float) -> tuple[StopReason, str, float]:
+    """The ending of a task that did not start as its permit would have been due after so many seconds."""
+    text = (
+        f"task {handle.name!r} (index {handle.index}) did not start: "
+        f"its permit would have been due in {seconds:g} s, too late for its deadline"
+    )
+    return DEADLINE, repr(trio.TooSlowError(text)), 0
+
+
+async def fail(record: list[Any], config: RetryConfig, seconds: float = 0) -> None:
+    """Fail after so many seconds."""
+    await note(record, "fails", seconds)
+    raise RetriableError(ValueError("real"), retry_config=config)
+
+
+def after(seconds: float, **options: Any) -> RetryConfig:
+    """One retry, so many seconds later."""
+    return RetryConfig.linear(
+        max_attempts=1, initial_delay=seconds, backoff_factor=0, max_delay=seconds, **options
+    )
+
+
+@pytest.mark.parametrize("where", ["task", "manager", "scope"])
+@pytest.mark.parametrize("deadline", [3, 10])
+async def test_a_first_attempt_fails_at_once_whose_permit_is_due_on_a_deadline_or_after_it(
+    where: str, deadline: float, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as other:
+        await other.run(note, record, "first")
+        await wait_all_tasks_blocked()
+        timeout = {"timeout": deadline} if where == "manager" else {}
+        with trio.move_on_after(deadline if where == "scope" else math.inf):
+            async with manager(rate, 2, **timeout) as cm:
+                if where == "manager":
+                    await trio.sleep(0.5)
+                handle = cm.start_soon(
+                    note, record, "late", task_timeout=deadline if where == "task" else math.inf
+                )
+                with trio.CancelScope(shield=True):
+                    outcome = await handle.wait()
+                    # It holds nothing any more.
+                    assert (cm.statistics().running, waiting(rate)) == (0, 0)
+        assert ending(outcome) == late(handle, 9.5 if where == "manager" else 10)
+        await other.run(note, record, "next")
+    assert record == [(0, "first"), (10, "next")]
+
+
+@pytest.mark.parametrize("where", ["task", "manager", "scope"])
+async def test_a_permit_that_is_due_just_before_a_deadline_is_waited_for(
+    where: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    with trio.move_on_after(10.5 if where == "scope" else math.inf):
+        timeout = 10.5 if where == "manager" else math.inf
+        async with manager(RateLimiter(1, per=10), timeout=timeout) as cm:
+            await cm.run(note, record, "a")
+            await cm.run(note, record, "b", task_timeout=10.5 if where == "task" else math.inf)
+    assert record == [(0, "a"), (10, "b")]
+    assert cm.errors() == []
+
+
+async def test_who_leaves_as_too_late_makes_room_whatever_order_trio_runs_them_in(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    # Due at 10, 20, … for who stays; those that are too late do not count for the ones behind them.
+    timeouts = [25, 5, 15, 15, 40, 30, 35, 50]
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(RateLimiter(1, per=10)) as cm:
+            cm.run_nowait(note, record, "first")
+            handles = [cm.run_nowait(note, record, each, task_timeout=each) for each in timeouts]
+            await wait_all_tasks_blocked()
+            gone = [each.args[1] for each in handles if each.outcome is not None]
+        assert gone == [5, 15, 15, 30]
+        assert [(when - start, name) for when, name in record] == [
+            (0, "first"),
+            (10, 25),
+            (20, 40),
+            (30, 35),
+            (40, 50),
+        ]
+
+
+async def test_a_head_that_is_too_late_leaves_its_place_to_the_next_one(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(RateLimiter(1, per=10)) as cm:
+            await cm.run(note, record, "a")
+            await trio.sleep(1)
+            for name, timeout in (("b", 5), ("c", 9), ("d", math.inf), ("e", math.inf)):
+                cm.run_nowait(note, record, name, task_timeout=timeout)
+        assert [(when - start, name) for when, name in record] == [(0, "a"), (10, "d"), (20, "e")]
+
+
+async def test_who_is_cancelled_before_its_first_step_makes_room(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(RateLimiter(1, per=10)) as cm:
+            handles = [cm.run_nowait(note, record, name, task_timeout=15) for name in "abcd"]
+            handles[1].cancel()
+        assert [(when - start, name) for when, name in record] == [(0, "a"), (10, "c")]
+        assert ending(handles[3].outcome) == late(handles[3], 20)
+
+
+async def test_of_a_burst_those_that_can_be_in_time_are_and_pauses_count(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10, burst=3)
+    async with manager(rate, timeout=40) as cm:
+        rate.pause_for(15)
+        handles = [cm.run_nowait(note, record, index) for index in range(7)]
+    assert record == [(15, 0), (15, 1), (15, 2), (25, 3), (35, 4)]
+    assert [ending(each.outcome) for each in handles[5:]] == [late(handles[5], 45), late(handles[6], 45)]
+
+
+def starts(arrivals: list[tuple[float, float]], interval: float, burst: int) -> list[float | None]:
+    """When each starts that arrives then, with that timeout: a bucket of tokens, said without a queue."""
+    free = [-math.inf] * burst  # when the token that is taken next came back
+    found: list[float | None] = []
+    last = -math.inf
+    for arrival, timeout in arrivals:
+        start = max(arrival, last, free[0])
+        if start >= arrival + timeout:
+            found.append(None)
+            continue
+        found.append(start)
+        last = start
+        # A token drips in each interval, from when the bucket was full.
+        free = [*free[1:], max(free[-1], start) + interval]
+    return found
+
+
+@given(
+    tasks=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 60)), min_size=1, max_size=25),
+    interval=st.sampled_from([0.5, 1.0, 3.0]),
+    burst=st.integers(1, 4),
+    seed=st.integers(0, 3),
+)
+@reproducible
+def test_those_that_start_are_the_ones_that_can_be_in_time_first_come_first_served(
+    tasks: list[tuple[int, int]], interval: float, burst: int, seed: int
+) -> None:
+    arrivals: list[tuple[float, float]] = []
+    now = 0.0
+    for gap, timeout in tasks:
+        now += max(0, gap - 3) / 2  # half of them come together with the one before
+        arrivals.append((now, timeout / 2 + 0.25))
+    record: dict[int, float] = {}
+
+    async def task(index: int) -> None:
+        record[index] = trio.current_time()
+
+    async def main() -> None:
+        async with manager(RateLimiter(1, per=interval, burst=burst)) as cm:
+            for index, (arrival, timeout) in enumerate(arrivals):
+                await trio.sleep_until(arrival)
+                cm.run_nowait(task, index, task_timeout=timeout)
+        for failure in cm.outcomes():
+            if isinstance(failure, Failure):
+                assert (failure.reason, failure.elapsed) == (DEADLINE, 0)
+
+    for _ in range(seed + 1):
+        record.clear()
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert [record.get(index) for index in range(len(tasks))] == starts(arrivals, interval, burst)
+
+
+async def test_an_item_of_a_map_fails_at_once_and_its_worker_goes_on(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def item(name: int) -> None:
+        await note(record, name)
+
+    async with manager(RateLimiter(1, per=10, burst=2), 2, task_timeout=5) as cm:
+        async with cm.map(item, range(5)) as outcomes:
+            ends = [(each.index, isinstance(each, Failure), trio.current_time()) async for each in outcomes]
+    assert [when for when, _ in record] == [0, 0]
+    assert sorted(ends) == [(0, False, 0), (1, False, 0), (2, True, 0), (3, True, 0), (4, True, 0)]
+
+
+@pytest.mark.parametrize(
+    "options, config, reason",
+    [
+        ({"task_timeout": 10}, after(0), DEADLINE),
+        ({"timeout": 9}, after(1), DEADLINE),
+        ({}, after(1, max_elapsed=9), MAX_ELAPSED),
+        ({"task_timeout": 5}, after(1, max_elapsed=9), MAX_ELAPSED),
+    ],
+)
+async def test_a_retry_whose_permit_will_be_too_late_fails_at_once_and_costs_no_token(
+    options: dict[str, Any],
+    config: RetryConfig,
+    reason: StopReason,
+    autojump_clock: MockClock,
+    record: list[Any],
+) -> None:
+    budget = RetryBudget(1, ratio=0)
+    async with manager(RateLimiter(1, per=10), retry_budget=budget, **options) as cm:
+        handle = await cm.run(fail, record, config)
+        assert ending(await handle.wait()) == (reason, "ValueError('real')", 0)
+        assert (handle.retries, handle.outcome) == (0, cm.outcomes()[0])
+    assert record == [(0, "fails")]
+    assert budget.statistics().remaining == 1
+
+
+@pytest.mark.parametrize("config", [after(0, max_elapsed=10), after(10, max_elapsed=10)])
+async def test_a_permit_that_is_due_just_when_max_elapsed_ends_is_waited_for(
+    config: RetryConfig, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10), task_timeout=10.5) as cm:
+        handle = await cm.run(fail, record, config)
+    assert record == [(0, "fails"), (10, "fails")]
+    assert ending(handle.outcome) == (StopReason.RETRIES_EXHAUSTED, "ValueError('real')", 10)
+
+
+async def test_those_that_wait_already_are_before_a_retry(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10)) as cm:
+        one = await cm.run(fail, record, after(1), 2, task_timeout=25)
+        other = await cm.run(note, record, "a", 100)
+        assert ending(await one.wait()) == (StopReason.RETRIES_EXHAUSTED, "ValueError('real')", 22)
+        two = await cm.run(fail, record, after(1), 2, task_timeout=25)
+        await cm.run(note, record, "b")
+        # Its first attempt starts at 30; at 40 it is b's turn.
+        assert ending(await two.wait()) == (DEADLINE, "ValueError('real')", 10)
+        other.cancel()
+    assert record == [(0, "fails"), (10, "a"), (20, "fails"), (30, "fails"), (40, "b")]
+
+
+@pytest.mark.parametrize(
+    "options, config, reason",
+    [({"task_timeout": 15}, after(3), DEADLINE), ({}, after(3, max_elapsed=15), MAX_ELAPSED)],
+)
+async def test_a_retry_that_others_came_before_fails_after_its_delay_and_has_its_token_back(
+    options: dict[str, Any],
+    config: RetryConfig,
+    reason: StopReason,
+    autojump_clock: MockClock,
+    record: list[Any],
+) -> None:
+    budget = RetryBudget(1, ratio=0.25)
+    rate = RateLimiter(1, per=10)
+    async with manager(rate, 2, retry_budget=budget, **options) as cm, manager(rate) as others:
+        handle = await cm.run(fail, record, config)
+        await trio.sleep(1)
+        assert (handle.state, budget.statistics().remaining) == ("backing_off", 0)
+        await others.run(note, record, "a")
+        assert ending(await handle.wait()) == (reason, "ValueError('real')", 3)
+        assert (handle.retries, waiting(rate), budget.statistics().remaining) == (0, 1, 1)
+    assert record == [(0, "fails"), (10, "a")]
+
+
+async def test_a_pause_ends_at_once_the_wait_of_those_that_it_makes_too_late(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(rate) as cm:
+            rate.pause_for(0)
+            timeouts = [math.inf, 15, math.inf, 41, 50, 55, 70]
+            handles = [await cm.run(note, record, each, task_timeout=each) for each in timeouts]
+            await trio.sleep(1)
+            rate.pause_for(29)
+            await wait_all_tasks_blocked()
+            gone = [(each.args[1], ending(each.outcome)[::2]) for each in handles[1:] if each.outcome]
+            # 15 makes room for 41, which is in time by that, and 50 for 55.
+            assert gone == [(15, (DEADLINE, 1)), (50, (DEADLINE, 1))]
+        times = [(when - start, name) for when, name in record]
+        assert times == [(0, math.inf), (30, math.inf), (40, 41), (50, 55), (60, 70)]
+        await trio.sleep(1000)
+
+
+async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def busy() -> None:
+        await note(record, "busy", 1)
+        raise RetriableError("busy", retry_after=30)
+
+    async with manager(RateLimiter(1, per=10)) as cm:
+        await cm.run(busy, retry=RetryConfig.none(max_attempts=1))
+        handle = await cm.run(note, record, "a", task_timeout=30)
+        await cm.run(note, record, "b", task_timeout=50)
+        assert ending(await handle.wait())[::2] == (DEADLINE, 1)
+        assert isinstance(handle.outcome, Failure)
+        assert "would have been due in 30 s, too late" in str(handle.outcome.error)
+    assert record == [(0, "busy"), (31, "b"), (41, "busy")]
+
+
+async def test_a_pause_counts_the_deadline_as_it_is_now(autojump_clock: MockClock, record: list[Any]) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate, timeout=15) as cm, manager(rate) as other:
+        await cm.run(note, record, "a")
+        await cm.run(note, record, "b")
+        await other.run(note, record, "c")
+        await trio.sleep(1)
+        cm.cancel_scope.deadline = 100
+        rate.pause_for(29)
+    # b was woken, and keeps its place.
+    assert record == [(0, "a"), (30, "b"), (40, "c")]
+
+
+async def test_of_several_that_a_pause_wakes_none_is_judged_by_a_deadline_of_before(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    for _ in range(20):
+        record.clear()
+        start = trio.current_time()
+        async with manager(rate, timeout=35) as cm:
+            for name in "abcd":
+                await cm.run(note, record, name)
+            await trio.sleep(1)
+            cm.cancel_scope.deadline = start + 100
+            rate.pause_for(39)
+        assert [(when - start, name) for when, name in record] == [(0, "a"), (40, "b"), (50, "c"), (60, "d")]
+        await trio.sleep(100)
+
+
+async def test_a_burst_does_not_make_a_pause_shorter(autojump_clock: MockClock, record: list[Any]) -> None:
+    rate = RateLimiter(1, per=10, burst=3)
+    async with manager(rate) as cm:
+        rate.pause_for(15)
+        handle = await cm.run(note, record, "a", task_timeout=14)
+        assert ending(await handle.wait()) == late(handle, 15)
+    assert record == []
+
+
+async def test_a_deadline_that_is_moved_while_nothing_else_happens_cuts_the_wait_off(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10), timeout=15) as cm:
+        await cm.run(note, record, "a")
+        handle = await cm.run(note, record, "b")
+        await trio.sleep(1)
+        cm.cancel_scope.deadline = 5
+        await trio.sleep_forever()
+    assert ending(handle.outcome)[::2] == (StopReason.MANAGER_TIMEOUT, 5)
+
+
+async def test_what_many_ask_is_linear(
+    autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    due = RateLimiter._due
+
+    def counted(self: RateLimiter, before: int) -> float:
+        nonlocal asked
+        asked += 1
+        return due(self, before)
+
+    monkeypatch.setattr(RateLimiter, "_due", counted)
+    async with manager(RateLimiter(1), timeout=500.5) as cm:
+        for index in range(1000):
+            cm.start_soon(note, record, index)
+        await wait_all_tasks_blocked()
+        assert (asked, cm.statistics().failed) == (999, 499)
+    assert record == [(index, index) for index in range(501)]
+
+
+async def test_without_a_deadline_nobody_asks(
+    autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(RateLimiter, "_due")
+    async with manager(RateLimiter(1)) as cm:
+        for index in range(10):
+            cm.start_soon(note, record, index)
+    assert record == [(index, index) for index in range(10)]
+
+
+async def test_a_task_that_never_starts_is_told_to_instruments_and_counted(
+    autojump_clock: MockClock,
+) -> None:
+    recording = RecordingInstrument()
+    async with manager(RateLimiter(1, per=10), instruments=[recording], task_timeout=5) as cm:
+        await cm.run(trio.sleep, 0)
+        await cm.run(trio.sleep, 0)
+    assert sorted((event.hook, event.index) for event in recording.events) == [
+        ("attempt_started", 0),
+        ("task_finished", 0),
+        ("task_finished", 1),
+        ("task_submitted", 0),
+        ("task_submitted", 1),
+    ]
+    now = cm.statistics()
+    assert (now.submitted, now.succeeded, now.failed, now.cancelled) == (2, 1, 1, 0)

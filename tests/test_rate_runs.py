@@ -1,0 +1,241 @@
+"""One trio run at a time uses a rate limiter, in its own thread; a budget may be used by several at once."""
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.rated import manager, note
+from trio_conman import ConMan, RateLimiter, RetryBudget
+
+ELSEWHERE = r"^<RateLimiter of .*> is used by a manager of another trio run: .*trio\.from_thread\.run_sync$"
+NOWHERE = r"^<RateLimiter of .*> can be used inside of a trio run only: .*trio\.from_thread\.run_sync$"
+
+
+async def use(rate: RateLimiter, record: list[Any]) -> None:
+    """A run that starts two attempts."""
+    async with manager(rate) as cm:
+        for name in "xy":
+            await cm.run(note, record, name)
+
+
+async def pause(rate: RateLimiter, _: list[Any]) -> None:
+    """A run that only pauses."""
+    rate.pause_for(5)
+
+
+async def look(rate: RateLimiter, _: list[Any]) -> None:
+    """A run that only looks."""
+    rate.statistics()
+
+
+def run_fast(main: Callable[[RateLimiter, list[Any]], Awaitable[None]], rate: RateLimiter) -> list[Any]:
+    """A trio run of its own, in virtual time."""
+    record: list[Any] = []
+    try:
+        trio.run(main, rate, record, clock=MockClock(autojump_threshold=0))
+    except ExceptionGroup as group:  # that of the nursery
+        raise group.exceptions[0] from None
+    return record
+
+
+@pytest.mark.parametrize("main", [use, pause, look])
+@pytest.mark.parametrize("busy", [True, False])
+async def test_another_run_is_refused_while_managers_of_this_one_are_open(
+    main: Callable[[RateLimiter, list[Any]], Awaitable[None]],
+    busy: bool,
+    mock_clock: MockClock,
+    record: list[Any],
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        if busy:
+            for name in "abc":
+                await cm.run(note, record, name)
+            await wait_all_tasks_blocked()
+        with pytest.raises(RuntimeError, match=ELSEWHERE):
+            await trio.to_thread.run_sync(run_fast, main, rate)
+        statistics = rate.statistics()
+        assert (statistics.tasks_waiting, statistics.paused_for) == (2 if busy else 0, 0)
+        mock_clock.autojump_threshold = 0
+    assert record == ([(0, "a"), (10, "b"), (20, "c")] if busy else [])
+
+
+async def test_another_run_may_use_it_when_the_managers_of_this_one_are_closed(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    for _ in range(2):
+        async with manager(rate) as one, manager(rate) as other:
+            await one.run(note, record, "a")
+            await other.run(note, record, "b")
+        assert await trio.to_thread.run_sync(run_fast, use, rate) == [(0, "x"), (10, "y")]
+    assert record == [(0, "a"), (10, "b"), (10, "a"), (20, "b")]
+
+
+async def test_a_manager_that_is_refused_leaves_all_as_it_was(autojump_clock: MockClock) -> None:
+    rate = RateLimiter(1)
+
+    async def refused() -> None:
+        send, receive = trio.open_memory_channel[Any](0)
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(RuntimeError, match=ELSEWHERE):
+                await ConMan[Any].open(nursery, rate=rate, send_to=send).__aenter__()
+        with pytest.raises(trio.EndOfChannel):
+            await receive.receive()
+
+    async with manager(rate):
+        await trio.to_thread.run_sync(trio.run, refused)
+    await trio.to_thread.run_sync(run_fast, use, rate)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_that_is_over_blocks_nobody(interrupted: bool, record: list[Any]) -> None:
+    rate = RateLimiter(1, per=10)
+
+    async def main() -> None:
+        async with manager(rate) as cm:
+            for name in "abc":
+                await cm.run(note, record, name)
+            await wait_all_tasks_blocked()
+            if interrupted:
+                raise KeyboardInterrupt
+
+    with pytest.RaisesGroup(KeyboardInterrupt) if interrupted else nullcontext():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert run_fast(use, rate) == [(0, "x"), (10, "y")]
+
+
+# In a process of its own, for what is left of the run complains when it is collected.
+CRASH = """
+import gc, trio
+from trio.testing import wait_all_tasks_blocked
+from trio_conman import ConMan, RateLimiter
+
+rate = RateLimiter(1, per=0.01)
+
+async def main(crash):
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, rate=rate) as cm:
+        for _ in range(3):
+            await cm.run(trio.sleep, 0)
+        if crash:
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0):
+                await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)
+        try:
+            await trio.to_thread.run_sync(trio.run, main, False)
+        except* RuntimeError as group:
+            print("refused" if "another trio run" in str(group.exceptions[0]) else group)
+    print(len(cm.outputs()))
+
+gc.disable()
+try:
+    trio.run(main, True)
+except trio.TrioInternalError:
+    print("crashed")
+trio.run(main, False)
+gc.collect()
+trio.run(main, False)
+"""
+
+
+def test_a_run_that_has_crashed_blocks_nobody() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "crashed\n" + 2 * "refused\n3\n"
+
+
+async def test_in_another_thread_nothing_changes_but_through_trio(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+
+    def elsewhere() -> None:
+        for call in (lambda: rate.pause_for(100), rate.statistics):
+            with pytest.raises(RuntimeError, match=NOWHERE):
+                trio_less(call)
+        trio.from_thread.run_sync(rate.pause_for, 15)
+        record.append(trio.from_thread.run_sync(rate.statistics).paused_for)
+
+    def trio_less(call: Callable[[], object]) -> None:
+        call()
+
+    async with manager(rate) as cm:
+        await cm.run(note, record, "a")
+        await trio.to_thread.run_sync(elsewhere)
+        await cm.run(note, record, "b")
+    assert record == [(0, "a"), 15, (15, "b")]
+
+
+def test_a_callback_of_the_host_may_pause_between_two_ticks(record: list[Any]) -> None:
+    """In guest mode the host's thread is that of the run."""
+    calls: queue.Queue[Callable[[], object]] = queue.Queue()
+    ended: list[Any] = []
+    rate = RateLimiter(1, per=10)
+
+    async def main() -> None:
+        async with manager(rate) as cm:
+            await cm.run(note, record, "a")
+            handle = await cm.run(note, record, "b", task_timeout=12)
+            await wait_all_tasks_blocked()
+            calls.put(lambda: rate.pause_for(20))
+            calls.put(lambda: record.append(rate.statistics().tasks_waiting))
+            outcome = await handle.wait()
+            record.append((trio.current_time(), type(getattr(outcome, "error", None))))
+
+    trio.lowlevel.start_guest_run(
+        main,
+        run_sync_soon_threadsafe=calls.put,
+        done_callback=ended.append,
+        clock=MockClock(autojump_threshold=0.01),
+    )
+    while not ended:
+        calls.get(timeout=10)()
+    ended[0].unwrap()
+    # Who was made too late has been woken, and has not run yet.
+    assert record == [(0, "a"), 1, (0, trio.TooSlowError)]
+
+
+@pytest.mark.parametrize("each", [RateLimiter(1), RetryBudget()])
+@pytest.mark.parametrize("name", ["rate", "per", "burst", "tokens", "ratio", "rates", "_limit"])
+def test_an_assignment_that_would_do_nothing_is_refused(each: RateLimiter | RetryBudget, name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(each, name, 3)
+
+
+def test_a_limiter_tells_its_parameters() -> None:
+    rate = RateLimiter(2, per=60, burst=3)
+    assert (rate.rate, rate.per, rate.burst) == (2.0, 60.0, 3)
+
+
+class SlowTokens(float):
+    """A number that another thread may come between the look at it and its change."""
+
+    def __lt__(self, other: float) -> bool:
+        result = float(self) < other
+        BETWEEN.wait(0.2)
+        return result
+
+
+BETWEEN = threading.Event()
+
+
+def test_two_threads_do_not_spend_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = RetryBudget(1, ratio=0)
+    monkeypatch.setattr(RetryBudget, "_remaining", lambda self: SlowTokens(self._base))
+    spent: list[bool] = []
+    threads = [threading.Thread(target=lambda: spent.append(budget._spend())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(spent) == [False, True]
+    assert budget._base == 0
