@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar, TypeVarTuple
+from typing import Generic, NoReturn, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
@@ -64,40 +64,11 @@ async def run_in_executor(
     _check(executor, fn)
     check_bool("abandon_on_cancel", abandon_on_cancel)
     await trio.lowlevel.checkpoint()
-    token = trio.lowlevel.current_trio_token()
-    # None once something has woken it or is about to; used in trio's thread only.
-    sleeper: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-
-    def deliver(_: object) -> None:
-        # In whichever thread the call ends, this one included.
-        with suppress(trio.RunFinishedError):  # it was abandoned
-            token.run_sync_soon(wake)
-
-    def wake() -> None:
-        nonlocal sleeper
-        if sleeper is not None:
-            task, sleeper = sleeper, None
-            trio.lowlevel.reschedule(task)
-
-    def abort(_: RaiseCancelT) -> Abort:
-        nonlocal sleeper
-        # What is done is on its way, and not abandoned any more.
-        if future.cancel() or (abandon_on_cancel and not future.done()):  # noqa: F821  # bound until the end
-            sleeper = None
-            return Abort.SUCCEEDED
-        return Abort.FAILED
-
-    if _knows_contexts(executor):
-        future = executor.submit(copy_context().run, partial(fn, *args))
-    else:
-        future = executor.submit(fn, *args)
     try:
-        future.add_done_callback(deliver)
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        return future.result()
+        return await _end_of(_submit(executor, fn, args), abandon_on_cancel)
     finally:
-        # An error's traceback leads to this frame, and the future holds the error; so may what was given.
-        del executor, fn, args, future
+        # An error's traceback leads to this frame.
+        del executor, fn, args
 
 
 def _check(executor: object, fn: object) -> None:
@@ -112,9 +83,108 @@ def _check(executor: object, fn: object) -> None:
             )
 
 
+class _Call(Generic[T]):
+    """A call for a pool of threads, which sees the context of its caller and, when it is over, holds nothing.
+
+    The pool holds on to what it was given: in its queue, if that was cancelled, and from Python 3.14 on in a
+    frame to which the traceback of the call's error leads.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> None:
+        self._run: Callable[[], T] = partial(copy_context().run, partial(fn, *args))
+
+    def __call__(self) -> T:
+        # More than once, if the pool is of a kind that repeats what failed.
+        return self._run()
+
+    def drop(self, _: object = None) -> None:
+        """It is over, or will never be made."""
+        self._run = _taken_back
+
+
+def _taken_back() -> NoReturn:
+    raise concurrent.futures.CancelledError
+
+
+def _submit(
+    executor: concurrent.futures.Executor, fn: Callable[[*Ts], T], args: tuple[*Ts]
+) -> concurrent.futures.Future[T]:
+    call = _Call(fn, args) if _knows_contexts(executor) else None
+    try:
+        if call is None:
+            return executor.submit(fn, *args)
+        future = executor.submit(call)
+        future.add_done_callback(call.drop)
+        return future
+    except BaseException:
+        if call is not None:
+            # It may be in the queue all the same, of a pool that could start no thread.
+            call.drop()
+        raise
+    finally:
+        del executor, fn, args  # as above
+
+
 def _knows_contexts(executor: object) -> bool:
     # From Python 3.14 on there is a kind that sends its calls to other interpreters, where no context can go.
     interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None) or ()
     return isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(
         executor, interpreters
     )
+
+
+async def _end_of(future: concurrent.futures.Future[T], abandon_on_cancel: bool) -> T:
+    """Wait until a call has ended, and return or raise what came of it.
+
+    Its future is foreign, and may do other than it should. What asks it is in part trio's own loop, which an
+    error would break: see `_ask`.
+    """
+    token = trio.lowlevel.current_trio_token()
+    # None once something has woken it or is about to; used in trio's thread only.
+    sleeper: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def deliver(_: object) -> None:
+        # In whichever thread the call ends, this one included.
+        with suppress(trio.RunFinishedError):  # it was abandoned
+            token.run_sync_soon(wake)
+
+    def wake() -> None:
+        nonlocal sleeper
+        # To take the result of a call that runs would hold up everybody.
+        if sleeper is not None and _ask(future, "done") is not False:  # noqa: F821  # bound until the end
+            task, sleeper = sleeper, None
+            trio.lowlevel.reschedule(task)
+
+    def abort(_: RaiseCancelT) -> Abort:
+        nonlocal sleeper
+        # The second is for a cancel() that did what it should, but raised or said something else.
+        cancelled = _ask(future, "cancel") is True or _ask(future, "cancelled") is True  # noqa: F821  # as above
+        # What is done is on its way, and not abandoned any more.
+        if cancelled or (abandon_on_cancel and _ask(future, "done") is not True):  # noqa: F821  # as above
+            sleeper = None
+            return Abort.SUCCEEDED
+        return Abort.FAILED
+
+    try:
+        future.add_done_callback(deliver)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return future.result()
+    except BaseException:
+        if sleeper is not None:
+            # The callback was refused: nobody would hear of the end. It may still be called.
+            sleeper = None
+            _ask(future, "cancel")
+        raise
+    finally:
+        # The future holds the error, whose traceback leads to this frame.
+        del future
+
+
+def _ask(future: object, question: str) -> object:
+    """What a future answers, or None if it raises, be that an interrupt: a Ctrl-C is not raised here."""
+    try:
+        return getattr(future, question)()
+    except BaseException:
+        return None
