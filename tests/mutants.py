@@ -42,6 +42,7 @@ NEAREST = {
     "_retry_after": "retry_after",
     "_texts": "texts",
     "_execution": "protection retrying deadlines exceptions reasons",
+    "_endings": "protection retrying deadlines exceptions reasons",
     "_ledger": "protection conman start_soon",
     "_worker": "map_workers",
     "_outlast": "interrupts",

@@ -40,6 +40,7 @@ CORE = [
     "_line",
     "_rings",
     "_execution",
+    "_endings",
     "_ledger",
     "_worker",
     "_outlast",

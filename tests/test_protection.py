@@ -39,10 +39,12 @@ MAY_BE_INTERRUPTED = {
         "Runner._attempts",
         "Runner._back_off",
         "Runner._decide",
-        "Runner._failure",
         "Runner._live",
-        "Runner._success",
-        "_own",
+    },
+    "_endings": {
+        "Endings._failure",
+        "Endings._success",
+        "own",
     },
     "_feeder": {
         "Feeder._close",

@@ -30,8 +30,9 @@ from trio.lowlevel import enable_ki_protection
 
 from ._checks import wrong_thread
 from ._collector import Collector
+from ._endings import Stop
 from ._errors import ConManClosedError
-from ._execution import Runner, Stop
+from ._execution import Runner
 from ._line import Line
 from ._outcomes import StopReason
 from ._outlast import outlast

@@ -151,8 +151,8 @@ class ConMan(Doors[R], Views[R]):
             max_errors,
             retry_budget,
             watching,
-            random.Random() if rng is None else rng,
             None if rate is None else Permits(rate),
+            random.Random() if rng is None else rng,
         )
         runner, line, scope = self._runner, self._line, self._cancel_scope
         self._collector = Collector(send_to, runner.settle, watching)
