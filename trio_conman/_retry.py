@@ -300,8 +300,8 @@ def made_of(error: Exception) -> list[Exception]:
     """An exception, and all those in it: in a group, of any depth, and in a `RetriableError`."""
     if not isinstance(error, (RetriableError, ExceptionGroup)):
         return [error]  # as most are
-    found = {id(error): error}
-    stack = [error]
+    found: dict[int, Exception] = {id(error): error}
+    stack: list[Exception] = [error]
     while stack:
         each = stack.pop()
         parts = each.exceptions if isinstance(each, ExceptionGroup) else ()
