@@ -31,6 +31,7 @@ from trio_conman.executors import run_in_executor
 read_text: Callable[[Path], str] = Path.read_text
 SPAWN = multiprocessing.get_context("spawn")
 var: ContextVar[str] = ContextVar("var", default="unset")
+of_context: ContextVar[object] = ContextVar("of_context", default=None)
 
 
 class Manual(concurrent.futures.Executor):
@@ -684,20 +685,93 @@ async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> N
 
 
 @pytest.mark.usefixtures("no_collector")
-async def test_the_traceback_of_an_error_does_not_lead_to_what_was_given(record: list[Any]) -> None:
-    def fail_without_a_trace(job: Job) -> NoReturn:
+@pytest.mark.parametrize("given", ["argument", "context", "too late"])
+async def test_the_traceback_of_an_error_does_not_lead_to_what_was_given(
+    given: str, record: list[Any]
+) -> None:
+    def fail_without_a_trace(job: object) -> NoReturn:
         del job
         raise FreedError
 
     job = Job()
-    with ThreadPoolExecutor(1) as pool:
+    in_context = of_context.set(job if given == "context" else None)
+    pool = ThreadPoolExecutor(1)
+    if given == "too late":
+        pool.shutdown()
+    with pool:
         try:
-            await run_in_executor(pool, fail_without_a_trace, job)
-        except FreedError as exc:
+            await run_in_executor(pool, fail_without_a_trace, None if given == "context" else job)
+        except (FreedError, RuntimeError) as exc:
             job.error = exc
+    of_context.reset(in_context)
+    assert isinstance(job.error, RuntimeError if given == "too late" else FreedError)
     record.append(weakref.ref(job))
     del job, pool
     assert record[0]() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_nor_does_that_of_an_error_of_a_process(
+    processes: ProcessPoolExecutor, record: list[Any]
+) -> None:
+    argument = frozenset([1, 2])
+    with pytest.raises(TypeError, match=r"^unsupported operand") as caught:
+        await run_in_executor(processes, operator.truediv, argument, 2)
+    record.append(weakref.ref(argument))
+    del argument
+    assert caught.value.__traceback__ is not None
+    # The threads of the pool may still have it at hand; with another call, they have another.
+    await run_in_executor(processes, operator.pow, 2, 3)
+    assert record[0]() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("ending", ["cancelled", "abandoned"])
+async def test_a_call_that_is_left_is_freed_though_its_pool_is_busy(
+    thread: ThreadPoolExecutor, gate: Gate, record: list[Any], ending: str
+) -> None:
+    job = Job()
+    record.append(weakref.ref(job))
+
+    def call(job: Job) -> None:
+        del job
+        gate(None)
+
+    async with trio.open_nursery() as nursery:
+        if ending == "cancelled":
+            nursery.start_soon(run_in_executor, thread, gate, None)
+            await gate.has_started()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await run_in_executor(thread, call, job, abandon_on_cancel=True)
+        assert scope.cancelled_caught
+        del job
+        if ending == "abandoned":
+            assert record[0]() is not None
+            gate.let_go.set()
+            await run_in_executor(thread, operator.pow, 2, 3)
+        assert record[0]() is None
+        gate.let_go.set()
+
+
+async def test_a_pool_of_a_kind_that_repeats_calls_may_do_so(record: list[Any]) -> None:
+    class Repeats(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            def repeat() -> Any:
+                with suppress(OSError):
+                    return fn(*args, **kwargs)
+                return fn(*args, **kwargs)
+
+            return super().submit(repeat)
+
+    def fail_once() -> int:
+        record.append("called")
+        if len(record) == 1:
+            raise OSError
+        return len(record)
+
+    with Repeats(1) as pool:
+        assert await run_in_executor(pool, fail_once) == 2
 
 
 # Ctrl-C.

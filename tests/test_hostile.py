@@ -127,7 +127,7 @@ OPTIONS: dict[str, Wrong] = {
     "task_timeout": SECONDS,
 }
 CONFIG: dict[str, Wrong] = {
-    "max_attempts": NONE | counts(1),
+    "max_attempts": NONE | counts(0),
     "initial_delay": NONE | SECONDS | INFINITE,
     "backoff_factor": NONE | SECONDS | INFINITE,
     "max_delay": NONE | SECONDS,
@@ -138,7 +138,7 @@ CONFIG: dict[str, Wrong] = {
     "hold_slot": NO_BOOLS,
     "retry_on": st.integers()
     | st.just("x")
-    | st.sampled_from([int, (ValueError, 3), KeyboardInterrupt, [ValueError]]),
+    | st.sampled_from([int, (ValueError, 3), KeyboardInterrupt, [ValueError], trio.sleep]),
 }
 
 CONFIGS: dict[str, Callable[..., object]] = {
