@@ -99,6 +99,16 @@ async def test_each_success_refunds_the_ratio() -> None:
         assert budget.statistics().remaining == 0.5
 
 
+def test_a_token_that_is_given_back_does_not_overfill_the_budget() -> None:
+    budget = RetryBudget(2, ratio=0.75)
+    assert budget._spend()
+    budget._refund()
+    budget._give_back()
+    assert budget.statistics().remaining == 2
+    budget._refund()
+    assert budget.statistics().remaining == 2
+
+
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.05, 0.01])
 async def test_as_many_successes_as_make_a_whole_token_pay_for_a_retry(ratio: float) -> None:
     # The sum of ten times 0.1 is no 1.0 in floats.

@@ -60,8 +60,11 @@ MAY_BE_INTERRUPTED = {
         "Mapping._feed",
     },
     "_outlast": set[str](),
+    "_permits": {"Permits.earliest", "Permits.pause_for"},
     "_rate": {
         "RateLimiter.__init__",
+        "RateLimiter._due",
+        "RateLimiter._empty",
         "RateLimiter._reset",
         "RateLimiter.pause_for",
         "RateLimiter.statistics",

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from tests.rated import manager, note
-from trio_conman import ConMan, Outcome, RateLimiter, RetriableError, RetryConfig
+from trio_conman import ConMan, Instrument, Outcome, RateLimiter, RetriableError, RetryConfig, TaskHandle
 
 
 async def wait(cm: ConMan[Any], record: list[Any], name: str = "calm") -> None:
@@ -124,6 +124,21 @@ async def test_it_waits_for_the_items_of_a_map(
             await wait(cm, record)
             assert sorted([outcome.index async for outcome in outcomes]) == [0, 1, 2, 3]
     assert record == [(2, "calm"), (3, "calm")]
+
+
+async def test_who_starts_the_next_task_as_one_ends_leaves_no_calm_between_them(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Goes(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if len(record) < 3:
+                cm.start_soon(note, record, len(record), 1)
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, instruments=[Goes()]) as cm:
+            cm.start_soon(note, record, 0, 1)
+            await wait(cm, record)
+    assert record == [(0, 0), (1, 1), (2, 2), (3, "calm")]
 
 
 async def test_a_cancelled_manager_is_calm(autojump_clock: MockClock, record: list[Any]) -> None:
