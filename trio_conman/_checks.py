@@ -78,8 +78,13 @@ def is_async(fn: Callable[..., object]) -> bool:
     while isinstance(fn, partial):
         fn = fn.func
     # An object is called by a method of its type.
-    codes = (fn, type(fn).__call__)
-    return any(inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code) for code in codes)
+    for each in (fn, type(fn).__call__):
+        # A mock may have flags that are a mock, which is true.
+        flags = getattr(getattr(each, "__code__", None), "co_flags", 0)
+        is_real = isinstance(flags, int)
+        if is_real and (inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)):
+            return True
+    return False
 
 
 def wrong_thread(method: str, call: str) -> RuntimeError:

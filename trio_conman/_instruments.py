@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._checks import check_bool, check_type
+from ._checks import check_bool, check_type, is_async
 from ._handles import TaskHandle
 from ._log import log, log_fault, logger
 from ._outcomes import Outcome, StopReason, Success
@@ -143,7 +142,7 @@ class Instruments:
                     f"instruments must be an iterable of Instrument objects, with no {short(each)}"
                 )
             for hook in HOOKS:
-                if inspect.iscoroutinefunction(getattr(each, hook)):
+                if is_async(getattr(each, hook)):
                     raise TypeError(
                         f"instruments must have sync methods, but {hook} of {short(each)} is async"
                     )

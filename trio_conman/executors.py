@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -13,7 +12,7 @@ from typing import Generic, NoReturn, TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
-from ._checks import check_bool
+from ._checks import check_bool, is_async
 from ._texts import short
 
 T = TypeVar("T")
@@ -76,11 +75,8 @@ def _check(executor: object, fn: object) -> None:
         raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)}")
     if not callable(fn):
         raise TypeError(f"fn must be a sync callable, not {short(fn)}: pass fn, *args, not fn(*args)")
-    for code in (fn, type(fn).__call__):
-        if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
-            raise TypeError(
-                f"fn must be a sync callable, but {short(fn)} is async: the manager runs that itself"
-            )
+    if is_async(fn):
+        raise TypeError(f"fn must be a sync callable, but {short(fn)} is async: the manager runs that itself")
 
 
 class _Call(Generic[T]):
