@@ -117,13 +117,13 @@ class Witness:
 
     def in_hand(self) -> int:
         """How many tasks have started, and their outcomes not arrived."""
-        now, sent = self.cm.statistics(), set(map(id, self.sent))
+        now, arrived = self.cm.statistics(), {*map(id, self.sent + self.popped + self.cm.outcomes())}
         # One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
         cancelled_in_queue = self.manager.send_to is not None and sum(
             each.handle is not None
             and each.handle._started is None
             and each.handle.outcome is not None
-            and id(each.handle.outcome) not in sent
+            and id(each.handle.outcome) not in arrived
             for each in self.entries
         )
         return now.running + now.backing_off - cancelled_in_queue
