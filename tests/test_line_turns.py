@@ -196,14 +196,13 @@ async def test_another_manager_that_raises_the_limit_makes_room_for_a_map_at_onc
 
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, limiter) as cm, ConMan[None].open(nursery, limiter) as other:
-            async with cm.map(item, range(20)) as outcomes:
+            async with cm.map(item, range(20)):
                 await trio.sleep(5)
                 assert record == [0, 0, 1, 1]  # twice the limit, none of them taken
                 other.limit = 5
                 await trio.sleep(1)
                 assert record[4:] == [5] * 5
                 other.limit = 2
-                await outcomes.aclose() if hasattr(outcomes, "aclose") else None
 
 
 def test_searching_for_rings_costs_no_more_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
