@@ -32,7 +32,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._handles import Slot, TaskHandle
-from ._outlast import is_alive
+from ._outlast import is_over
 from ._rings import Rings, rings_of
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
@@ -90,7 +90,7 @@ class Line:
         token = trio.lowlevel.current_trio_token()
         for line in list(self._rings.lines):
             other = line.token()
-            if other is not None and other is not token and is_alive(other):
+            if other is not None and other is not token and not is_over(other):
                 raise RuntimeError(
                     f"limit is a CapacityLimiter that manager {line.name!r} of another trio run uses just "
                     "now: ConMan.open() needs one of its own for each run"

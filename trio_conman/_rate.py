@@ -36,6 +36,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._checks import check_count, check_number
+from ._outlast import is_over
 from ._texts import short
 
 
@@ -241,7 +242,7 @@ class RateLimiter:
         if run is self._run:
             return
         with self._lock:
-            if self._users and self._run is not None and not _is_over(self._run):
+            if self._users and self._run is not None and not is_over(self._run):
                 raise RuntimeError(
                     f"{self!r} is used by a manager of another trio run: give each run a limiter of its own, "
                     "or call the methods of this one with trio.from_thread.run_sync"
@@ -353,15 +354,3 @@ class RateLimiter:
             self._queue[key] = self._expected.pop(key)
             self._queue.move_to_end(key, last=False)
         self._soonest = min((each.soonest for each in self._sleepers.values()), default=math.inf)
-
-
-def _is_over(run: trio.lowlevel.TrioToken) -> bool:
-    try:
-        run.run_sync_soon(_nothing, idempotent=True)
-    except (trio.RunFinishedError, OSError):  # one that crashed has not said so, but its sockets are closed
-        return True
-    return False
-
-
-def _nothing() -> None:
-    pass
