@@ -51,6 +51,9 @@ class NeitherError(Exception):
 class Neither:
     """Neither true nor false, like an array."""
 
+    def __repr__(self) -> str:
+        return "Neither()"
+
     def __bool__(self) -> NoReturn:
         raise NeitherError
 
