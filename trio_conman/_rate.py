@@ -232,15 +232,15 @@ class RateLimiter:
         Raises:
             RuntimeError: there is no run, or another one uses the limiter.
         """
-        try:
-            run, clock = trio.lowlevel.current_trio_token(), trio.lowlevel.current_clock()
-        except RuntimeError:
+        if not trio.lowlevel.in_trio_run():
             raise RuntimeError(
                 f"{self!r} can be used inside of a trio run only: "
                 "in another thread, call its methods with trio.from_thread.run_sync"
-            ) from None
+            )
+        run = trio.lowlevel.current_trio_token()
         if run is self._run:
             return
+        clock = trio.lowlevel.current_clock()
         with self._lock:
             if self._users and self._run is not None and not is_over(self._run):
                 raise RuntimeError(
@@ -284,7 +284,8 @@ class RateLimiter:
         self._count(now)
         if queue:
             del queue[key]
-            self._move_up()
+            if self._sleepers:
+                self._move_up()
         return True
 
     def _wait(self, key: object, owner: object, sleeper: Sleeper) -> float:
