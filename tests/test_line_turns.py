@@ -150,6 +150,7 @@ async def test_a_ring_of_two_managers_on_one_limiter_is_told(autojump_clock: Moc
     assert second.outcome.elapsed == 2
 
 
+@pytest.mark.usefixtures("limit_of_0")
 @pytest.mark.parametrize("how", ["a manager", "directly"])
 @pytest.mark.parametrize("when", ["from the start", "when it has caught up"])
 async def test_a_map_goes_on_when_anybody_raises_a_shared_limit_from_0(
