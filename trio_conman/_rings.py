@@ -8,8 +8,8 @@ sleeps joins its line: then whoever did that calls `break_rings`.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 
-The search stops at the first holders that may go on, and begins with them the next time. So it costs no more
-for many waits than for few.
+The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
+many waits than for few.
 """
 
 from __future__ import annotations
@@ -106,16 +106,13 @@ class Rings:
     def _is_ring(self, line: Waiting) -> bool:
         limiter = line.limiter
         held = limiter.borrowed_tokens - line.spare()
-        may_be = len(self._holders)
-        if may_be < held or limiter.available_tokens > 0:
+        if not self._holders or len(self._holders) < held or limiter.available_tokens > 0:
             return False
-        for holder, waits in list(self._holders.items()) if may_be else ():
+        for holder, waits in self._holders.items():
             if not any(wait.counts() for wait in waits.values()):
                 self._holders.move_to_end(holder, last=False)
-                may_be -= 1
-                if may_be < held:
-                    return False
-        return may_be > 0
+                return False
+        return True
 
 
 # By limiter, since those who share one know nothing of each other. Weak: a limiter that is gone takes its
