@@ -320,3 +320,18 @@ def test_at_the_end_of_the_stack_an_operation_is_done_wholly_or_not_at_all(
 
     for spare in range(3, 90):
         trio.run(main, spare, clock=MockClock(autojump_threshold=0))
+
+
+async def test_a_manager_that_is_not_open_yet_has_nothing_to_do_with_a_new_limit(
+    autojump_clock: MockClock,
+) -> None:
+    limiter = trio.CapacityLimiter(2)
+    async with trio.open_nursery() as nursery:
+        later = ConMan[int].open(nursery, limiter)
+        async with ConMan[int].open(nursery, limiter) as cm:
+            cm.limit = 3
+            await cm.run(job, 1)
+        async with later as other:
+            await other.run(job, 2)
+            assert other.limit == 3
+    assert (cm.outputs(), other.outputs()) == ([1], [2])

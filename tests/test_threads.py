@@ -202,3 +202,12 @@ def test_a_task_that_a_callback_cancels_never_begins(record: list[Any]) -> None:
 
     asyncio.run(host())
     assert record == [[False]]
+
+
+async def test_nor_is_a_map_entered_elsewhere() -> None:
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        block = cm.map(job, [1, 2])
+        with pytest.raises(RuntimeError, match=r"^ConMan\.map\(\) was called in another thread"):
+            await trio.to_thread.run_sync(drive, block.__aenter__)
+        async with block as outcomes:
+            assert sorted([outcome.index async for outcome in outcomes]) == [0, 1]
