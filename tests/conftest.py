@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from trio_conman import TaskHandle
-from trio_conman._execution import Runner
-from trio_conman._handles import Slot
-from trio_conman._line import Line
-from trio_conman._outcomes import Outcome
+from trio_conman._base.outcomes import Outcome
+from trio_conman._books.handles import Slot
+from trio_conman._engine.execution import Runner
+from trio_conman._limits.line import Line
 
 # These need a browser and the built site: only who names the folder runs them, as `nox -s docs_browser` does.
 collect_ignore = ["browser"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from trio_conman._backoff import Strategy, backoff, full_jitter
+from trio_conman._policy.backoff import Strategy, backoff, full_jitter
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
 reproducible = settings(deadline=None, derandomize=True, database=None)

@@ -23,7 +23,7 @@ from trio_conman import (
     StopReason,
     Success,
 )
-from trio_conman._texts import short
+from trio_conman._base.texts import short
 
 NO_DELAY = RetryConfig.none(max_attempts=3)
 BUDGET = StopReason.RETRY_BUDGET

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trio_conman._checks import check_bool, check_count, check_limit, check_number, check_type, is_async
+from trio_conman._base.checks import check_bool, check_count, check_limit, check_number, check_type, is_async
 
 # More than any float holds.
 HUGE = 10**400

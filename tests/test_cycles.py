@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, RetriableError, RetryConfig, StopReason, TaskHandle
-from trio_conman._retry import renew
+from trio_conman._policy.retry import renew
 
 AT_ONCE = RetryConfig.none(max_attempts=2)
 

@@ -31,7 +31,7 @@ def test_a_program_works_as_a(mode: str, flags: list[str]) -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "all is well\n", "")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
 def test_no_behaviour_lives_in_an_assert(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Assert):

@@ -55,9 +55,9 @@ def test_no_class_inside_has_methods_that_nobody_uses() -> None:
     # attrs compiles them one by one, which is most of what the import costs.
     inside = {
         cls
-        for module in pkgutil.iter_modules(trio_conman.__path__)
-        if module.name.startswith("_") and module.name != "__main__"
-        for cls in vars(importlib.import_module(f"trio_conman.{module.name}")).values()
+        for module in pkgutil.walk_packages(trio_conman.__path__, "trio_conman.")
+        if module.name.startswith("trio_conman._") and not module.name.endswith("__main__")
+        for cls in vars(importlib.import_module(module.name)).values()
         if inspect.isclass(cls) and attrs.has(cls) and cls not in PUBLIC.values()
     }
     assert len(inside) > 5

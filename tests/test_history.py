@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, RetriableError, RetriedError, RetryConfig
-from trio_conman._outcomes import remember
+from trio_conman._base.outcomes import remember
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RetriableError, RetryConfig, StopReason
-from trio_conman._handles import Slot
+from trio_conman._books.handles import Slot
 
 Limit: TypeAlias = int | float | trio.CapacityLimiter
 MakeLimit: TypeAlias = Callable[[int], Limit]

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RetriableError, RetryConfig, Success
-from trio_conman._mapping import Mapping
+from trio_conman._engine.mapping import Mapping
 
 MakeLimit = Callable[[int], int | trio.CapacityLimiter]
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])

@@ -214,7 +214,7 @@ async def test_an_interrupt_of_the_leaving_keeps_what_is_there(
         await wait()
         raise KeyboardInterrupt  # as outlast() does in the end
 
-    monkeypatch.setattr("trio_conman._mapping.outlast", interrupted)
+    monkeypatch.setattr("trio_conman._engine.mapping.outlast", interrupted)
     closed: list[str] = []
 
     def items() -> Iterator[int]:

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Outcome
-from trio_conman._mapping import Mapping
-from trio_conman._stream import AT_ONCE
+from trio_conman._engine.mapping import Mapping
+from trio_conman._engine.stream import AT_ONCE
 
 ITEMS = 3000
 

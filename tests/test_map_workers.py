@@ -22,9 +22,9 @@ from trio_conman import (
     Success,
     TaskHandle,
 )
-from trio_conman._handles import Slot
-from trio_conman._mapping import Mapping
-from trio_conman._worker import Worker
+from trio_conman._books.handles import Slot
+from trio_conman._engine.mapping import Mapping
+from trio_conman._engine.worker import Worker
 
 variable: ContextVar[Any] = ContextVar("variable")
 

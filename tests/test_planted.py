@@ -20,7 +20,7 @@ HISTORIES = 1_500
 
 @pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
 def test_a_bug_fits_the_core_in_one_place(bug: Bug) -> None:
-    text = (PACKAGE / f"{bug.module}.py").read_text(encoding="utf-8")
+    text = bug.path(PACKAGE).read_text(encoding="utf-8")
     assert text.count(bug.right) == 1
     assert bug.wrong != bug.right
 
@@ -32,7 +32,7 @@ def test_the_simulation_finds_a_bug(bug: Bug, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     for path in [*TESTS.glob("machine*.py"), TESTS / "simulate.py"]:
         shutil.copy(path, tmp_path / "tests")
-    module = tmp_path / "trio_conman" / f"{bug.module}.py"
+    module = bug.path(tmp_path / "trio_conman")
     text = module.read_text(encoding="utf-8")
     module.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
     ran = subprocess.run(

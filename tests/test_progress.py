@@ -22,7 +22,7 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
-from trio_conman._pen import Pen
+from trio_conman._leaves.pen import Pen
 from trio_conman.progress import RichProgress
 from trio_conman.testing import FlakyTask
 

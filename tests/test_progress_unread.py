@@ -20,7 +20,7 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from trio_conman import ConMan, _drawing
-from trio_conman._pen import Pen
+from trio_conman._leaves.pen import Pen
 from trio_conman.progress import RichProgress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

@@ -26,7 +26,7 @@ from trio_conman.testing import RecordingInstrument
 HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
-    "_block": {
+    "block": {
         "Block.cancel",
         "Block.holder",
         "Block.is_idle",
@@ -34,34 +34,34 @@ MAY_BE_INTERRUPTED = {
         "Block.wait_idle",
         "Opening.__init__",
     },
-    "_collector": {"Collector.__init__"},
-    "_execution": {
+    "collector": {"Collector.__init__"},
+    "execution": {
         "Runner._attempts",
         "Runner._back_off",
         "Runner._decide",
         "Runner._live",
     },
-    "_endings": {
+    "endings": {
         "Endings._failure",
         "Endings._success",
         "own",
     },
-    "_feeder": {
+    "feeder": {
         "Feeder._close",
         "Feeder._draw_all",
         "Feeder.draw",
         "_ended",
     },
-    "_ledger": set[str](),
-    "_line": {"Line.__attrs_post_init__", "Line.limit"},
-    "_map_block": {"MapBlock.__init__"},
-    "_mapping": {
+    "ledger": set[str](),
+    "line": {"Line.__attrs_post_init__", "Line.limit"},
+    "map_block": {"MapBlock.__init__"},
+    "mapping": {
         "Mapping.__init__",
         "Mapping._feed",
     },
-    "_outlast": set[str](),
-    "_permits": {"Permits.earliest", "Permits.pause_for"},
-    "_rate": {
+    "outlast": set[str](),
+    "permits": {"Permits.earliest", "Permits.pause_for"},
+    "rate": {
         "RateLimiter.__init__",
         "RateLimiter._due",
         "RateLimiter._empty",
@@ -69,7 +69,7 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
-    "_source": {
+    "source": {
         "Source.__init__",
         "Source._close_generator",
         "Source.draw",
@@ -78,8 +78,8 @@ MAY_BE_INTERRUPTED = {
         "close",
         "is_async",
     },
-    "_stream": {"Stream.__aiter__", "Stream._add_consumer"},
-    "_worker": {"is_same", "is_spent"},
+    "stream": {"Stream.__aiter__", "Stream._add_consumer"},
+    "worker": {"is_same", "is_spent"},
 }
 
 
@@ -181,7 +181,7 @@ def unprotected() -> Iterator[dict[str, set[str]]]:
 
     def watch(frame: FrameType, event: str, _: object) -> None:
         path, name = Path(frame.f_code.co_filename), frame.f_code.co_qualname
-        watched = event == "call" and path.parent == HOME and path.stem in found and "<" not in name
+        watched = event == "call" and HOME in path.parents and path.stem in found and "<" not in name
         if watched and not currently_ki_protected():
             found[path.stem].add(name)
 

@@ -21,7 +21,7 @@ from trio_conman import (
     TaskCancelledError,
     TaskHandle,
 )
-from trio_conman._texts import short
+from trio_conman._base.texts import short
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
 reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=150)

@@ -18,7 +18,7 @@ from trio_conman import (
     RetryConfig,
     StopReason,
 )
-from trio_conman._texts import short
+from trio_conman._base.texts import short
 
 ONCE = RetryConfig.none(max_attempts=1)
 

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig, StopReason
-from trio_conman._decision import Retry, asked_to_wait, decide, real_error
-from trio_conman._retry import renew
+from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
+from trio_conman._policy.retry import renew
 
 AT_ONCE = RetryConfig.none()
 

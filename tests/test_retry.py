@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from trio_conman import RetriableError, RetryBudget, RetryConfig, StopReason
-from trio_conman._decision import Retry, decide, real_error
-from trio_conman._texts import short
+from trio_conman._base.texts import short
+from trio_conman._policy.decision import Retry, decide, real_error
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
 reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=300)

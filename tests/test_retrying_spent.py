@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig, StopReason
-from trio_conman._retry import _spent, is_spent, renew, spend
+from trio_conman._policy.retry import _spent, is_spent, renew, spend
 from trio_conman.testing import FlakyTask
 
 AT_ONCE = RetryConfig.none(max_attempts=5)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import trio_conman
-from trio_conman._demo_server import serve
+from trio_conman._leaves.demo_server import serve
 
 PACKAGE = Path(trio_conman.__file__).parent
 FUNCTIONS = {"eval", "exec", "compile", "__import__", "breakpoint"}
@@ -19,7 +19,7 @@ MODULES = {"pickle", "marshal", "shelve", "subprocess", "multiprocessing", "ctyp
 PROGRAM = {"__main__.py", "_demo_server.py"}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
 def test_no_text_becomes_code_and_nothing_is_started(path: Path) -> None:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trio_conman import ConMan, RetryConfig, Success
-from trio_conman._texts import beginning, one_line, short, text_of
+from trio_conman._base.texts import beginning, one_line, short, text_of
 
 
 class Hostile:

@@ -1,15 +1,15 @@
 """trio-conman: run many tasks on trio under a limit, with retries and deadlines, and lose none of them."""
 
-from ._budget import RetryBudget, RetryBudgetStatistics
-from ._conman import ConMan
-from ._errors import ConManClosedError, TaskCancelledError
-from ._handles import Task, TaskHandle
-from ._instruments import Instrument, LoggingInstrument
-from ._outcomes import Failure, Outcome, RetriedError, StopReason, Success
-from ._rate import RateLimiter, RateLimiterStatistics
-from ._retry import RetriableError, RetryConfig
-from ._retry_after import parse_retry_after
-from ._views import ConManStatistics
+from ._base.errors import ConManClosedError, TaskCancelledError
+from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._books.handles import Task, TaskHandle
+from ._books.instruments import Instrument, LoggingInstrument
+from ._limits.rate import RateLimiter, RateLimiterStatistics
+from ._manager.conman import ConMan
+from ._manager.views import ConManStatistics
+from ._policy.budget import RetryBudget, RetryBudgetStatistics
+from ._policy.retry import RetriableError, RetryConfig
+from ._policy.retry_after import parse_retry_after
 
 __all__ = [
     "ConMan",

@@ -35,7 +35,7 @@ from trio_conman import (
     parse_retry_after,
 )
 
-from ._demo_options import Options, Parser, make_parser
+from ._leaves.demo_options import Options, Parser, make_parser
 
 if TYPE_CHECKING:
     import httpx

@@ -12,8 +12,8 @@ from typing import Generic, NoReturn, TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
 
-from ._checks import check_bool, is_async
-from ._texts import short
+from ._base.checks import check_bool, is_async
+from ._base.texts import short
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

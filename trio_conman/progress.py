@@ -16,8 +16,8 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
-from ._checks import check_type
-from ._texts import short
+from ._base.checks import check_type
+from ._base.texts import short
 
 try:
     from rich.console import Console
@@ -26,7 +26,7 @@ except ModuleNotFoundError:
         "RichProgress needs rich: pip install 'trio-conman[progress]'", name="rich"
     ) from None
 
-from ._drawing import Drawing, Look, harmless, is_terminal
+from ._leaves.drawing import Drawing, Look, harmless, is_terminal
 
 __all__ = ["ProgressRow", "RichProgress"]
 

@@ -9,8 +9,8 @@ import attrs
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
-from ._handles import name_of
-from ._texts import short
+from ._base.texts import short
+from ._books.handles import name_of
 
 try:
     from opentelemetry import context, metrics, trace

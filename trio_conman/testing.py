@@ -10,9 +10,9 @@ import trio
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
-from ._checks import check_number
-from ._retry import renew
-from ._texts import short, whole
+from ._base.checks import check_number
+from ._base.texts import short, whole
+from ._policy.retry import renew
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ import attrs
 import h11
 import trio
 
-from trio_conman._demo_server import next_request
+from trio_conman._leaves.demo_server import next_request
 
 RETRY_AFTER = 1  # seconds
 

@@ -16,7 +16,7 @@ import h11
 import trio
 
 from tests.soak.books import descriptors
-from trio_conman._demo_server import next_request
+from trio_conman._leaves.demo_server import next_request
 
 WEIGHTS = {"ok": 80, "slow": 6, "busy": 5, "drop": 4, "cut": 4, "hang": 1}
 LATE = 0.1  # seconds

@@ -1,0 +1,95 @@
+"""Checks of parameters: TypeError for a wrong kind, ValueError for a wrong range, naming both sides."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import partial
+from numbers import Real
+
+from .texts import short
+
+
+def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse a `value` that is no `kind`; `wanted` says in words what would do."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def check_bool(name: str, value: object) -> None:
+    check_type(name, value, bool, "True or False")
+
+
+def check_number(name: str, value: object, *, finite: bool = False) -> float:
+    """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too.
+
+    Returns:
+        the number as a float, whose methods are not the user's.
+    """
+    wanted = "a finite number of at least 0" if finite else "a number of at least 0 (math.inf for no limit)"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
+    except Exception as error:
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}") from error
+    # The comparison is false for NaN too.
+    if not number >= 0 or (finite and math.isinf(number)):
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return number
+
+
+def check_text(name: str, value: str) -> str:
+    """Refuse what is not a str.
+
+    Returns:
+        the text as a plain str, whose methods are not the user's.
+    """
+    check_type(name, value, str, "a str or None")
+    return str.__str__(value)
+
+
+def check_count(name: str, value: object, *, minimum: int) -> None:
+    """Refuse what is neither a whole number of at least `minimum` nor `math.inf`."""
+    wanted = f"an int of at least {minimum}, or math.inf"
+    if isinstance(value, float) and value == math.inf:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    if value < minimum:
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def check_limit(value: object) -> None:
+    """Refuse what is no ``limit`` of a manager."""
+    if isinstance(value, int) and not isinstance(value, bool) and value == 1:
+        raise ValueError(
+            "limit must be an int of at least 2, or math.inf "
+            f"(a manager opened with trio.CapacityLimiter(1) runs one at a time), not {short(value)}"
+        )
+    check_count("limit", value, minimum=2)
+
+
+def is_async(fn: Callable[..., object]) -> bool:
+    """Whether a call gives a coroutine or an async generator, as far as can be seen without one."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    # An object is called by a method of its type.
+    for each in (fn, type(fn).__call__):
+        # A mock may have flags that are a mock, which is true.
+        flags = getattr(getattr(each, "__code__", None), "co_flags", 0)
+        is_real = isinstance(flags, int)
+        if is_real and (inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)):
+            return True
+    return False
+
+
+def wrong_thread(method: str, call: str) -> RuntimeError:
+    """What to raise where trio's own thread is needed, before anything has changed; `call` is the way out."""
+    return RuntimeError(
+        f"{method}() was called in another thread than that of its trio run; "
+        f"from there use trio.from_thread.{call}"
+    )

@@ -1,0 +1,1 @@
+"""What is recorded of tasks, and who is told."""

@@ -1,0 +1,260 @@
+"""What may be handed in as a task, and the handle that its submitter gets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from math import inf
+from threading import get_ident
+from types import CoroutineType, TracebackType
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
+
+import attrs
+import trio
+
+from trio_conman._base.checks import check_text, wrong_thread
+from trio_conman._base.outcomes import Failure, Outcome, RetriedError
+from trio_conman._base.stack import need_more_stack
+from trio_conman._base.texts import short
+from trio_conman._policy.retry import RetryConfig
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+State: TypeAlias = Literal["queued", "running", "backing_off", "done"]
+
+_HINT = "pass fn, *args, not fn(*args)"
+
+
+class Task(Protocol[T_co]):
+    """An object that can be handed in as a task: one with a method ``async def execute(self)``."""
+
+    async def execute(self) -> T_co:
+        """Do the work of one attempt, and return its result."""
+        ...
+
+
+@attrs.frozen(eq=False, repr=False)
+class Terms:
+    """The options of a task, with the manager's in place of those not given."""
+
+    retry: RetryConfig | None
+    attempt_timeout: float
+    task_timeout: float
+    # That of the manager's trio run, by `threading.get_ident`.
+    thread: int
+    # Where the outcome goes. Takes a handle that has it; True when it has arrived, else Runner.settle() is
+    # called when it has.
+    deliver: Callable[[TaskHandle[Any]], bool]
+    # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
+    withdraw: Callable[[TaskHandle[Any]], None]
+
+
+# The terms of a task that is done.
+DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None)
+
+
+class Slot:
+    """The borrower of one token: a CapacityLimiter lends to an object, and several at once to one caller."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self, manager: str) -> None:
+        self._manager = manager
+
+    def __repr__(self) -> str:
+        return f"<a slot of {self._manager}>"
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class TaskHandle(Generic[T]):
+    """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it."""
+
+    _name: str = attrs.field(alias="name")
+    _args: tuple[Any, ...] = attrs.field(alias="args")
+    _call: Callable[..., Any] | None = attrs.field(alias="call")
+    _terms: Terms = attrs.field(alias="terms")
+    _submitted: float = attrs.field(alias="submitted")
+    _index: int = attrs.field(default=-1, alias="index")
+    _state: State = "queued"
+    _retries: int = 0
+    _outcome: Outcome[T] | None = None
+
+    _started: float | None = None
+    # When its first attempt began, where that was not at once.
+    _attempted: float | None = None
+    _slot: Slot | None = None
+    # Whether it has given its slot back, to back off, and not got another one since.
+    _lent: bool = False
+    _scope: trio.CancelScope | None = None
+    # The submitter's context, kept as it was: each attempt gets a copy.
+    _context: Context | None = None
+    _cancelled: str | None = None
+    # What the last attempt failed with, while no attempt is running.
+    _error: Exception | None = None
+    _history: list[RetriedError] | None = None
+    _done: trio.Event | None = None
+    # The traceback that its error had when it ended, for `result`.
+    _traceback: TracebackType | None = None
+
+    @property
+    def name(self) -> str:
+        """The name given, or else the callable's ``__qualname__``."""
+        return self._name
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments it is called with."""
+        return self._args
+
+    @property
+    def index(self) -> int:
+        """Its place in the order of acceptance, from 0; for a map, its item's position."""
+        return self._index
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def retries(self) -> int:
+        """How many attempts followed the first one so far."""
+        return self._retries
+
+    @property
+    def outcome(self) -> Outcome[T] | None:
+        """How it ended; None until then."""
+        return self._outcome
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self._name!r} index={self._index} {self._state}>"
+
+    async def wait(self) -> Outcome[T]:
+        """Wait until the task has ended; always a checkpoint. Giving up the wait does not touch the task.
+
+        Returns:
+            how it ended.
+
+        Raises:
+            RuntimeError: called in another thread than that of its trio run, while the task has not ended.
+        """
+        if self._outcome is None:
+            if get_ident() != self._terms.thread:
+                raise wrong_thread("TaskHandle.wait", "run(handle.wait)")
+            if self._done is None:
+                self._done = trio.Event()
+            await self._done.wait()
+            assert self._outcome is not None
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._outcome
+
+    async def result(self) -> T:
+        """Wait until the task has ended; always a checkpoint.
+
+        Returns:
+            what it returned.
+
+        Raises:
+            Exception: the task's error, when it failed, with the traceback that it had when the task ended.
+                In place of a StopIteration, which no coroutine can raise, RuntimeError, with it as the cause.
+            RuntimeError: as for `wait`.
+        """
+        outcome = await self.wait()
+        if isinstance(outcome, Failure):
+            # The error's traceback will hold this frame: the frame must not hold the error.
+            try:
+                # By the method of Exception, since a frozen error has none of its own. Without it each call
+                # would add its frames to those of the calls before, and keep all that their callers hold.
+                raise Exception.with_traceback(outcome.error, self._traceback)
+            finally:
+                del outcome, self
+        return outcome.value
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel the task, unless it ends in another way first.
+
+        It fails with `TaskCancelledError`, or, when it was backing off, with its last real error.
+
+        Args:
+            reason: why, for the error's text.
+
+        Raises:
+            RuntimeError: called in another thread than that of its trio run, while the task has not ended.
+            TypeError: `reason` is neither a str nor None.
+        """
+        if reason is not None:
+            reason = check_text("reason", reason)
+        if self._outcome is not None:
+            return
+        if get_ident() != self._terms.thread:
+            raise wrong_thread("TaskHandle.cancel", "run_sync(handle.cancel)")
+        scope = self._scope
+        if scope is not None and scope.cancel_called:
+            return
+        need_more_stack()
+        # Whoever takes it up looks at this first.
+        self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
+        try:
+            if scope is not None:
+                scope.cancel(reason=reason)
+            else:
+                self._terms.withdraw(self)
+        finally:
+            # A Cancelled that becomes the context of the task's error leads to this frame.
+            del self, scope
+
+
+def callable_of(task: object, name: str = "task") -> Callable[..., Any]:
+    """What to call to make an attempt; `name` is that of the parameter.
+
+    Raises:
+        TypeError: `task` is neither an async callable nor a `Task`.
+    """
+    if callable(task):
+        code = getattr(_unwrapped(task), "__code__", None)
+        # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
+        if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
+            raise TypeError(
+                f"{name} must be an async callable, but {short(task)} is an async generator function: "
+                f"iterate over it inside an async function, and {_HINT}"
+            )
+        return task
+    execute: object = getattr(task, "execute", None)
+    if callable(execute):
+        return execute
+    if inspect.iscoroutine(task) and inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
+        task.close()  # else Python warns that it was never awaited
+    raise TypeError(
+        f"{name} must be an async callable or an object with an execute() method, not {short(task)}: {_HINT}"
+    )
+
+
+def _unwrapped(task: object) -> object:
+    while isinstance(task, partial):
+        task = task.func
+    return task
+
+
+def name_of(task: object) -> str:
+    """A task's default name: the ``__qualname__`` of a function, else that of the type."""
+    task = _unwrapped(task)
+    name = getattr(task, "__qualname__", None)
+    return name if type(name) is str else type(task).__qualname__
+
+
+def is_awaitable(result: object) -> bool:
+    """Whether what a task's callable returned can be awaited."""
+    return type(result) is CoroutineType or inspect.isawaitable(result)
+
+
+def not_awaitable(call: object, result: object) -> TypeError:
+    """The error of a task whose callable returned something else than an awaitable."""
+    return TypeError(
+        f"{name_of(call)}() returned an object of type {type(result).__qualname__}, which cannot be awaited: "
+        "a task must be an async callable (for a blocking function use trio.to_thread.run_sync)"
+    )

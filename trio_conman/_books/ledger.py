@@ -1,0 +1,152 @@
+"""The books of a manager: every task from its acceptance until its outcome has arrived."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from trio_conman._base.outcomes import Outcome, StopReason, Success
+from trio_conman._policy.budget import RetryBudget
+
+from .handles import Slot, TaskHandle
+from .instruments import Instruments
+
+
+class Slots(Protocol):
+    """What an execution needs of the line."""
+
+    @property
+    def limit(self) -> int | float:
+        """How many slots there are."""
+        ...
+
+    def release(self, slot: Slot) -> None:
+        """Pass a slot on."""
+        ...
+
+    def leave(self, key: object) -> bool:
+        """Wait for a slot no more; whether it did."""
+        ...
+
+    async def reenter(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot again, before all who have not started yet."""
+        ...
+
+
+@attrs.define(eq=False, repr=False)
+class Ledger:
+    """Counts the tasks of one manager, and wakes who waits for all of them."""
+
+    slots: Slots
+    max_errors: int | None
+    budget: RetryBudget | None
+    instruments: Instruments | None
+
+    submitted: int = attrs.field(default=0, init=False)
+    succeeded: int = attrs.field(default=0, init=False)
+    failed: int = attrs.field(default=0, init=False)
+    cancelled: int = attrs.field(default=0, init=False)
+    retries: int = attrs.field(default=0, init=False)
+    # The real errors, for max_errors.
+    errors: list[Exception] = attrs.field(factory=list, init=False)
+    # Who is about to hand in a task: calls of run() that sleep, maps in the line, workers that will draw.
+    coming: int = attrs.field(default=0, init=False)
+    # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
+    # Others of those started wait for a permit of the rate.
+    unfinished: int = attrs.field(default=0, init=False)
+    queued: int = attrs.field(default=0, init=False)
+    in_hand: int = attrs.field(default=0, init=False)
+    backing_off: int = attrs.field(default=0, init=False)
+    without_slot: int = attrs.field(default=0, init=False)
+    without_permit: int = attrs.field(default=0, init=False)
+    idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    # Who waits until no attempt runs; made for the first one.
+    calm: trio.lowlevel.ParkingLot | None = attrs.field(default=None, init=False)
+
+    def error_group(self, errors: list[Exception], name: str) -> ExceptionGroup[Exception]:
+        """What to raise for the errors of some tasks."""
+        finished = self.succeeded + self.failed
+        return ExceptionGroup(f"{len(errors)} of {finished} tasks of {name!r} failed", errors)
+
+    async def wait_idle(self) -> None:
+        """Wait until all tasks have ended, and nobody waits to start one; no checkpoint when that is so."""
+        while self.unfinished or self.coming:
+            await self.idle.park()
+
+    def attempts(self) -> int:
+        """How many attempts run: of the tasks without an outcome, those that do not wait for anything."""
+        finished = self.succeeded + self.failed
+        return self.submitted - finished - self.queued - self.backing_off - self.without_permit
+
+    async def wait_calm(self) -> None:
+        """Wait until no attempt runs; no checkpoint when that is so."""
+        if self.calm is None:
+            self.calm = trio.lowlevel.ParkingLot()
+        while self.attempts():
+            await self.calm.park()
+
+    def tell_if_calm(self) -> None:
+        """An attempt has ended, or has to wait."""
+        if self.calm is not None and not self.attempts():
+            self.calm.unpark_all()
+
+    def expect(self, count: int) -> None:
+        """So many more, or less, wait to hand in a task."""
+        self.coming += count
+        if not (self.unfinished or self.coming):
+            self.idle.unpark_all()
+
+    def accept(self, handle: TaskHandle[Any]) -> None:
+        """From here on the task ends in exactly one outcome."""
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
+        self.submitted += 1
+        self.unfinished += 1
+        if self.instruments is not None:
+            # Who passes a slot on may be here for the submitter.
+            context = copy_context() if handle._context is None else handle._context.copy()
+            context.run(self.instruments.tell, "task_submitted", handle)
+
+    def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """An accepted task has its slot."""
+        handle._slot = slot
+        handle._started = now
+        handle._state = "running"
+        self.in_hand += 1
+
+    def count(self, outcome: Outcome[Any]) -> None:
+        """A task has its outcome."""
+        if isinstance(outcome, Success):
+            self.succeeded += 1
+            if self.budget is not None:
+                self.budget._refund()
+            return
+        self.failed += 1
+        if outcome.reason is StopReason.CANCELLED:
+            self.cancelled += 1
+        elif self.max_errors is not None:
+            self.errors.append(outcome.error)
+
+    def hand_over(self, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
+        """The outcome of `last` has arrived, an accepted task gets its slot: `settle` and `begin` in one."""
+        handle._slot, last._slot = last._slot, None
+        handle._started = handle._submitted
+        handle._state = "running"
+        self.unfinished -= 1
+
+    def settle(self, handle: TaskHandle[Any]) -> None:
+        """The outcome of a task has arrived."""
+        if handle._started is not None:
+            self.in_hand -= 1
+            # It may have ended while it had no slot: then it counts until here, as one without.
+            self.without_slot -= handle._lent
+        slot = handle._slot
+        if slot is not None:
+            handle._slot = None
+            self.slots.release(slot)
+        self.unfinished -= 1
+        if not (self.unfinished or self.coming):
+            self.idle.unpark_all()

@@ -1,0 +1,1 @@
+"""Who runs when: workers, attempts, maps, and the block around them."""

@@ -1,0 +1,409 @@
+"""The block of a manager: its scopes, its host, and how it ends.
+
+**Theory of operation.** Two scopes and three trio tasks make a block:
+
+- The *host* is a trio task in the user's nursery. It enters ``cancel_scope`` and sleeps there until the block
+  ends. What cancels it has cancelled the manager; then it cancels the body.
+- The *keeper* is its child. It opens the nursery of the tasks and of the *collector*, and sleeps there. What
+  cancels it cancels the tasks; then it closes the line, so that a slot which a dying task gives back starts
+  nothing. The tasks can be cancelled without the host: by a shutdown, after which the body goes on.
+- The *body* of the user's ``async with`` runs in the user's task, in a scope of its own. When it ends, it
+  waits for the tasks.
+
+Both sleepers learn of a cancellation at once: trio calls the abort function in the instant of it, before any
+task has run.
+
+The block is left when the host has ended, and not before: that wait is shielded, and ends in any case,
+because to say so is the host's last act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.checks import wrong_thread
+from trio_conman._base.errors import ConManClosedError
+from trio_conman._base.outcomes import StopReason
+from trio_conman._base.outlast import outlast
+from trio_conman._books.collector import Collector
+from trio_conman._limits.line import Line
+
+from .endings import Stop
+from .execution import Runner
+
+M = TypeVar("M")
+
+
+class Map(Protocol):
+    """What an open map is told."""
+
+    def holds_up(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
+        ...
+
+    def refuse(self) -> None:
+        """Nothing new is accepted any more."""
+        ...
+
+    def want(self) -> None:
+        """The limit has changed: there may be more room than before."""
+        ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Block:
+    """From the opening of a manager to its end."""
+
+    name: str
+    parent: trio.Nursery
+    cancel_scope: trio.CancelScope
+    line: Line
+    runner: Runner
+    collector: Collector[Any]
+    # That of the trio run, by `threading.get_ident`.
+    thread: int
+
+    closed: bool = attrs.field(default=False, init=False)
+    timed_out: bool = attrs.field(default=False, init=False)
+    # The open ones.
+    maps: dict[Map, None] = attrs.field(factory=dict, init=False)
+    # Trio tasks that work for what was opened inside of a managed task, or outside of all (None).
+    stand_ins: dict[trio.lowlevel.Task, trio.lowlevel.Task | None] = attrs.field(factory=dict, init=False)
+    _entered: bool = attrs.field(default=False, init=False)
+    _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _cancel_text: str | None = attrs.field(default=None, init=False)
+    # The host and the keeper of the tasks.
+    _sleepers: list[trio.lowlevel.Task] = attrs.field(factory=list, init=False)
+    _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # Whether a BaseException ended the host.
+    _interrupted: bool = attrs.field(default=False, init=False)
+    _too_many_errors: bool = attrs.field(default=False, init=False)
+    # What its errors know it by. An error that is kept shall not keep the manager.
+    _identity: object = attrs.field(factory=object, init=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self._host_ended.is_set()
+
+    @enable_ki_protection
+    async def enter(self) -> None:
+        """Start the host, and enter the body's scope."""
+        if get_ident() != self.thread:
+            raise wrong_thread("ConMan.open", "run(...) with an async function that opens the manager")
+        if self._entered:
+            raise RuntimeError(
+                "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
+            )
+        self.line.refuse_other_run()
+        self.line.on_resize = self.tell_resized
+        self._entered = True
+        try:
+            await self.parent.start(self._host, name=f"host of {self.name}")
+        except BaseException:
+            self._close()
+            self.collector.close_channel()
+            raise
+        self._body_scope.__enter__()
+
+    @enable_ki_protection
+    async def exit(self, error: BaseException | None) -> bool:
+        """Wait for the tasks, or, when the body was left by an `error`, cancel them first.
+
+        Returns whether the block ends quietly in spite of the error.
+        """
+        rest = self._after_body(error)
+        try:
+            if rest is None:
+                self.resume()
+                await self.wait_idle()
+            else:
+                self._abandon(rest)
+        except BaseException as exc:
+            self._abandon(exc)
+            raise
+        finally:
+            self._end()
+            await outlast(self._host_ended.wait)
+        if rest is not None:
+            if rest is error:
+                return False
+            try:
+                raise rest
+            finally:
+                del rest, error
+        if self._interrupted:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._too_many_errors:
+            raise self.runner.error_group(self.runner.errors, self.name)
+        self.runner.errors.clear()
+        if self._interrupted:
+            raise self.closed_error()
+        return True
+
+    def _after_body(self, error: BaseException | None) -> BaseException | None:
+        """What of the error that left the body has to travel on."""
+        try:
+            if self._body_scope.__exit__(None if error is None else type(error), error, None):
+                return None
+        except BaseException as other:
+            # A part of a group, or what the scope says of one that was left open inside of it.
+            error = other
+        # A loop in the body that fed the manager may have met its end.
+        return self.without_own_end(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        self._cancel_tasks(f"the block of {self.name!r} was left by {type(error).__qualname__}")
+
+    @enable_ki_protection
+    async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
+        permits = self.runner.permits
+        try:
+            if permits is not None:
+                permits.open()
+            with self.cancel_scope:
+                async with trio.open_nursery() as nursery:
+                    with trio.CancelScope(shield=True):  # also where there is no time at all
+                        await nursery.start(self._keep_tasks, name=f"keeper of {self.name}")
+                    task_status.started()
+                    await self._sleep(self._manager_cancelled)
+        except BaseException:
+            self._interrupted = True
+            raise
+        finally:
+            self.collector.close_channel()
+            if permits is not None:
+                permits.close()
+            if self.runner.instruments is not None:
+                self.runner.instruments.catch_up()
+            # They lead back here: a dropped manager goes at once.
+            del self.runner.too_many_errors, self.runner.tasks_cancelled
+            self._host_ended.set()
+
+    @enable_ki_protection
+    async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            self.runner.nursery = nursery
+            self.line.open(nursery)
+            self.runner.now = trio.lowlevel.current_clock().current_time
+            nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
+            task_status.started()
+            await self._sleep(self.tasks_cancelled)
+            self.collector.close()
+
+    async def _sleep(self, cancelled: Callable[[], None]) -> None:
+        """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""
+        task = trio.lowlevel.current_task()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._sleepers.remove(task)
+            cancelled()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleepers.append(task)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _end(self) -> None:
+        """The body has ended, and so have the tasks, or they are cancelled."""
+        self._close()
+        for task in self._sleepers:
+            trio.lowlevel.reschedule(task)
+        self._sleepers.clear()
+
+    def _close(self) -> None:
+        """Let nobody in any more."""
+        self._refuse()
+        self.line.close()
+
+    def _refuse(self) -> None:
+        self.closed = True
+        for each in list(self.maps):
+            each.refuse()
+        self.runner.idle.unpark_all()  # what a map has left does not count any more
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all tasks have ended, and all outcomes of maps were taken, but by the current trio task.
+
+        When nothing new is accepted a map has drawn all that it will, and what is left can be taken later.
+        """
+        if self.runner.unfinished or self.runner.coming:
+            return False
+        task = trio.lowlevel.current_task()
+        return self.closed or not any(each.holds_up(task) for each in self.maps)
+
+    async def wait_idle(self) -> None:
+        """Wait until that is so; no checkpoint when it is."""
+        while not self.is_idle:
+            await self.runner.idle.park()
+
+    @enable_ki_protection
+    def pause(self) -> None:
+        """Start nothing, and let no attempt have a permit, until `resume`."""
+        if self.runner.permits is not None:
+            self.runner.permits.hold()
+        self.line.pause()
+
+    @enable_ki_protection
+    def resume(self) -> None:
+        """Go on: first those who wait for a permit, as they have their slots."""
+        if self.runner.permits is not None:
+            self.runner.permits.resume()
+        self.line.resume()
+
+    @enable_ki_protection
+    def tell_resized(self) -> None:
+        """The limit has changed."""
+        for each in list(self.maps):
+            each.want()
+
+    def _manager_cancelled(self) -> None:
+        """Called in the instant in which the host is cancelled, whoever did it."""
+        cause = self._cause()
+        self.timed_out = cause.reason is StopReason.MANAGER_TIMEOUT
+        self._body_scope.cancel(reason=cause.text)
+        self.tasks_cancelled()
+
+    @enable_ki_protection
+    def tasks_cancelled(self) -> None:
+        """Called in the instant in which the tasks are cancelled, whoever did it."""
+        if self.runner.stopped is None:
+            # Not by us: with the manager, or because one of them raised an interrupt.
+            self.runner.stopped = self._cause()
+            self._body_scope.cancel(reason=self.runner.stopped.text)
+        self._close()
+
+    def _cause(self) -> Stop:
+        scope = self.cancel_scope
+        if self._cancel_text is not None:
+            return Stop(StopReason.CANCELLED, self._cancel_text)
+        if not scope.cancel_called:
+            return Stop(StopReason.CANCELLED, f"a cancel scope around {self.name!r} was cancelled")
+        if trio.current_time() >= scope.deadline:
+            return Stop(StopReason.MANAGER_TIMEOUT, f"the deadline of {self.name!r} passed")
+        return Stop(StopReason.CANCELLED, f"{self.name!r} was cancelled")
+
+    def _cancel_tasks(self, text: str) -> None:
+        """Cancel the tasks, without touching the user's scope."""
+        if self.runner.stopped is None:
+            self.runner.stopped = Stop(StopReason.CANCELLED, text)
+        nursery, text = self.runner.nursery, self.runner.stopped.text
+        del self  # see TaskHandle.cancel()
+        nursery.cancel_scope.cancel(reason=text)
+
+    def give_up(self) -> None:
+        """More tasks have failed than were allowed."""
+        if self._too_many_errors or self._body_scope.cancel_called:
+            return  # it ends already
+        self._too_many_errors = True
+        text = f"more than {self.runner.max_errors} tasks of {self.name!r} failed"
+        self._body_scope.cancel(reason=text)
+        self._cancel_tasks(text)
+
+    @enable_ki_protection
+    async def shutdown(self, grace: float) -> None:
+        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
+        self._refuse()
+        self.line.refuse_sleepers()  # before the line starts anybody again
+        self.resume()
+        try:
+            await trio.lowlevel.checkpoint()
+            with trio.move_on_after(grace):
+                await self.runner.wait_idle()
+        finally:
+            if self.runner.unfinished:
+                self._cancel_tasks(f"{self.name!r} was shut down")
+        # Not shielded: they are cancelled, and one of them may wait for the caller. The block waits for them.
+        await self.runner.wait_idle()
+
+    def cancel(self, reason: str | None) -> None:
+        """Cancel the tasks and the body; the block ends quietly."""
+        if self._cancel_text is None:
+            self._cancel_text = f"{self.name!r} was cancelled" + (f": {reason}" if reason else "")
+        scope = self.cancel_scope
+        del self  # see TaskHandle.cancel()
+        scope.cancel(reason=reason)
+
+    def closed_error(self) -> ConManClosedError:
+        """What is raised where somebody still hands in work."""
+        stopped = self.runner.stopped
+        why = "" if stopped is None else f": {stopped.text}"
+        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why}")
+        error._owner = self._identity
+        return error
+
+    def _is_own_end(self, error: BaseException) -> bool:
+        """Whether `error` says nothing but that this manager is closed."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(self._is_own_end(each) for each in error.exceptions)
+        return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
+
+    def without_own_end(self, error: BaseException | None) -> BaseException | None:
+        """What is to travel on when `error` left the body.
+
+        Nothing, where it says only that this manager is closed; where it says that of some children of the
+        body, and of the others that they were cancelled, the latter; else `error` itself.
+        """
+        if error is None or self._is_own_end(error):
+            return None
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, rest = error.split(trio.Cancelled)
+            if rest is not None and self._is_own_end(rest):
+                return cancelled
+        return error
+
+    def holder(self) -> trio.lowlevel.Task | None:
+        """The managed trio task that the current one is, or is a descendant of; None outside of all."""
+        task = trio.lowlevel.current_task()
+        nursery = task.parent_nursery
+        while nursery is not None:
+            if nursery is self.runner.nursery:
+                return self.stand_ins.get(task, task)
+            task = nursery.parent_task
+            nursery = task.parent_nursery
+        return None
+
+    def refuse_inside(self, method: str, instead: str) -> None:
+        """Raise when called from inside a managed task, which would wait for itself."""
+        if self.holder() is not None:
+            raise RuntimeError(
+                f"{method}() was called from inside a task of {self.name!r}, which would wait for itself: "
+                + instead
+            )
+
+
+@final
+class Opening(Generic[M]):
+    """What `ConMan.open` returns: the block of a manager, to be entered by ``async with``."""
+
+    __slots__ = ("_block", "_manager")
+
+    def __init__(self, manager: M, block: Block) -> None:
+        self._manager = manager
+        self._block = block
+
+    @enable_ki_protection
+    async def __aenter__(self) -> M:
+        await self._block.enter()
+        return self._manager
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        # The references of a frame that an error's traceback leads to keep what they refer to.
+        block = self._block
+        del self, kind, traceback
+        try:
+            return await block.exit(error)
+        finally:
+            del block, error

@@ -1,0 +1,158 @@
+"""How tasks end: from what happened to them to their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.errors import TaskCancelledError
+from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
+from trio_conman._books.handles import DONE, TaskHandle, not_awaitable
+from trio_conman._books.ledger import Ledger
+from trio_conman._limits.permits import Permits
+from trio_conman._policy.retry import spend
+
+
+@attrs.frozen(eq=False, repr=False)
+class Stop:
+    """Why all tasks of a manager were ended."""
+
+    reason: StopReason
+    text: str
+
+
+def own(error: Exception) -> Exception:
+    """An error without the traceback entry of the coroutine that caught it."""
+    traceback = error.__traceback__
+    return error if traceback is None else Exception.with_traceback(error, traceback.tb_next)
+
+
+@attrs.define(eq=False, repr=False)
+class Endings(Ledger):
+    """Makes the outcomes of the tasks of one manager, and records them."""
+
+    permits: Permits | None
+    # Called once, when more than max_errors tasks have failed.
+    too_many_errors: Callable[[], None] = attrs.field(init=False)
+    # Known only inside the trio run. The clock's own method: trio.current_time() looks it up each time.
+    now: Callable[[], float] = attrs.field(init=False)
+    # Set once, when the tasks are cancelled together.
+    stopped: Stop | None = attrs.field(default=None, init=False)
+
+    def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
+        started = handle._started
+        assert started is not None
+        success: Any = SuccessFields(
+            value,
+            handle._index,
+            handle._name,
+            handle._args,
+            handle._retries,
+            started - handle._submitted,
+            self.now() - started,
+        )
+        success.__class__ = Success
+        return success  # type: ignore[no-any-return]  # see SuccessFields
+
+    def _not_awaitable(self, handle: TaskHandle[Any], result: object) -> Failure:
+        return self._failure(handle, not_awaitable(handle._call, result), StopReason.ERROR)
+
+    def _failure(self, handle: TaskHandle[Any], error: Exception, reason: StopReason) -> Failure:
+        now = self.now()
+        started = now if handle._started is None else handle._started
+        handle._traceback = error.__traceback__
+        spend(error)
+        return Failure(
+            error,
+            reason,
+            tuple(handle._history or ()),
+            handle._index,
+            handle._name,
+            handle._args,
+            handle._retries,
+            started - handle._submitted,
+            now - started,
+        )
+
+    @enable_ki_protection
+    def _ended_by(
+        self, handle: TaskHandle[Any] | None, exc: BaseException
+    ) -> tuple[Outcome[Any] | None, BaseException | None]:
+        """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on."""
+        if handle is None:
+            return None, exc
+        if isinstance(exc, Exception):
+            # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
+            return self._failure(handle, own(exc), StopReason.ERROR), None
+        other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
+        if isinstance(exc, BaseExceptionGroup):
+            cancelled, other = exc.split(trio.Cancelled)
+            if isinstance(other, Exception):
+                return self._failure(handle, own(other), StopReason.ERROR), cancelled
+        return self._cut_short(handle, other), exc
+
+    def _cut_short(self, handle: TaskHandle[Any], interrupt: BaseException | None = None) -> Failure:
+        """The outcome of a task that was ended by a cancellation, or by an `interrupt` that it raised."""
+        scope = handle._scope
+        reason = StopReason.CANCELLED
+        if handle._cancelled is not None:
+            text = handle._cancelled
+        elif scope is not None and scope.cancelled_caught:
+            reason = StopReason.TASK_TIMEOUT
+            waited = self.permits is not None and handle._attempted is None
+            what = "it waited for a permit" if waited else "its attempts took"
+            text = f"{what} longer than task_timeout={handle._terms.task_timeout:g} s"
+        elif interrupt is not None:
+            text = f"it raised {type(interrupt).__qualname__}"
+        else:
+            stop = self.stopped or Stop(reason, "a cancel scope around it was cancelled")
+            reason, text = stop.reason, stop.text
+        error = handle._error
+        if error is None:
+            kind = TaskCancelledError if reason is StopReason.CANCELLED else trio.TooSlowError
+            verb = "cancelled" if reason is StopReason.CANCELLED else "ended"
+            error = kind(f"task {handle._name!r} (index {handle._index}) was {verb}: {text}")
+        return self._failure(handle, error, reason)
+
+    @enable_ki_protection
+    def _finish(self, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
+        """Record the outcome of an accepted task. Never a checkpoint."""
+        if outcome is None:
+            outcome = self._cut_short(handle)
+        handle._outcome = outcome
+        handle._state = "done"
+        handle._call = handle._scope = handle._context = handle._error = handle._history = None
+        self.count(outcome)
+        if self.calm is not None:
+            self.tell_if_calm()
+        if self.permits is not None and handle._attempted is None:
+            self.permits.leave(handle)
+        # A handle that is kept shall not keep the manager.
+        deliver, handle._terms = handle._terms.deliver, DONE
+        arrived = deliver(handle)
+        if self.instruments is not None:
+            self.instruments.tell("task_finished", handle, outcome)
+        # Before the slot is given back, which shall start nothing then.
+        if self.max_errors is not None and len(self.errors) > self.max_errors:
+            self.too_many_errors()
+        if arrived:
+            self.settle(handle)
+        if handle._done is not None:
+            handle._done.set()
+        del handle, outcome  # where the cancellation above led to this frame
+
+    def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
+        """The failure of a task whose next permit is due too late."""
+        error = handle._error
+        if error is None:
+            error = trio.TooSlowError(
+                f"task {handle._name!r} (index {handle._index}) did not start: "
+                f"its permit would have been due in {due - self.now():g} s, too late for its deadline"
+            )
+        elif self.budget is not None:
+            self.budget._give_back()
+        return self._failure(handle, error, StopReason.MAX_ELAPSED if due > latest else StopReason.DEADLINE)

@@ -1,0 +1,157 @@
+"""An async source of a map, drawn from and closed in a trio task of its own.
+
+**Theory of operation.** A *feeder* draws from an async source, closes it, and does both inside its scope, so
+that scopes and nurseries which the source holds open while it yields are nested in that one. Whoever ends the
+drawing must not break this nesting. While the feeder is inside of the source, waiting for an item, its scope
+is cancelled, and that unwinds the source. While the source stands at a ``yield``, and the feeder rests until
+there is room, it is told to stop and closes the source, which is cancelled then only where its surroundings
+are: as if the consumer iterated over it itself.
+
+A feeder that rests is not cancelled in any case. What cancels it together with its manager has told it to
+stop; and what cancels a scope of the source's own is for the source, which learns of it when it goes on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .source import close, foreign
+
+_NOTHING: Any = object()
+
+
+async def _ended(closing: Awaitable[object]) -> None:
+    """Close an async source, which may hold a nursery open: that puts what ends it into a group."""
+    rest: BaseException | None = None
+    try:
+        await closing
+    except BaseExceptionGroup as group:
+        _, rest = group.split(GeneratorExit)
+    if rest is not None:
+        try:
+            raise rest
+        finally:
+            del rest
+
+
+@final
+class Feeder:
+    """Draws one item, waits until it was taken and there is room for another one, and draws that."""
+
+    def __init__(
+        self, items: AsyncIterable[Any], room: Callable[[], float], stocked: Callable[[], None]
+    ) -> None:
+        self._scope = trio.CancelScope()
+        self._items = items
+        self._iterator = aiter(items)
+        self._room = room
+        self._stocked = stocked
+        self._item: Any = _NOTHING
+        self._stopped = False
+        # Whether it waits for the source, which can be interrupted then.
+        self._inside = False
+        self._sleeper: trio.lowlevel.Task | None = None
+        self._closed = False
+        self._close_error: Exception | None = None
+
+    def has_item(self) -> bool:
+        """Whether an item waits to be taken."""
+        return self._item is not _NOTHING
+
+    def take(self) -> Any:
+        """The item."""
+        item, self._item = self._item, _NOTHING
+        return item
+
+    def wake(self) -> None:
+        """Draw again, if that can be."""
+        if self._sleeper is not None and not self.has_item() and self._room() > 0:
+            self._rouse()
+
+    def stop(self, reason: str) -> None:
+        """Draw no more."""
+        self._stopped = True
+        if self._inside:
+            self._scope.cancel(reason=reason)
+        elif self._sleeper is not None:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        assert self._sleeper is not None
+        trio.lowlevel.reschedule(self._sleeper)
+        self._sleeper = None
+
+    async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
+        """Draw items until there are no more, or it is told to stop, and close the source.
+
+        `exhausted` is called in between, with what the source raised. What it raises because it is stopped or
+        closed is kept for `raise_close_error`.
+        """
+        error: Exception | None = None
+        try:
+            with self._scope:
+                try:
+                    error = await self._draw_all()
+                finally:
+                    exhausted(self, error)
+                    del error
+                    if not self._inside:
+                        await self._close()
+        except Exception as exc:
+            self._close_error = foreign(exc)  # what the scope has left of a group
+        finally:
+            # When it was interrupted the source has nothing open, and ends its business in peace.
+            await self._close()
+
+    async def _draw_all(self) -> Exception | None:
+        try:
+            while not self._stopped:
+                self._inside = True
+                self._item = await anext(self._iterator)
+                self._inside = False
+                self._stocked()
+                await self._rest()
+        except StopAsyncIteration:
+            self._inside = False
+        except Exception as error:
+            self._inside = False
+            if not self._stopped:
+                return foreign(error)
+            self._close_error = foreign(error)
+        return None
+
+    @enable_ki_protection
+    async def _rest(self) -> None:
+        """Wait until there is room, or nothing more is to be drawn."""
+        if not self._stopped:
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+
+    async def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        items, iterator = self._items, self._iterator
+        try:
+            if inspect.isasyncgen(iterator):
+                await _ended(iterator.aclose())
+            if not inspect.isasyncgen(items):
+                await _ended(close(items))
+        except Exception as error:
+            self._close_error = foreign(error)
+        finally:
+            del self._items, self._iterator, items, iterator  # an error of theirs may lead here
+
+    def raise_close_error(self) -> None:
+        """Raise what the closing raised, if it did."""
+        error, self._close_error = self._close_error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error

@@ -1,0 +1,185 @@
+"""The outcomes of a map, as its consumer takes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.outcomes import Outcome
+from trio_conman._books.handles import TaskHandle
+
+from .block import Block
+from .source import presentable
+
+T = TypeVar("T")
+
+# How many items, or outcomes, may follow each other before other trio tasks have a turn.
+AT_ONCE = 100
+
+
+@final
+class Stream(Generic[T]):
+    """What the consumer of a map iterates over.
+
+    It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
+    without a slot. When the map was left it leads nowhere any more, for its consumer may keep it.
+    """
+
+    def __init__(
+        self, block: Block, *, ordered: bool, tell_taken: Callable[[], None], needs_slots: Callable[[], bool]
+    ) -> None:
+        self.drawn = 0  # items
+        self.taken = 0  # outcomes
+        self.more = True  # whether another one may be drawn
+        self.refused = False  # the manager accepts nothing new
+        self._block = block
+        self._ordered = ordered
+        self._tell_taken = tell_taken
+        self._needs_slots = needs_slots
+        # The outcomes that were not taken: in the order of completion, or else by index.
+        self._completed: deque[Outcome[T]] = deque()
+        self._indexed: dict[int, Outcome[T]] = {}
+        # The trio task that has opened it, and others that are known to iterate over it, each with the
+        # nurseries that it had open before.
+        self._consumers: dict[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = {}
+        self._add_consumer(trio.lowlevel.current_task())
+        self._error: Exception | None = None
+        self._sleepers: dict[trio.lowlevel.Task, None] = {}
+        # How many may be taken before others have a turn, and how many are taken when that is so. No less
+        # than there are workers, which have had a turn each, and need the room.
+        self.at_once = AT_ONCE
+        self._next_turn = AT_ONCE
+
+    @property
+    def unfinished(self) -> int:
+        """How many items are drawn and have no outcome yet."""
+        return self.drawn - self.taken - len(self._completed) - len(self._indexed)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to take, nor ever will be."""
+        return not self.more and self.taken == self.drawn
+
+    def is_consumed_by(self, task: trio.lowlevel.Task) -> bool:
+        """Whether that trio task is a consumer, or one that a consumer will wait for before it takes more."""
+        nursery = None
+        while nursery in self._consumers.get(task, (nursery,)):
+            nursery = task.parent_nursery
+            if nursery is None:
+                return False
+            task = nursery.parent_task
+        return True
+
+    def _add_consumer(self, task: trio.lowlevel.Task) -> None:
+        if task not in self._consumers:
+            self._consumers[task] = tuple(task.child_nurseries)
+
+    def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        self._add_consumer(trio.lowlevel.current_task())
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> Outcome[T]:
+        while True:
+            if self.taken < self._next_turn:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                self._next_turn = self.taken + self.at_once
+                await trio.lowlevel.checkpoint()
+            outcome = None
+            if self._ordered:
+                outcome = self._indexed.pop(self.taken, None)
+            elif self._completed:
+                outcome = self._completed.popleft()
+            if outcome is not None:
+                self.taken += 1
+                self._tell_taken()
+                return outcome
+            if self.is_empty:
+                self._raise_end()
+            await self._sleep()
+            self._next_turn = self.taken + self.at_once
+
+    def _raise_end(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise presentable(error)
+            finally:
+                del error
+        if self.refused:
+            raise self._block.closed_error()
+        raise StopAsyncIteration
+
+    async def _sleep(self) -> None:
+        line, holder = self._block.line, self._block.holder()
+        task = trio.lowlevel.current_task()
+        self._add_consumer(task)
+        is_deadlock = False
+
+        def is_stuck() -> bool:
+            return task in self._sleepers and self._needs_slots()
+
+        def tell() -> None:
+            nonlocal is_deadlock
+            is_deadlock = True
+            self._wake()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            del self._sleepers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleepers[task] = None
+        if holder is None or line.block(task, holder, tell, is_stuck):
+            try:
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            finally:
+                line.unblock(task)
+        else:
+            del self._sleepers[task]
+            is_deadlock = True
+        if is_deadlock:
+            raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
+
+    def _wake(self) -> None:
+        for task in self._sleepers:
+            trio.lowlevel.reschedule(task)
+        self._sleepers.clear()
+
+    def put(self, handle: TaskHandle[Any]) -> bool:
+        """An item has its outcome. False: its worker settles it."""
+        assert handle._outcome is not None
+        if self._ordered:
+            self._indexed[handle._index] = handle._outcome
+        else:
+            self._completed.append(handle._outcome)
+        if self._sleepers and (not self._ordered or handle._index == self.taken):
+            self._wake()
+        return False
+
+    def nudge(self) -> None:
+        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
+        self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """Nothing more is drawn, because of an error of the source, or without one."""
+        self.more = False
+        self._error = self._error or error
+        if self.is_empty:
+            self._wake()
+
+    def drop(self) -> list[Outcome[T]]:
+        """The map was left: what was not taken, in completion order, counts as taken."""
+        left = [*self._completed, *self._indexed.values()]
+        self._completed.clear()
+        self._indexed.clear()
+        self._consumers.clear()
+        self.taken = self.drawn
+        self.refused = False
+        self._error = None
+        del self._block, self._tell_taken, self._needs_slots
+        return left

@@ -1,0 +1,1 @@
+"""What belongs to the leaves and is not for users."""

@@ -1,0 +1,1 @@
+"""Who may start: slots and permits, and the queues for them."""

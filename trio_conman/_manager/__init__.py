@@ -1,0 +1,1 @@
+"""What users hold: the manager and its doors."""

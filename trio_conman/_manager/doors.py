@@ -1,0 +1,376 @@
+"""The doors of a manager, through which work comes in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from threading import get_ident
+from typing import Any, Generic, TypeVar, TypeVarTuple, overload
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
+from trio_conman._base.outcomes import Outcome
+from trio_conman._base.stack import need_stack
+from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
+from trio_conman._engine.block import Block
+from trio_conman._engine.execution import Runner
+from trio_conman._engine.mapping import Mapping
+from trio_conman._engine.source import check_items
+from trio_conman._limits.line import Line
+from trio_conman._policy.retry import RetryConfig
+
+from .map_block import MapBlock
+
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+Item = TypeVar("Item")
+Ts = TypeVarTuple("Ts")
+
+
+class Doors(Generic[R]):
+    """The part of a manager that takes tasks."""
+
+    __slots__ = ()
+
+    _terms: Terms
+    _line: Line
+    _runner: Runner
+    _block: Block
+    # Made once: a bound method of its own for each queued task would cost memory.
+    _granted: Callable[[TaskHandle[Any], Slot | None], bool]
+    _thread: int
+
+    @overload
+    async def run(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    async def run(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    async def run(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Wait for a slot, first come first served, then start a task; always a checkpoint.
+
+        The caller's cancel scopes govern the wait only. A wait that is cancelled leaves nothing behind; once
+        started, the task belongs to the manager.
+
+        Args:
+            task: an async callable, or an object with ``async def execute(self)``.
+            args: what to call it with; for keyword arguments use `functools.partial`.
+            name: the task's name. Default: its ``__qualname__``.
+            retry: how it is retried. Default: as the manager says.
+            attempt_timeout: seconds for each attempt. Default: as the manager says.
+            task_timeout: seconds from its slot to its end. Default: as the manager says.
+
+        Returns:
+            the handle of the task, which has started.
+
+        Raises:
+            ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
+            RuntimeError: called inside a task of the manager while every slot is held by a task that itself
+                waits in `run`, so that it could never end; use `start_soon` there. Or called in another
+                thread than that of the trio run; nothing has changed then.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.run", "run(cm.run, ...)")
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._start(handle):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._sleep_in_line(handle)
+        return handle
+
+    @overload
+    def run_nowait(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    def run_nowait(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    def run_nowait(  # type: ignore[misc]  # as for run
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Start a task now, as `run` does, or not at all; no checkpoint.
+
+        Args:
+            task: as for `run`, and so are the others.
+            args: what to call it with.
+            name: the task's name.
+            retry: how it is retried.
+            attempt_timeout: seconds for each attempt.
+            task_timeout: seconds from its slot to its end.
+
+        Returns:
+            the handle of the task, which has started.
+
+        Raises:
+            trio.WouldBlock: no slot is free, or others wait for one, or the manager is paused.
+            ConManClosedError: the manager is closed.
+            RuntimeError: called in another thread than that of the trio run; nothing has changed then.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        if not self._start(handle):
+            raise trio.WouldBlock
+        return handle
+
+    def _handle(
+        self,
+        task: Any,
+        args: tuple[Any, ...],
+        name: str | None,
+        retry: RetryConfig | None,
+        attempt_timeout: float | None,
+        task_timeout: float | None,
+    ) -> TaskHandle[Any]:
+        call = callable_of(task)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        return TaskHandle(_name(name, task), args, call, terms, self._runner.now())
+
+    def _terms_with(
+        self, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+    ) -> Terms:
+        if retry is None and attempt_timeout is None and task_timeout is None:
+            return self._terms
+        return _terms(self._terms, retry, attempt_timeout, task_timeout)
+
+    @overload
+    def start_soon(
+        self,
+        task: Task[R],
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    @overload
+    def start_soon(
+        self,
+        task: Callable[[*Ts], Awaitable[R]],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]: ...
+    def start_soon(  # type: ignore[misc]  # as for run
+        self,
+        task: Any,
+        /,
+        *args: Any,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> TaskHandle[R]:
+        """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
+
+        The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its
+        turn among the calls of `run`.
+
+        Args:
+            task: as for `run`, and so are the others.
+            args: what to call it with.
+            name: the task's name.
+            retry: how it is retried.
+            attempt_timeout: seconds for each attempt.
+            task_timeout: seconds from its slot to its end.
+
+        Returns:
+            the handle of the task.
+
+        Raises:
+            ConManClosedError: the manager is closed.
+            RuntimeError: called in another thread than that of the trio run; nothing has changed then.
+            TypeError: `task` is no async callable, or an option is of the wrong kind.
+            ValueError: an option is out of its range.
+        """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        if not self._start(handle):
+            self._queue(handle)
+        return handle
+
+    @enable_ki_protection
+    def _start(self, handle: TaskHandle[Any]) -> bool:
+        """Start a task if it need not wait; whether it was started."""
+        if self._block.closed:
+            raise self._block.closed_error()
+        need_stack()  # for all that follows, also where it has to wait
+        slot = self._line.take()
+        if slot is None:
+            return False
+        self._runner.start(handle, slot, handle._submitted)
+        return True
+
+    @enable_ki_protection
+    def _queue(self, handle: TaskHandle[Any]) -> None:
+        handle._context = copy_context()
+        self._line.join(handle, self._granted)
+        self._runner.queued += 1
+        self._runner.accept(handle)
+
+    @enable_ki_protection
+    async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
+        handle._context = copy_context()
+        self._runner.expect(1)
+        try:
+            await self._line.sleep(handle, self._start_from_line, self._block.holder())
+        finally:
+            self._runner.expect(-1)
+        if handle._state == "queued":
+            # What closed the manager may have cancelled the caller too: then that comes first.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise self._block.closed_error()
+
+    def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
+        self._runner.start(handle, slot, self._runner.now())
+
+    def map(
+        self,
+        fn: Callable[[Item], Awaitable[T_co]],
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        ordered: bool = False,
+        name: str | None = None,
+        retry: RetryConfig | None = None,
+        attempt_timeout: float | None = None,
+        task_timeout: float | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
+        """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
+
+        Leaving the block early cancels the items that have not ended and waits for them. It closes the
+        iterator drawn from if that is a generator, and `items` if it has ``aclose``; a file is left alone.
+        The outcomes go to the consumer and are not kept by the manager, but they are in its statistics. Those
+        that it leaves, by a break or an exception of its own, are dropped. Those that it could not take,
+        because the map was ended by something else (the manager's deadline or cancellation, a shutdown, a
+        scope around it, a Ctrl-C), are in `ConMan.outcomes`.
+
+        At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
+        (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
+        the context variables as they were when the block was entered, and what it sets is undone, but other
+        state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
+        leaves a cancel scope open fails with a RuntimeError.
+
+        An iterable is drawn from in these trio tasks, now in one and now in another: a generator that yields
+        inside of a cancel scope cannot be told whom to cancel, and the iterator raises a RuntimeError that
+        says so. An async generator has a trio task of its own and may do so, though it is better off with
+        `trio.as_safe_channel`.
+
+        Args:
+            fn: an async callable that takes one item.
+            items: an iterable or an async iterable, of any length; drawn from as slots get free, with the
+                context variables of the caller.
+            ordered: whether the outcomes come in the order of `items` instead of that of completion.
+            name: the items' name. Default: the ``__qualname__`` of `fn`.
+            retry: how an item is retried. Default: as the manager says.
+            attempt_timeout: seconds for each attempt. Default: as the manager says.
+            task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
+
+        Returns:
+            an async context manager for the block, to be entered once; it yields an async iterator of
+            outcomes. Their ``index``
+            is the position in `items`. What `items` itself raises is raised by the iterator, after the
+            outcomes of what had started.
+
+        Raises:
+            ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
+                outcomes of what had started.
+            RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
+                every slot is held by a task that itself waits for one; give the inner map a manager of its
+                own.
+            TypeError: a parameter is of the wrong kind.
+            ValueError: a parameter is out of its range.
+        """
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.map", "run(...) with an async function that opens the map")
+        call = callable_of(fn, "fn")
+        check_items(items)
+        check_bool("ordered", ordered)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        mapping: Mapping[T_co] = Mapping(
+            self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
+        )
+        return MapBlock(self._block, mapping)
+
+
+def _name(name: str | None, task: object) -> str:
+    if name is None:
+        return name_of(task)
+    return check_text("name", name)
+
+
+def _terms(
+    base: Terms, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+) -> Terms:
+    """The options given, checked, over those of `base`."""
+    if retry is None:
+        retry = base.retry
+    else:
+        check_type("retry", retry, RetryConfig, "a RetryConfig or None")
+    return Terms(
+        retry,
+        base.attempt_timeout if attempt_timeout is None else check_number("attempt_timeout", attempt_timeout),
+        base.task_timeout if task_timeout is None else check_number("task_timeout", task_timeout),
+        base.thread,
+        base.deliver,
+        base.withdraw,
+    )

@@ -1,0 +1,1 @@
+"""What decides whether and when to try again; pure, without trio."""
