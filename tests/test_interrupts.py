@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from trio.testing import MockClock
+from trio_conman._engine.worker import Worker
 
 from trio_conman import ConMan
 from trio_conman._base.outlast import outlast
 from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.worker import Worker
 
 Record = list[tuple[float, str]]
 

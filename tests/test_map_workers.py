@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pytest
 import trio
 from trio.testing import MockClock
+from trio_conman._engine.worker import Worker
 
 from trio_conman import (
     ConMan,
@@ -24,7 +25,6 @@ from trio_conman import (
 )
 from trio_conman._books.handles import Slot
 from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.worker import Worker
 
 variable: ContextVar[Any] = ContextVar("variable")
 

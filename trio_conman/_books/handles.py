@@ -50,6 +50,12 @@ class Terms:
     deliver: Callable[[TaskHandle[Any]], bool]
     # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
     withdraw: Callable[[TaskHandle[Any]], None]
+    # Whether there is a timeout.
+    is_timed: bool = attrs.field(init=False)
+
+    @is_timed.default
+    def _has_timeout(self) -> bool:
+        return min(self.attempt_timeout, self.task_timeout) < inf
 
 
 # The terms of a task that is done.

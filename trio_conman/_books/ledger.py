@@ -52,7 +52,7 @@ class Ledger:
     retries: int = attrs.field(default=0, init=False)
     # The real errors, for max_errors.
     errors: list[Exception] = attrs.field(factory=list, init=False)
-    # Who is about to hand in a task: calls of run() that sleep, maps in the line, workers that will draw.
+    # Calls of run() that sleep: about to hand in a task.
     coming: int = attrs.field(default=0, init=False)
     # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
     # Others of those started wait for a permit of the rate.
@@ -96,6 +96,10 @@ class Ledger:
     def expect(self, count: int) -> None:
         """So many more, or less, wait to hand in a task."""
         self.coming += count
+        self.tell_if_idle()
+
+    def tell_if_idle(self) -> None:
+        """There may be nothing to wait for any more."""
         if not (self.unfinished or self.coming):
             self.idle.unpark_all()
 
@@ -130,13 +134,6 @@ class Ledger:
         elif self.max_errors is not None:
             self.errors.append(outcome.error)
 
-    def hand_over(self, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
-        """The outcome of `last` has arrived, an accepted task gets its slot: `settle` and `begin` in one."""
-        handle._slot, last._slot = last._slot, None
-        handle._started = handle._submitted
-        handle._state = "running"
-        self.unfinished -= 1
-
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""
         if handle._started is not None:
@@ -148,5 +145,4 @@ class Ledger:
             handle._slot = None
             self.slots.release(slot)
         self.unfinished -= 1
-        if not (self.unfinished or self.coming):
-            self.idle.unpark_all()
+        self.tell_if_idle()

@@ -42,7 +42,12 @@ M = TypeVar("M")
 
 
 class Map(Protocol):
-    """What an open map is told."""
+    """What an open map is asked and told."""
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it has asked for a slot, or has one and no item yet."""
+        ...
 
     def holds_up(self, task: trio.lowlevel.Task) -> bool:
         """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
@@ -192,9 +197,8 @@ class Block:
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self.runner.nursery = nursery
+            self.runner.open(nursery)
             self.line.open(nursery)
-            self.runner.now = trio.lowlevel.current_clock().current_time
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
             await self._sleep(self.tasks_cancelled)
@@ -223,6 +227,7 @@ class Block:
         """Let nobody in any more."""
         self._refuse()
         self.line.close()
+        self.runner.pool.close()
 
     def _refuse(self) -> None:
         self.closed = True
@@ -236,7 +241,7 @@ class Block:
 
         When nothing new is accepted a map has drawn all that it will, and what is left can be taken later.
         """
-        if self.runner.unfinished or self.runner.coming:
+        if self.runner.unfinished or self.runner.coming or any(each.is_coming for each in self.maps):
             return False
         task = trio.lowlevel.current_task()
         return self.closed or not any(each.holds_up(task) for each in self.maps)
@@ -296,7 +301,7 @@ class Block:
         """Cancel the tasks, without touching the user's scope."""
         if self.runner.stopped is None:
             self.runner.stopped = Stop(StopReason.CANCELLED, text)
-        nursery, text = self.runner.nursery, self.runner.stopped.text
+        nursery, text = self.runner.pool.nursery, self.runner.stopped.text
         del self  # see TaskHandle.cancel()
         nursery.cancel_scope.cancel(reason=text)
 
@@ -366,7 +371,7 @@ class Block:
         task = trio.lowlevel.current_task()
         nursery = task.parent_nursery
         while nursery is not None:
-            if nursery is self.runner.nursery:
+            if nursery is self.runner.pool.nursery:
                 return self.stand_ins.get(task, task)
             task = nursery.parent_task
             nursery = task.parent_nursery

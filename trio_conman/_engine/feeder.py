@@ -20,6 +20,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .pool import AT_ONCE
 from .source import close, foreign
 
 _NOTHING: Any = object()
@@ -53,6 +54,7 @@ class Feeder:
         self._stocked = stocked
         self._item: Any = _NOTHING
         self._stopped = False
+        self._at_once = 0  # items drawn since it rested
         # Whether it waits for the source, which can be interrupted then.
         self._inside = False
         self._sleeper: trio.lowlevel.Task | None = None
@@ -127,7 +129,19 @@ class Feeder:
 
     @enable_ki_protection
     async def _rest(self) -> None:
-        """Wait until there is room, or nothing more is to be drawn."""
+        """Wait until the item was taken and there is room, or nothing more is to be drawn.
+
+        Others have a turn from time to time, though nothing is to be waited for.
+        """
+        if self.has_item() or self._room() <= 0:
+            self._at_once = 0
+        elif self._at_once < AT_ONCE:
+            self._at_once += 1
+            return
+        else:
+            self._at_once = 0
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         if not self._stopped:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)

@@ -13,12 +13,10 @@ from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import TaskHandle
 
 from .block import Block
+from .pool import AT_ONCE
 from .source import presentable
 
 T = TypeVar("T")
-
-# How many items, or outcomes, may follow each other before other trio tasks have a turn.
-AT_ONCE = 100
 
 
 @final
@@ -36,6 +34,8 @@ class Stream(Generic[T]):
         self.taken = 0  # outcomes
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
+        self.is_left = False
+        self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
         self._block = block
         self._ordered = ordered
         self._tell_taken = tell_taken
@@ -151,7 +151,7 @@ class Stream(Generic[T]):
         self._sleepers.clear()
 
     def put(self, handle: TaskHandle[Any]) -> bool:
-        """An item has its outcome. False: its worker settles it."""
+        """An item has its outcome, which has arrived."""
         assert handle._outcome is not None
         if self._ordered:
             self._indexed[handle._index] = handle._outcome
@@ -159,11 +159,9 @@ class Stream(Generic[T]):
             self._completed.append(handle._outcome)
         if self._sleepers and (not self._ordered or handle._index == self.taken):
             self._wake()
-        return False
-
-    def nudge(self) -> None:
-        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
-        self._wake()
+        if self.is_left and not self.unfinished:
+            self.ended.unpark_all()
+        return True
 
     def end(self, error: Exception | None) -> None:
         """Nothing more is drawn, because of an error of the source, or without one."""

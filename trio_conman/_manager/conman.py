@@ -26,6 +26,7 @@ from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
 from trio_conman._engine.block import Block, Opening
 from trio_conman._engine.execution import Runner
+from trio_conman._engine.pool import Pool
 from trio_conman._limits.line import Line
 from trio_conman._limits.permits import Permits
 from trio_conman._limits.rate import RateLimiter
@@ -160,6 +161,7 @@ class ConMan(Doors[R], Views[R]):
             retry_budget,
             watching,
             None if rate is None else Permits(rate),
+            Pool(name),
             random.Random() if rng is None else rng,
         )
         runner, line, scope = self._runner, self._line, self._cancel_scope

@@ -16,9 +16,10 @@ from trio_conman._base.outcomes import Outcome
 from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from trio_conman._engine.block import Block
+from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.execution import Runner
-from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.source import check_items
+from trio_conman._engine.fed import FedMap
+from trio_conman._engine.source import check_items, is_async
 from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
@@ -258,7 +259,7 @@ class Doors(Generic[R]):
         slot = self._line.take()
         if slot is None:
             return False
-        self._runner.start(handle, slot, handle._submitted)
+        self._runner.start(handle, slot, handle._submitted, is_new=True)
         return True
 
     @enable_ki_protection
@@ -282,7 +283,7 @@ class Doors(Generic[R]):
             raise self._block.closed_error()
 
     def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
-        self._runner.start(handle, slot, self._runner.now())
+        self._runner.start(handle, slot, self._runner.now(), is_new=True)
 
     def map(
         self,
@@ -346,9 +347,8 @@ class Doors(Generic[R]):
         check_items(items)
         check_bool("ordered", ordered)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
-        mapping: Mapping[T_co] = Mapping(
-            self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
-        )
+        kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
+        mapping = kind(self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered)
         return MapBlock(self._block, mapping)
 
 
