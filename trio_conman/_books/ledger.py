@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from trio_conman._base.outcomes import Outcome, StopReason, Success
+from trio_conman._base.outcomes import Failure, StopReason
 from trio_conman._policy.budget import RetryBudget
 
 from .handles import Slot, TaskHandle
@@ -105,14 +105,16 @@ class Ledger:
 
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        if handle._index < 0:  # an item has one
-            handle._index = self.submitted
+        handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
         if self.instruments is not None:
-            # Who passes a slot on may be here for the submitter.
-            context = copy_context() if handle._context is None else handle._context.copy()
-            context.run(self.instruments.tell, "task_submitted", handle)
+            self._tell_submitted(handle, self.instruments)
+
+    def _tell_submitted(self, handle: TaskHandle[Any], instruments: Instruments) -> None:
+        # Who passes a slot on may be here for the submitter.
+        context = copy_context() if handle._context is None else handle._context.copy()
+        context.run(instruments.tell, "task_submitted", handle)
 
     def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """An accepted task has its slot."""
@@ -121,13 +123,21 @@ class Ledger:
         handle._state = "running"
         self.in_hand += 1
 
-    def count(self, outcome: Outcome[Any]) -> None:
-        """A task has its outcome."""
-        if isinstance(outcome, Success):
-            self.succeeded += 1
-            if self.budget is not None:
-                self.budget._refund()
-            return
+    def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """`accept` and `begin` in one."""
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
+        self.submitted += 1
+        self.unfinished += 1
+        self.in_hand += 1
+        handle._slot = slot
+        handle._started = now
+        if self.instruments is not None:
+            self._tell_submitted(handle, self.instruments)
+        handle._state = "running"
+
+    def count_failure(self, outcome: Failure) -> None:
+        """A task has failed."""
         self.failed += 1
         if outcome.reason is StopReason.CANCELLED:
             self.cancelled += 1
@@ -145,4 +155,5 @@ class Ledger:
             handle._slot = None
             self.slots.release(slot)
         self.unfinished -= 1
-        self.tell_if_idle()
+        if not (self.unfinished or self.coming):
+            self.idle.unpark_all()

@@ -57,7 +57,7 @@ class Map(Protocol):
         """Nothing new is accepted any more."""
         ...
 
-    def want(self) -> None:
+    def resized(self) -> None:
         """The limit has changed: there may be more room than before."""
         ...
 
@@ -269,7 +269,7 @@ class Block:
     def tell_resized(self) -> None:
         """The limit has changed."""
         for each in list(self.maps):
-            each.want()
+            each.resized()
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""

@@ -69,8 +69,9 @@ class Runner(Endings):
             handle._context = copy_context()
         self.pool.hire(handle)
         if is_new:
-            self.accept(handle)
-        self.begin(handle, slot, now)
+            self.begin_new(handle, slot, now)
+        else:
+            self.begin(handle, slot, now)
         if self.permits is not None:
             self.permits.join(handle)
 
@@ -113,8 +114,10 @@ class Runner(Endings):
                                 break  # before its first step: nothing of it shall run
                             if self.permits is not None and not self._take_permit(handle):
                                 outcome = await self._wait_for_permit(worker, handle)
-                            if outcome is None and not self._begin_attempt(worker, handle):
-                                break
+                            timed = handle._terms.is_timed or worker.is_timed
+                            if outcome is None and (timed or self.instruments is not None):
+                                if not self._begin_attempt(worker, handle):
+                                    break
                         else:
                             outcome = await self._retry(worker, handle)
                         if outcome is None:
@@ -137,6 +140,7 @@ class Runner(Endings):
                             break
                         self._end(worker, outcome)
                         handle = outcome = value = None
+                worker.status = task._cancel_status
                 value = None
                 if outcome is None:
                     outcome = self._interrupted(worker, handle)
@@ -180,11 +184,19 @@ class Runner(Endings):
 
     @enable_ki_protection
     def _end(self, worker: Worker, outcome: Outcome[Any]) -> None:
-        """Record the outcome of a worker's task; when its slot goes to another one this worker is hired."""
+        """Record the outcome of a worker's task, and find it another one for the same slot."""
         handle, worker.handle = worker.handle, None
         assert handle is not None
-        self.pool.let_go(worker)
-        self._finish(handle, outcome)
+        source, slot = handle._terms.source, handle._slot
+        if source is None or slot is None:
+            self.pool.let_go(worker)  # first: when the slot goes to another task, this worker is hired for it
+            self._finish(handle, outcome)
+        else:
+            handle._slot = None
+            worker.source, worker.slot = source, slot
+            self._finish(handle, outcome)
+            del handle, outcome  # an error of the source may lead to this frame
+            source.go_on(worker)
 
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
         """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""

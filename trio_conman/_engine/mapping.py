@@ -31,6 +31,7 @@ from trio_conman._limits.line import Line
 
 from .block import Block
 from .execution import Runner
+from .pool import AT_ONCE
 from .stream import Stream
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Mapping(ABC, Generic[T]):
         self._terms = terms
         self._ordered = ordered
         self._in_line = False
+        self._most = most_in_memory(block.line.limit)
         # What is to end before the map is: workers that were hired and have not drawn, or else the feeder.
         self._drawing = 0
 
@@ -139,9 +141,14 @@ class Mapping(ABC, Generic[T]):
 
     def _room(self) -> int | float:
         """How many more outcomes may be in memory."""
-        limit = self._line.limit
-        room = 1000 if limit == inf else 2 * limit or 1
-        return room - self._stream.drawn + self._stream.taken
+        if self._line.shared:  # those who share a limiter may change it without a word
+            self._most = most_in_memory(self._line.limit)
+        return self._most - self._stream.drawn + self._stream.taken
+
+    def resized(self) -> None:
+        """The limit has changed: there may be more room than before."""
+        self._most = most_in_memory(self._line.limit)
+        self.want()
 
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
@@ -149,10 +156,15 @@ class Mapping(ABC, Generic[T]):
     @enable_ki_protection
     def want(self) -> None:
         """There may be more room than before: take as many slots as can be used, or a place in the line."""
+        if not self._stream.more:
+            if self._stream.is_empty:
+                self._runner.idle.unpark_all()
+            return
         while not self._in_line and self._may_give():
             slot = self._line.take()
             if slot is not None:
                 self._give(slot)
+                self._stream.at_once = max(AT_ONCE, len(self._runner.pool.workers))
             else:
                 self._in_line = True
                 self._line.join(self, self._granted)
@@ -207,3 +219,8 @@ class Mapping(ABC, Generic[T]):
             self._in_line = False
             self._line.leave(self)
         self._runner.tell_if_idle()
+
+
+def most_in_memory(limit: int | float) -> int | float:
+    """How many outcomes may be in memory, of items that run, and of those that were not taken."""
+    return 1000 if limit == inf else 2 * limit or 1

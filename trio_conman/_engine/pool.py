@@ -49,6 +49,13 @@ class Source(Protocol):
         """
         ...
 
+    def go_on(self, worker: Worker) -> None:
+        """The same for a worker that has ended a task of this source, and has its slot.
+
+        Where others wait for that, it is given back.
+        """
+        ...
+
     def missed(self, slot: Slot) -> None:
         """The worker that was hired to draw has ended before it could."""
         ...
@@ -75,6 +82,8 @@ class Worker:
     is_resting: bool = False
     # Whether it had a turn since it was hired.
     is_ready: bool = True
+    # Whether the source keeps it, and its slot, for its next turn.
+    kept: bool = False
     # Whether its scope has a deadline.
     is_timed: bool = False
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
@@ -168,16 +177,15 @@ class Pool:
             if handle is None:
                 return None
             is_drawn = True
-        task = worker.task
-        if not worker.is_ready:
-            passed = is_drawn or task.custom_sleep_data is not NO_TURN
-            assert handle._context is not None
-            is_clean = is_same(task.context, handle._context)
-            if not is_clean:
-                task.context = handle._context.copy()
-            if self._hired or not (passed and is_clean):
-                return None
-        worker.is_ready = False
+        task, context = worker.task, handle._context
+        assert context is not None
+        if not is_same(task.context, context):
+            task.context = context.copy()
+            return None
+        if worker.is_ready:
+            worker.is_ready = False
+        elif self._hired or not (is_drawn or task.custom_sleep_data is not NO_TURN):
+            return None
         task.name = handle._name
         task.custom_sleep_data = NO_TURN
         return handle

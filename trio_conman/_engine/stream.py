@@ -163,6 +163,10 @@ class Stream(Generic[T]):
             self.ended.unpark_all()
         return True
 
+    def nudge(self) -> None:
+        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
+        self._wake()
+
     def end(self, error: Exception | None) -> None:
         """Nothing more is drawn, because of an error of the source, or without one."""
         self.more = False
