@@ -36,6 +36,7 @@ from ._execution import Runner
 from ._line import Line
 from ._outcomes import StopReason
 from ._outlast import outlast
+from ._stack import need_more_stack
 
 M = TypeVar("M")
 
@@ -102,7 +103,7 @@ class Block:
             raise RuntimeError(
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
-        self.line.refuse_other_run()
+        self.line.enter_run()
         self.line.on_resize = self.tell_resized
         self._entered = True
         try:
@@ -191,8 +192,7 @@ class Block:
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self.runner.nursery = nursery
-            self.line.open(nursery)
+            self.runner.nursery = self.line.nursery = nursery
             self.runner.now = trio.lowlevel.current_clock().current_time
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
@@ -204,6 +204,7 @@ class Block:
         task = trio.lowlevel.current_task()
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            need_more_stack()  # who cancels may be deep in a recursion
             self._sleepers.remove(task)
             cancelled()
             return trio.lowlevel.Abort.SUCCEEDED

@@ -21,7 +21,6 @@ from ._mapping import Mapping
 from ._outcomes import Outcome
 from ._retry import RetryConfig
 from ._source import check_items
-from ._stack import need_stack
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -253,7 +252,6 @@ class Doors(Generic[R]):
         """Start a task if it need not wait; whether it was started."""
         if self._block.closed:
             raise self._block.closed_error()
-        need_stack()  # for all that follows, also where it has to wait
         slot = self._line.take()
         if slot is None:
             return False

@@ -32,8 +32,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._handles import Slot, TaskHandle
-from ._outlast import is_alive
 from ._rings import Rings, rings_of
+from ._stack import need_stack
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
@@ -69,36 +69,17 @@ class Line:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    # Of its trio run, where the limiter is shared.
-    _token: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rings = rings_of(self.limiter) if self.shared else Rings()
-        self._rings.lines.add(self)
+        self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
 
-    def open(self, nursery: trio.Nursery) -> None:
-        """Begin to grant; the envoy lives in `nursery`."""
-        self.nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
-
-    def refuse_other_run(self) -> None:
-        """Raise where the limiter is in use in another trio run, which it would take down with this one.
+    def enter_run(self) -> None:
+        """From here on the limiter is in use in this trio run.
 
         Raises:
-            RuntimeError: a manager of another trio run that has not ended is open on the limiter.
+            RuntimeError: a manager of another trio run that has not ended is open on it.
         """
-        token = trio.lowlevel.current_trio_token()
-        for line in list(self._rings.lines):
-            other = line.token()
-            if other is not None and other is not token and is_alive(other):
-                raise RuntimeError(
-                    f"limit is a CapacityLimiter that manager {line.name!r} of another trio run uses just "
-                    "now: ConMan.open() needs one of its own for each run"
-                )
-
-    def token(self) -> trio.lowlevel.TrioToken | None:
-        """That of the trio run in which it grants; None before and after."""
-        return None if self._closed else self._token
+        self._rings.enter(self)
 
     @property
     def limit(self) -> int | float:
@@ -116,8 +97,7 @@ class Line:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
         self._serve()
-        for line in list(self._rings.lines):
-            line.resized()
+        self._rings.tell_resized()
 
     @enable_ki_protection
     def resized(self) -> None:
@@ -127,10 +107,6 @@ class Line:
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
         return not (self.paused or self._closed)
-
-    def spare(self) -> int:
-        """How many tokens it keeps that nobody uses."""
-        return len(self._spare)
 
     @enable_ki_protection
     def pause(self) -> None:
@@ -147,7 +123,7 @@ class Line:
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
-        self._rings.lines.discard(self)
+        self._rings.leave(self)
         self.on_resize = _nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
@@ -157,7 +133,12 @@ class Line:
         self._mind_envoy()
 
     def take(self) -> Slot | None:
-        """A slot for somebody who has not waited; None when others wait, or none is free."""
+        """A slot for somebody who has not waited; None when others wait, or none is free.
+
+        Raises:
+            RecursionError: there is no room on the stack for what follows; nothing has changed.
+        """
+        need_stack()
         if self._queue or self._returning or self.paused or self._closed:
             return None
         return self._free()
@@ -193,6 +174,7 @@ class Line:
             self._wake(handle)
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            need_stack()  # who cancels may be deep in a recursion: then the wait goes on
             self._forget(handle)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -233,6 +215,7 @@ class Line:
             return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            need_stack()
             self.leave(handle)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -309,8 +292,8 @@ class Line:
         self._rings.unblock(key)
 
     def break_rings(self) -> None:
-        """Tell the last one of those who wait for each other, where that is so."""
-        self._rings.break_rings(self)
+        """Tell the last ones of those who wait for each other, where that is so."""
+        self._rings.break_rings()
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
@@ -326,8 +309,9 @@ class Line:
             return
         needed = bool(self._returning or self._queue) and self.grants()
         if needed and self._envoy is None:
-            self._envoy = trio.CancelScope()
-            self.nursery.start_soon(self._wait_in_limiter, self._envoy, name=f"envoy of {self.name}")
+            scope = trio.CancelScope()
+            self.nursery.start_soon(self._wait_in_limiter, scope, name=f"envoy of {self.name}")
+            self._envoy = scope
         elif self._envoy is not None and not needed:
             self._envoy.cancel(reason="nobody waits for a slot any more")
             self._envoy = None
@@ -339,8 +323,6 @@ class Line:
                 slot = Slot(self.name)
                 await self.limiter.acquire_on_behalf_of(slot)
                 # The limit may have been lowered since the limiter gave the token.
-                if self._envoy is scope and self.still_grants() and self._grant(slot):
-                    self._mind_envoy()
-                else:
+                if not (self._envoy is scope and self.still_grants() and self._grant(slot)):
                     self.release(slot)
-                    self._mind_envoy()
+                self._mind_envoy()
