@@ -4,7 +4,6 @@ hears of each other."""
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -275,48 +274,3 @@ def test_a_run_that_crashed_does_not_keep_its_limiter() -> None:
         trio.run(crash)
     assert kept
     trio.run(use)
-
-
-OPERATIONS: dict[str, Callable[[ConMan[Any], list[Any]], object]] = {
-    "resume": lambda cm, _: cm.resume(),
-    "pause": lambda cm, _: cm.pause(),
-    "limit": lambda cm, _: setattr(cm, "limit", 6),
-    "lower": lambda cm, _: setattr(cm, "limit", 2),
-    "cancel one": lambda cm, handles: handles[-1].cancel(),
-    "cancel another": lambda cm, handles: handles[0].cancel(),
-    "cancel": lambda cm, _: cm.cancel(),
-}
-
-
-@each_kind
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_at_the_end_of_the_stack_an_operation_is_done_wholly_or_not_at_all(
-    operation: str, limit_of: MakeLimit
-) -> None:
-    def descend(call: Callable[[], Any], left: int) -> Any:
-        return call() if left <= 0 else descend(call, left - 1)
-
-    def at_depth(call: Callable[[], Any], spare: int) -> None:
-        depth, frame = 0, sys._getframe()
-        while frame is not None:
-            depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]  # None in the end
-        with suppress(RecursionError):
-            descend(call, sys.getrecursionlimit() - depth - spare)
-
-    async def main(spare: int) -> None:
-        limiter = limit_of(3)
-        with trio.fail_after(1000):
-            async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
-                if operation == "resume":
-                    cm.pause()
-                handles = [cm.start_soon(job, value, 1) for value in range(8)]
-                await trio.sleep(0.5)
-                at_depth(partial(OPERATIONS[operation], cm, handles), spare)
-                assert cm.limit in (2, 3, 6)
-                await trio.sleep(0.1)
-        assert all(handle.outcome is not None for handle in handles)
-        assert len(cm.outcomes()) == 8
-        assert isinstance(limiter, int) or limiter.borrowed_tokens == 0
-
-    for spare in range(3, 90):
-        trio.run(main, spare, clock=MockClock(autojump_threshold=0))

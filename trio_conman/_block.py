@@ -103,6 +103,7 @@ class Block:
             raise RuntimeError(
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
+        need_more_stack()  # for leaving, which is done from here too
         self.line.enter_run()
         self.line.on_resize = self.tell_resized
         self._entered = True

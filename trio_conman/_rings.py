@@ -70,7 +70,7 @@ class Rings:
         """A line lends tokens from here on, until it leaves or its trio run is over.
 
         Raises:
-            RuntimeError: so does one of another trio run, which this one would take down. Nothing has changed.
+            RuntimeError: one of another trio run does so, which this one would take down; nothing has changed.
         """
         own = trio.lowlevel.current_trio_token()
         with _lock:
