@@ -215,7 +215,6 @@ class Line:
             return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            need_stack()
             self.leave(handle)
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -299,7 +298,7 @@ class Line:
         """What to raise where a ring was closed."""
         return RuntimeError(
             f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
-            f"one, so no slot would ever be free: {instead}"
+            f"one, so that one gets free only when one of them gives up: {instead}"
         )
 
     # The envoy

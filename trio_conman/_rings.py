@@ -7,6 +7,7 @@ the limit is lower than it was, when a limit is lowered, when a pause ends, and 
 sleeps joins its line: then whoever did that calls `break_rings`.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
+Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
 The search stops at the first holders that may go on, and begins with them the next time. So it costs no more
 for many waits than for few. A ring that is there has been seen whole: so all who have to go are told at once.
@@ -70,7 +71,7 @@ class Rings:
         """A line lends tokens from here on, until it leaves or its trio run is over.
 
         Raises:
-            RuntimeError: one of another trio run does so, which this one would take down; nothing has changed.
+            RuntimeError: one of another trio run does, and would be taken down; nothing has changed.
         """
         own = trio.lowlevel.current_trio_token()
         with _lock:
