@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from trio_conman import TaskHandle
 from trio_conman._execution import Runner
@@ -129,3 +130,12 @@ def no_collector() -> Iterator[None]:
 def record() -> list[Any]:
     """A list to append to, and to compare as a whole."""
     return []
+
+
+@pytest.fixture
+def limit_of_0() -> None:
+    """A limiter may be at 0."""
+    try:
+        trio.CapacityLimiter(0)
+    except ValueError:
+        pytest.skip("this trio is of before limiters could be at 0")

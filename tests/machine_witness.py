@@ -116,17 +116,11 @@ class Witness:
         )
 
     def in_hand(self) -> int:
-        """How many tasks have started, and their outcomes not arrived."""
-        now, sent = self.cm.statistics(), set(map(id, self.sent))
-        # One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
-        cancelled_in_queue = self.manager.send_to is not None and sum(
-            each.handle is not None
-            and each.handle._started is None
-            and each.handle.outcome is not None
-            and id(each.handle.outcome) not in sent
-            for each in self.entries
-        )
-        return now.running + now.backing_off - cancelled_in_queue
+        """How many tasks have started, and their outcomes not arrived.
+
+        One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
+        """
+        return self.cm._runner.in_hand
 
     def limit_now(self) -> int | float:
         """The highest limit of this instant: who starts now may have had its slot a tick ago."""

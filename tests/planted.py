@@ -45,7 +45,7 @@ BUGS = [
     ),
     Bug(
         "a result of the tick of a cancellation is dropped",
-        "_execution",
+        "_endings",
         "        if outcome is None:\n            outcome = self._cut_short",
         "        if outcome is None or self.stopped is not None:\n            outcome = self._cut_short",
     ),
@@ -171,7 +171,7 @@ BUGS = [
     ),
     Bug(
         "too many errors are one more",
-        "_execution",
+        "_endings",
         "len(self.errors) > self.max_errors",
         "len(self.errors) > self.max_errors + 1",
     ),

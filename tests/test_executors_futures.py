@@ -51,6 +51,9 @@ class NeitherError(Exception):
 class Neither:
     """Neither true nor false, like an array."""
 
+    def __repr__(self) -> str:
+        return "Neither()"
+
     def __bool__(self) -> NoReturn:
         raise NeitherError
 
@@ -70,16 +73,26 @@ RAISED = [NotImplementedError("no"), RecursionError(), KeyboardInterrupt(), Syst
 ODD = [*RAISED, None, 1, "yes", Neither()]
 
 
-async def cancel_when_blocked(scope: trio.CancelScope) -> None:
-    await wait_all_tasks_blocked()
-    scope.cancel()
+WAITED_FOR = ["ends", "result"]
+LEFT = ["cancelled", "ends"]
 
 
-async def call(executor: concurrent.futures.Executor, record: list[Any], abandon: bool = False) -> None:
-    """Record the call's result, or that it was cancelled, as the scope around it is."""
+async def call(executor: Gives, record: list[Any], abandon: bool = False) -> None:
+    """Cancel a call when it waits, and end it when everybody waits again; record what is seen of it."""
+
+    async def cancel_and_end() -> None:
+        await wait_all_tasks_blocked()
+        try:
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            record.append("ends")
+        finally:  # whatever fails, no test may hang
+            if not Future.done(executor.future):
+                executor.future.set_result("result")
+
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_and_end)
         with trio.CancelScope() as scope:
-            nursery.start_soon(cancel_when_blocked, scope)
             record.append(await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=abandon))
         if scope.cancelled_caught:
             record.append("cancelled")
@@ -89,23 +102,12 @@ async def call(executor: concurrent.futures.Executor, record: list[Any], abandon
 
 
 @pytest.mark.parametrize("answer", ODD, ids=repr)
-async def test_a_cancel_that_raises_or_says_nothing_came_too_late(answer: object, record: list[Any]) -> None:
-    executor = Gives(cancel=answers(answer))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, executor, record)
-        await wait_all_tasks_blocked()
-        assert record == []
-        executor.future.set_result("ended")
-    assert record == ["ended"]
-
-
-@pytest.mark.parametrize("answer", ODD, ids=repr)
-async def test_a_call_that_cannot_be_cancelled_may_be_abandoned(answer: object, record: list[Any]) -> None:
-    executor = Gives(cancel=answers(answer))
-    await call(executor, record, True)
-    executor.future.set_result("ended")
-    await wait_all_tasks_blocked()
-    assert record == ["cancelled"]
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_cancel_that_raises_or_is_unclear_came_too_late(
+    answer: object, abandon: bool, record: list[Any]
+) -> None:
+    await call(Gives(cancel=answers(answer)), record, abandon)
+    assert record == (LEFT if abandon else WAITED_FOR)
 
 
 @pytest.mark.parametrize("abandon", [False, True])
@@ -113,46 +115,40 @@ async def test_a_result_is_kept_though_the_cancel_raised(abandon: bool, record: 
     executor = Gives()
 
     def cancel() -> NoReturn:
-        executor.future.set_result("ended")
+        executor.future.set_result("result")
         raise NotImplementedError
 
     executor.future.cancel = cancel  # type: ignore[method-assign]
     await call(executor, record, abandon)
-    assert record == ["ended"]
-
-
-@pytest.mark.parametrize("answer", ODD, ids=repr)
-async def test_a_cancel_that_cancelled_all_the_same_counts(answer: object, record: list[Any]) -> None:
-    # As when the stack is too deep for it to tell others.
-    executor = Gives(cancel=answers(answer), cancelled=answers(True))
-    await call(executor, record)
-    assert record == ["cancelled"]
+    assert record == ["result", "ends"]
 
 
 @pytest.mark.parametrize("answer", [*ODD, False], ids=repr)
+async def test_a_cancel_that_cancelled_all_the_same_counts(answer: object, record: list[Any]) -> None:
+    # As when it cannot tell others, because the stack is too deep.
+    await call(Gives(cancel=answers(answer), cancelled=answers(True)), record)
+    assert record == LEFT
+
+
+@pytest.mark.parametrize("answer", ODD, ids=repr)
 async def test_cancelled_may_be_as_odd(answer: object, record: list[Any]) -> None:
-    executor = Gives(cancel=answers(False), cancelled=answers(answer))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, executor, record)
-        await wait_all_tasks_blocked()
-        executor.future.set_result("ended")
-    assert record == ["ended"]
+    await call(Gives(cancel=answers(False), cancelled=answers(answer)), record)
+    assert record == WAITED_FOR
 
 
-async def test_a_future_may_have_no_such_methods(record: list[Any]) -> None:
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_future_need_not_have_what_is_not_needed(abandon: bool, record: list[Any]) -> None:
     class Bare:
         def __init__(self, future: Future[Any]) -> None:
             self.add_done_callback = future.add_done_callback
             self.result = future.result
 
-    executor = Gives()
-    future = executor.future
-    executor.future = Bare(future)  # type: ignore[assignment]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, executor, record)
-        await wait_all_tasks_blocked()
-        future.set_result("ended")
-    assert record == ["ended"]
+    class GivesBare(Gives):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            return Bare(self.future)
+
+    await call(GivesBare(), record, abandon)
+    assert record == (LEFT if abandon else WAITED_FOR)
 
 
 @pytest.mark.parametrize("abandon", [False, True])
@@ -164,11 +160,13 @@ async def test_a_cancelled_manager_whose_futures_raise_loses_nothing(abandon: bo
             await cm.run(run, executor, operator.pow, 2, 3)
         other = await cm.run(trio.sleep_forever)
         await wait_all_tasks_blocked()
-        cm.cancel()
-        with trio.CancelScope(shield=True):
-            assert isinstance(await other.wait(), Failure)
-            await wait_all_tasks_blocked()
-            assert cm.statistics().cancelled == (4 if abandon else 1)
+        try:
+            cm.cancel()
+            with trio.CancelScope(shield=True):
+                assert isinstance(await other.wait(), Failure)
+                await wait_all_tasks_blocked()
+                assert cm.statistics().cancelled == (4 if abandon else 1)
+        finally:
             for executor in executors:
                 executor.future.set_result("ended")
     assert cm.outputs() == ([] if abandon else ["ended"] * 3)
@@ -178,11 +176,15 @@ async def test_a_cancelled_manager_whose_futures_raise_loses_nothing(abandon: bo
 
 @pytest.mark.parametrize("end", ["result", "error", "none"])
 async def test_a_call_that_goes_on_though_it_said_that_it_was_cancelled_disturbs_nobody(
-    end: str, autojump_clock: MockClock, record: list[Any]
+    end: str, autojump_clock: MockClock
 ) -> None:
     executor = CallsBack()
     executor.future.cancel = answers(True)  # type: ignore[method-assign,assignment]
-    await call(executor, record)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_in_executor, executor, operator.pow, 2, 3)
+            await wait_all_tasks_blocked()
+            scope.cancel()
     match end:
         case "result":
             executor.future.set_result("ended")
@@ -193,7 +195,6 @@ async def test_a_call_that_goes_on_though_it_said_that_it_was_cancelled_disturbs
     with trio.move_on_after(1) as asleep:
         await trio.sleep_forever()
     assert asleep.cancelled_caught
-    assert record == ["cancelled"]
 
 
 # done(), and callbacks that come at odd times.
@@ -201,29 +202,19 @@ async def test_a_call_that_goes_on_though_it_said_that_it_was_cancelled_disturbs
 
 @pytest.mark.parametrize("answer", ODD, ids=repr)
 @pytest.mark.parametrize("abandon", [False, True])
-async def test_the_result_comes_whatever_done_says(answer: object, abandon: bool, record: list[Any]) -> None:
-    executor = Gives(done=answers(answer))
-
-    async def end() -> None:
-        await wait_all_tasks_blocked()
-        executor.future.set_result("ended")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(end)
-        record.append(await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=abandon))
-    assert record == ["ended"]
-
-
-@pytest.mark.parametrize("answer", ODD, ids=repr)
-async def test_a_call_is_abandoned_whatever_done_says(answer: object, record: list[Any]) -> None:
-    await call(Gives(done=answers(answer)), record, True)
-    assert record == ["cancelled"]
+async def test_done_may_be_as_odd(answer: object, abandon: bool, record: list[Any]) -> None:
+    await call(Gives(done=answers(answer)), record, abandon)
+    assert record == (LEFT if abandon else WAITED_FOR)
 
 
 async def test_a_callback_that_comes_too_early_is_no_end(record: list[Any]) -> None:
     executor = CallsBack()
+
+    async def run() -> None:
+        record.append(await run_in_executor(executor, operator.pow, 2, 3))
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(call, executor, record)
+        nursery.start_soon(run)
         for _ in range(2):
             await wait_all_tasks_blocked()
             executor.callback(executor.future)
@@ -332,20 +323,19 @@ async def test_what_submit_raises_is_the_error_and_nothing_else(error: BaseExcep
     assert caught.value is error
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=repr)
 async def test_a_call_whose_submit_failed_is_never_made(
-    monkeypatch: pytest.MonkeyPatch, record: list[Any]
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, record: list[Any]
 ) -> None:
-    def start(self: threading.Thread) -> NoReturn:
-        raise RuntimeError("can't start new thread")
-
     let_go = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         busy = pool.submit(let_go.wait, 60)
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", start)
-            with pytest.raises(RuntimeError, match=r"^can't start new thread$"):
+            patch.setattr(threading.Thread, "start", lambda _: answers(error)())
+            with pytest.raises(type(error)) as caught:
                 await run_in_executor(pool, record.append, "made")
         let_go.set()
+        assert caught.value is error
         assert busy.result()
         # It was in the queue, and its turn has been.
         await run_in_executor(pool, record.append, "after it")

@@ -519,6 +519,7 @@ def test_who_comes_while_there_is_no_room_has_the_slot(
 # A shared limiter that is at 0
 
 
+@pytest.mark.usefixtures("limit_of_0")
 @each_source
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_map_on_a_limiter_at_0_goes_on_when_anybody_raises_it(
@@ -538,6 +539,7 @@ async def test_a_map_on_a_limiter_at_0_goes_on_when_anybody_raises_it(
     assert record == [4, 4, 5, 5, 6, 6, 7, 7]
 
 
+@pytest.mark.usefixtures("limit_of_0")
 @each_source
 @pytest.mark.parametrize("pace", [0, 0.25, 2])
 async def test_a_running_map_goes_on_after_its_limiter_was_at_0(
@@ -565,6 +567,7 @@ async def test_a_running_map_goes_on_after_its_limiter_was_at_0(
     assert len([None for when, _ in record if when > 21]) >= 5
 
 
+@pytest.mark.usefixtures("limit_of_0")
 async def test_at_0_an_async_source_is_asked_for_one_item_and_no_more(autojump_clock: MockClock) -> None:
     drawn: list[float] = []
 
@@ -580,6 +583,7 @@ async def test_at_0_an_async_source_is_asked_for_one_item_and_no_more(autojump_c
     assert drawn == [0]
 
 
+@pytest.mark.usefixtures("limit_of_0")
 @each_source
 async def test_maps_of_two_managers_go_on_after_0(source: Any, autojump_clock: MockClock) -> None:
     limiter = trio.CapacityLimiter(0)

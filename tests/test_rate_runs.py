@@ -80,6 +80,13 @@ async def test_another_run_may_use_it_when_the_managers_of_this_one_are_closed(
     assert record == [(0, "a"), (10, "b"), (10, "a"), (20, "b")]
 
 
+def test_a_second_run_on_the_same_clock_goes_on_where_the_first_one_was(record: list[Any]) -> None:
+    rate, clock = RateLimiter(1, per=10), MockClock(autojump_threshold=0)
+    for _ in range(2):
+        trio.run(use, rate, record, clock=clock)
+    assert record == [(0, "x"), (10, "y"), (20, "x"), (30, "y")]
+
+
 async def test_a_manager_that_is_refused_leaves_all_as_it_was(autojump_clock: MockClock) -> None:
     rate = RateLimiter(1)
 

@@ -21,7 +21,7 @@ import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from trio_conman import RetriableError, RetryConfig, StopReason
+from trio_conman import RetriableError, RetryBudget, RetryConfig, StopReason
 from trio_conman._decision import Retry, decide, real_error
 from trio_conman._texts import short
 
@@ -97,7 +97,9 @@ def verdict(
     first_attempt: float = 0.0,
     now: float = 0.0,
     deadline: float = math.inf,
+    permit: float = -math.inf,
     rng: random.Random | None = None,
+    budget: RetryBudget | None = None,
 ) -> Retry | StopReason:
     return decide(
         error,
@@ -107,7 +109,9 @@ def verdict(
         first_attempt=first_attempt,
         now=now,
         deadline=deadline,
+        permit=permit,
         rng=rng or Highest(),
+        budget=budget,
     )
 
 
@@ -1014,7 +1018,7 @@ def test_a_delay_may_end_exactly_at_max_elapsed() -> None:
         (True, math.nextafter(8.0, 9)),
     ]:
         outcome = verdict(retriable(), slow(3, max_elapsed=max_elapsed), first_attempt=95.0, now=100.0)
-        assert outcome == (Retry(3, False) if allowed else StopReason.MAX_ELAPSED)
+        assert outcome == (Retry(3, False, 95 + max_elapsed) if allowed else StopReason.MAX_ELAPSED)
 
 
 @pytest.mark.parametrize("now", [0.0, 0.1, 0.3, 1000.1, 123456.789])
@@ -1023,13 +1027,34 @@ def test_a_delay_of_max_elapsed_is_allowed_after_an_instant_failure_at_any_time(
     delay: float, now: float
 ) -> None:
     config = slow(delay, max_elapsed=delay)
-    assert verdict(retriable(), config, first_attempt=now, now=now) == Retry(delay, False)
+    assert verdict(retriable(), config, first_attempt=now, now=now) == Retry(delay, False, now + delay)
 
 
 def test_with_max_elapsed_0_only_an_instant_retry_is_made() -> None:
-    assert verdict(retriable(), slow(0, max_elapsed=0), first_attempt=5, now=5) == Retry(0, False)
+    assert verdict(retriable(), slow(0, max_elapsed=0), first_attempt=5, now=5) == Retry(0, False, 5)
     assert verdict(retriable(), slow(0, max_elapsed=0), first_attempt=5, now=6) is StopReason.MAX_ELAPSED
     assert verdict(retriable(), slow(1, max_elapsed=0), first_attempt=5, now=5) is StopReason.MAX_ELAPSED
+
+
+@pytest.mark.parametrize(
+    "permit, deadline, expected",
+    [
+        (108.0, 108.5, Retry(3, False, 108)),
+        (math.nextafter(108, 109), math.inf, StopReason.MAX_ELAPSED),
+        (108.5, 108.5, StopReason.MAX_ELAPSED),
+        (108.0, 108.0, StopReason.DEADLINE),
+        (0.0, 103.0, StopReason.DEADLINE),
+    ],
+)
+def test_a_permit_has_to_be_due_within_max_elapsed_and_before_the_deadline(
+    permit: float, deadline: float, expected: Retry | StopReason
+) -> None:
+    budget = RetryBudget(1)
+    config = slow(3, max_elapsed=10)
+    assert expected == verdict(
+        retriable(), config, first_attempt=98.0, now=100.0, permit=permit, deadline=deadline, budget=budget
+    )
+    assert budget.statistics().remaining == (0 if isinstance(expected, Retry) else 1)
 
 
 def test_a_delay_that_ends_on_the_deadline_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -153,7 +155,7 @@ def test_what_the_lines_of_a_limiter_have_in_common_goes_with_them(no_collector:
     assert len(_shared) == before
 
 
-def test_what_a_run_has_left_that_crashed_is_forgotten(record: list[Any]) -> None:
+def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> None:
     rings = Rings(trio.CapacityLimiter(2))
 
     @attrs.define(eq=False)
@@ -168,7 +170,7 @@ def test_what_a_run_has_left_that_crashed_is_forgotten(record: list[Any]) -> Non
 
     lost, here = Line("lost"), Line("here")
 
-    async def crash() -> None:
+    async def leave_it() -> None:
         rings.enter(lost)
         assert rings.block(
             lost, "key", trio.lowlevel.current_task(), lambda: record.append("told"), lambda: True
@@ -180,9 +182,51 @@ def test_what_a_run_has_left_that_crashed_is_forgotten(record: list[Any]) -> Non
         rings.break_rings()
         rings.tell_resized()
 
-    trio.run(crash)
+    trio.run(leave_it)
     trio.run(use)
     assert record == ["here"]
+
+
+CRASH = """
+import gc
+import trio
+import trio.testing
+from trio_conman import ConMan
+
+limiter = trio.CapacityLimiter(4)
+
+async def consume(cm):
+    async with cm.map(trio.sleep, [1000]) as outcomes:
+        await anext(outcomes)
+
+async def crash():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
+        cm.start_soon(consume, cm)
+        await trio.testing.wait_all_tasks_blocked()
+        print(len(cm._line._rings._waits))
+        with trio.move_on_after(0):
+            await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)
+
+async def use():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
+        print(len(cm._line._rings._waits))
+        cm.start_soon(trio.sleep, 0)
+    print(len(cm.outputs()))
+
+gc.disable()
+try:
+    trio.run(crash)
+except trio.TrioInternalError:
+    print("crashed")
+trio.run(use)
+"""
+
+
+def test_a_run_that_has_crashed_blocks_nobody() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["1", "crashed", "0", "1"]
 
 
 def test_a_manager_that_could_not_be_opened_does_not_use_its_limiter() -> None:

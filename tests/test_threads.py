@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -103,7 +102,7 @@ async def test_the_way_out_that_the_message_names() -> None:
     async def work(cm: ConMan[int]) -> None:
         def in_thread() -> TaskHandle[int]:
             trio.from_thread.run_sync(setattr, cm, "limit", 3)
-            return trio.from_thread.run_sync(partial(cm.start_soon, job, 7))
+            return trio.from_thread.run_sync(lambda: cm.start_soon(job, 7))
 
         assert await (await trio.to_thread.run_sync(in_thread)).result() == 7
 

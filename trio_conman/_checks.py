@@ -68,7 +68,7 @@ def check_limit(value: object) -> None:
     if isinstance(value, int) and not isinstance(value, bool) and value == 1:
         raise ValueError(
             "limit must be an int of at least 2, or math.inf "
-            f"(one that is opened with trio.CapacityLimiter(1) runs one at a time), not {short(value)}"
+            f"(a manager opened with trio.CapacityLimiter(1) runs one at a time), not {short(value)}"
         )
     check_count("limit", value, minimum=2)
 

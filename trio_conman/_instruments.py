@@ -170,7 +170,8 @@ class Instruments:
             self._tell_late()
             self._tell(hook, args)
         else:
-            self._late.append(partial(copy_context().run, self._tell, hook, args))
+            context = copy_context()
+            self._late.append(lambda: context.run(self._tell, hook, args))
             self.wake()
 
     @enable_ki_protection

@@ -30,10 +30,14 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
             del interrupt
 
 
-def is_alive(token: trio.lowlevel.TrioToken) -> bool:
-    """Whether a trio run, by its token, is under way: not when it has ended or crashed."""
+def is_over(run: trio.lowlevel.TrioToken) -> bool:
+    """Whether a trio run, by its token, has ended or crashed."""
     try:
-        token.run_sync_soon(lambda: None, idempotent=True)
-    except trio.RunFinishedError:
-        return False
-    return True
+        run.run_sync_soon(_nothing, idempotent=True)
+    except (trio.RunFinishedError, OSError):  # one that crashed has not said so, but its sockets are closed
+        return True
+    return False
+
+
+def _nothing() -> None:
+    pass

@@ -36,6 +36,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._checks import check_count, check_number
+from ._outlast import is_over
 from ._texts import short
 
 
@@ -231,17 +232,17 @@ class RateLimiter:
         Raises:
             RuntimeError: there is no run, or another one uses the limiter.
         """
-        try:
-            run, clock = trio.lowlevel.current_trio_token(), trio.lowlevel.current_clock()
-        except RuntimeError:
+        if not trio.lowlevel.in_trio_run():
             raise RuntimeError(
                 f"{self!r} can be used inside of a trio run only: "
                 "in another thread, call its methods with trio.from_thread.run_sync"
-            ) from None
+            )
+        run = trio.lowlevel.current_trio_token()
         if run is self._run:
             return
+        clock = trio.lowlevel.current_clock()
         with self._lock:
-            if self._users and self._run is not None and not _is_over(self._run):
+            if self._users and self._run is not None and not is_over(self._run):
                 raise RuntimeError(
                     f"{self!r} is used by a manager of another trio run: give each run a limiter of its own, "
                     "or call the methods of this one with trio.from_thread.run_sync"
@@ -283,7 +284,8 @@ class RateLimiter:
         self._count(now)
         if queue:
             del queue[key]
-            self._move_up()
+            if self._sleepers:
+                self._move_up()
         return True
 
     def _wait(self, key: object, owner: object, sleeper: Sleeper) -> float:
@@ -353,15 +355,3 @@ class RateLimiter:
             self._queue[key] = self._expected.pop(key)
             self._queue.move_to_end(key, last=False)
         self._soonest = min((each.soonest for each in self._sleepers.values()), default=math.inf)
-
-
-def _is_over(run: trio.lowlevel.TrioToken) -> bool:
-    try:
-        run.run_sync_soon(_nothing, idempotent=True)
-    except (trio.RunFinishedError, OSError):  # one that crashed has not said so, but its sockets are closed
-        return True
-    return False
-
-
-def _nothing() -> None:
-    pass

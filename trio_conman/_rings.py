@@ -9,8 +9,8 @@ sleeps joins its line: then whoever did that calls `break_rings`.
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
-The search stops at the first holders that may go on, and begins with them the next time. So it costs no more
-for many waits than for few. A ring that is there has been seen whole: so all who have to go are told at once.
+The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
+many waits than for few. A ring that is there has been seen whole: so all who have to go are told at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol, final
 import attrs
 import trio
 
-from ._outlast import is_alive
+from ._outlast import is_over
 
 
 class Waiting(Protocol):
@@ -64,7 +64,7 @@ class Rings:
         factory=weakref.WeakKeyDictionary, init=False
     )
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
-    # Those that may go on come first.
+    # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
 
     def enter(self, line: Waiting) -> None:
@@ -78,7 +78,7 @@ class Rings:
             for other, token in list(self._lines.items()):
                 if token is own:
                     continue
-                if is_alive(token):
+                if not is_over(token):
                     raise RuntimeError(
                         f"limit is a CapacityLimiter that manager {other.name!r} of another trio run uses "
                         "just now: ConMan.open() needs one of its own for each run"
@@ -145,20 +145,14 @@ class Rings:
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
-        held, free = self.limiter.borrowed_tokens, self.limiter.available_tokens
-        waiting = len(self._holders)
-        if waiting < held or free > 0:
+        free = self.limiter.available_tokens
+        if free > 0 or not self._holders or len(self._holders) < self.limiter.borrowed_tokens:
             return 0
-        may_go_on: list[trio.lowlevel.Task] = []
         for holder, waits in self._holders.items():
             if not any(wait.counts() for wait in waits.values()):
-                may_go_on.append(holder)
-                waiting -= 1
-                if waiting < held:
-                    break
-        for holder in may_go_on:
-            self._holders.move_to_end(holder, last=False)
-        return int(1 - free) if waiting >= held and waiting else 0
+                self._holders.move_to_end(holder, last=False)
+                return 0
+        return int(1 - free)
 
 
 # By the id of the limiter, since those who share one know nothing of each other. Nothing here keeps anything:

@@ -40,7 +40,8 @@ async def run_in_executor(
 
     When it is cancelled, a call that has not started never will. One that runs is waited for, and its result
     or error is what comes back, as with `trio.to_thread.run_sync`. What runs is for the executor to say: a
-    pool of processes counts a few calls that it has sent ahead as running, and Dask cancels any call.
+    pool of processes counts a few calls that it has sent ahead as running, and Dask cancels any call. Where
+    its futures cannot be cancelled, as their ``cancel`` raises, every call counts as running.
 
     Args:
         executor: where to call it: a `~concurrent.futures.Executor`, or an object with such a ``submit``.

@@ -119,7 +119,7 @@ async def results(cm: ConMan[int], handle: TaskHandle[int]) -> None:
     handle.outcome.value  # error
     (await handle.wait()).value  # error
     handle.cancel(1)  # error
-    handle.state = "finished"  # error
     if handle.state == "finished":  # error
         print(wrong, title)
+    handle.state = "finished"  # error
     cm.run_nowait(length, "url").result()  # error
