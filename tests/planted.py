@@ -92,6 +92,18 @@ BUGS = [
         "queue.popitem(last=True)\n        return grant",
     ),
     Bug(
+        "a slot that a map has no use for any more is lost",
+        "_line",
+        "            if self._grant(slot):\n                return",
+        "            self._grant(slot)\n            return",
+    ),
+    Bug(
+        "the last of those who wait for each other is not told",
+        "_rings",
+        "        return int(1 - free)",
+        "        return 0",
+    ),
+    Bug(
         "tasks back off without a slot beyond the limit",
         "_execution",
         "self.without_slot >= self.slots.limit",

@@ -146,7 +146,7 @@ class Rings:
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
         free = self.limiter.available_tokens
-        if free > 0 or not self._holders or len(self._holders) < self.limiter.borrowed_tokens:
+        if free > 0 or len(self._holders) < self.limiter.borrowed_tokens:
             return 0
         for holder, waits in self._holders.items():
             if not any(wait.counts() for wait in waits.values()):
@@ -155,8 +155,8 @@ class Rings:
         return int(1 - free)
 
 
-# By the id of the limiter, since those who share one know nothing of each other. Nothing here keeps anything:
-# an entry goes when the last line of the limiter does, and before the limiter, which the lines hold.
+# By the id of the limiter, since those who share one know nothing of each other. Weak: an entry
+# goes when the last line of the limiter does, and before the limiter itself, which the lines hold.
 _shared: weakref.WeakValueDictionary[int, Rings] = weakref.WeakValueDictionary()
 # Two trio runs may open managers at once, in two threads.
 _lock = Lock()
