@@ -51,6 +51,29 @@ async def test_tasks_that_fail_slowly_do_not_keep_out_the_healthy(
 
 
 @each_kind
+async def test_an_endless_line_does_not_keep_out_a_retry(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def always() -> None:
+        record.append(("retry", trio.current_time()))
+        await fail_after(1)
+
+    async def new(cm: ConMan[None]) -> None:
+        record.append(("new", trio.current_time()))
+        cm.start_soon(new, cm)
+        await trio.sleep(1)
+
+    retry = RetryConfig(initial_delay=0.5, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(2), retry=retry, timeout=6.5) as cm:
+            cm.start_soon(trio.sleep_forever)
+            cm.start_soon(always)
+            cm.start_soon(new, cm)
+    # Back half a second after each failure, and served when the next slot is free.
+    assert record == [("retry" if second % 2 == 0 else "new", second) for second in range(7)]
+
+
+@each_kind
 async def test_endless_retries_and_an_endless_line_both_go_on(
     limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
 ) -> None:

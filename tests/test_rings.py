@@ -93,7 +93,34 @@ def test_as_long_as_somebody_goes_on_nobody_is_looked_at(
     assert asked == []
 
 
-async def test_a_limit_that_two_waits_are_too_many_for_tells_one_that_two_tasks_share_once(
+@each_kind
+async def test_the_search_begins_with_one_that_may_go_on(
+    limit_of: Callable[[int], int | trio.CapacityLimiter], asked: list[_Wait], autojump_clock: MockClock
+) -> None:
+    async def late() -> AsyncIterator[int]:
+        await trio.sleep(1000)
+        yield 1
+
+    async def wait_for_it(cm: ConMan[Any]) -> None:
+        await trio.sleep(2)
+        async with cm.map(job, late()) as outcomes:
+            with trio.move_on_after(10):
+                await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(51)) as cm:
+        for _ in range(50):
+            cm.start_soon(consumer, cm, 1)
+        cm.start_soon(wait_for_it, cm)
+        await trio.sleep(5)
+        asked.clear()
+        for _ in range(100):
+            cm.pause()
+            cm.resume()
+        assert len(asked) == 100
+    assert cm.errors() == []
+
+
+async def test_two_tasks_that_consume_one_map_are_two_in_a_ring(
     autojump_clock: MockClock,
 ) -> None:
     limiter = trio.CapacityLimiter(3)
@@ -115,7 +142,6 @@ async def test_a_limit_that_two_waits_are_too_many_for_tells_one_that_two_tasks_
         limiter.total_tokens = 1
         with trio.fail_after(6):
             ends = [await handle.wait() for handle in handles]
-    # They wait at one place: when one is told, the other looks itself, and is told in its turn.
     assert [type(end) for end in ends] == [Failure, Failure]
     assert trio.current_time() == 5
 

@@ -139,9 +139,8 @@ class Rings:
                     if len(last) == too_many:
                         break
             for key, wait in last.values():
-                if wait.counts():  # those before may have woken it
-                    self.unblock(key)
-                    wait.tell()
+                self.unblock(key)
+                wait.tell()
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
