@@ -271,3 +271,39 @@ def test_a_manager_that_could_not_be_opened_does_not_use_its_limiter() -> None:
         await trio.to_thread.run_sync(trio.run, use)
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("tokens, told", [(3, 1), (2, 2), (1, 3), (0, 3)])
+async def test_as_many_are_told_as_must_go_until_a_token_is_free(
+    tokens: int, told: int, limit_of_0: None, autojump_clock: MockClock
+) -> None:
+    async def twice(cm: ConMan[Any], delay: float) -> None:
+        await trio.sleep(delay)
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(cm.run, job, 0)
+
+    limiter = trio.CapacityLimiter(4)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        cm.start_soon(job, 0, 5)
+        handles = [cm.start_soon(task, cm, at) for at, task in enumerate([parent, parent, twice], 1)]
+        await trio.sleep(4)
+        limiter.total_tokens = tokens
+        with trio.fail_after(2):
+            await handles[-1].wait()
+        await wait_all_tasks_blocked()
+        # The last ones, at once, and of each task one wait. At 0 that helps nobody, but they hold no token.
+        assert trio.current_time() == 5
+        assert [isinstance(handle.outcome, Failure) for handle in handles] == [
+            number >= 3 - told for number in range(3)
+        ]
+
+
+async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(2)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        async with ConMan[Any].open(nursery, limiter) as other:
+            pass
+        cm.limit = 3
+        assert list(cm._line._rings._lines) == [cm._line]
+        other._line.resized()
