@@ -281,7 +281,7 @@ async def test_as_many_are_told_as_must_go_until_a_token_is_free(
         await trio.sleep(delay)
         async with trio.open_nursery() as nursery:
             for _ in range(2):
-                nursery.start_soon(cm.run, job, 0)
+                nursery.start_soon(parent, cm, 0)
 
     limiter = trio.CapacityLimiter(4)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:

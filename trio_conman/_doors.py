@@ -92,8 +92,8 @@ class Doors(Generic[R]):
         Raises:
             ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
             RuntimeError: called inside a task of the manager while every slot is held by a task that itself
-                waits in `run`, so that it could never end; use `start_soon` there. Or called in another
-                thread than that of the trio run; nothing has changed then.
+                waits in `run`, so that it could never end but by a deadline; use `start_soon` there. Or
+                called in another thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
