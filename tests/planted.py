@@ -98,6 +98,18 @@ BUGS = [
         "queue.popitem(last=True)\n        return grant",
     ),
     Bug(
+        "a slot that a map has no use for any more is lost",
+        "_limits.line",
+        "            if self._grant(slot):\n                return",
+        "            self._grant(slot)\n            return",
+    ),
+    Bug(
+        "the last of those who wait for each other is not told",
+        "_limits.rings",
+        "        return int(1 - free)",
+        "        return 0",
+    ),
+    Bug(
         "tasks back off without a slot beyond the limit",
         "_engine.execution",
         "self.without_slot >= self.slots.limit",

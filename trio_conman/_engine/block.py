@@ -32,6 +32,7 @@ from trio_conman._base.checks import wrong_thread
 from trio_conman._base.errors import ConManClosedError
 from trio_conman._base.outcomes import StopReason
 from trio_conman._base.outlast import outlast
+from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._limits.line import Line
 
@@ -103,7 +104,8 @@ class Block:
             raise RuntimeError(
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
-        self.line.refuse_other_run()
+        need_more_stack()  # for leaving, which is done from here too
+        self.line.enter_run()
         self.line.on_resize = self.tell_resized
         self._entered = True
         try:
@@ -192,8 +194,7 @@ class Block:
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self.runner.nursery = nursery
-            self.line.open(nursery)
+            self.runner.nursery = self.line.nursery = nursery
             self.runner.now = trio.lowlevel.current_clock().current_time
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
@@ -203,14 +204,24 @@ class Block:
     async def _sleep(self, cancelled: Callable[[], None]) -> None:
         """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""
         task = trio.lowlevel.current_task()
+        is_late = False
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            nonlocal is_late
             self._sleepers.remove(task)
-            cancelled()
+            try:
+                need_more_stack()
+                cancelled()
+            except RecursionError:
+                is_late = True  # who cancels is deep in a recursion
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._sleepers.append(task)
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            if is_late:
+                cancelled()
 
     def _end(self) -> None:
         """The body has ended, and so have the tasks, or they are cancelled."""
