@@ -48,6 +48,7 @@ class Watch:
         )
         assert not line._queue, "somebody still waits for a slot"
         assert not line._returning, "somebody still waits for a slot"
+        assert not line._rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
 

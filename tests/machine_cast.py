@@ -17,9 +17,7 @@ from trio_conman import (
     ConManClosedError,
     Instrument,
     Outcome,
-    RateLimiter,
     RetriableError,
-    RetryBudget,
     TaskHandle,
 )
 
@@ -44,6 +42,7 @@ class Cast(Witness, Instrument):
     async def play(self) -> None:
         stage, manager, options = self.stage, self.manager, self.manager.options
         self.endangered = min(stage.outer, manager.timeout) < math.inf
+        self.measure()
         send, receive = None, None
         if manager.send_to is not None:
             send, receive = trio.open_memory_channel[Outcome[Any]](manager.send_to)
@@ -60,8 +59,8 @@ class Cast(Witness, Instrument):
                 max_errors=manager.max_errors,
                 send_to=send,
                 rng=random.Random(stage.seed),
-                rate=None if manager.rate is None else RateLimiter(manager.rate[0], burst=manager.rate[1]),
-                retry_budget=None if manager.tokens is None else RetryBudget(manager.tokens, ratio=0.5),
+                rate=self.rate,
+                retry_budget=self.budget,
                 instruments=[self, *map(broken, filter(None, [manager.broken]))],
             ) as self.cm:
                 self.limit = manager.limit if stage.shared is None else stage.limiter.total_tokens
@@ -70,7 +69,7 @@ class Cast(Witness, Instrument):
                 try:
                     await self.perform()
                 finally:
-                    self.paused = False  # the end of the block resumes
+                    self.goes_on()  # the end of the block resumes
         except (BodyError, ExceptionGroup) as exc:
             error = exc
         finally:
@@ -259,7 +258,7 @@ class Cast(Witness, Instrument):
     async def shutdown(self, grace: float) -> None:
         self.refusing = True
         self.shut_since = min(self.shut_since, trio.current_time())
-        self.paused = False
+        self.goes_on()
         self.endangered |= grace < math.inf
         async with self.idler():
             try:
@@ -291,8 +290,24 @@ class Cast(Witness, Instrument):
         self.cm.pause()
 
     def resume(self) -> None:
-        self.paused = False
+        self.goes_on()
         self.cm.resume()
+
+    async def wait_running(self) -> None:
+        calm = not self.executing
+        self.calmers += 1
+        try:
+            await self.cm.wait_running()
+            if self.executing and not calm:
+                self.stage.fault(f"wait_running() has returned: {self.executing} run, {self!r}")
+        finally:
+            self.calmers -= 1
+
+    def slow(self, seconds: float) -> None:
+        """The service asks for a pause."""
+        if self.rate is not None and self.meter is not None:
+            self.meter.pause_for(seconds, trio.current_time())
+            self.rate.pause_for(seconds)
 
     def pop(self) -> None:
         kept = self.cm.outcomes()
@@ -323,6 +338,10 @@ class Cast(Witness, Instrument):
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         self.told_submitted += 1
+        entry: Entry = handle.args[0]
+        if entry.plan.unwanted:
+            entry.cancelled = True
+            handle.cancel("unwanted")
 
     def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
         self.scheduled(handle.args[0], error, delay)
@@ -407,8 +426,11 @@ class Cast(Witness, Instrument):
                     # Never on a tick of its own.
                     self.endangered = self.moved = True
                     self.cm.cancel_scope.deadline = trio.current_time() + 4.3125
+                case "slow":
+                    self.slow(0.5 + entry.attempts)
                 case "wait":
                     await self.expect(RuntimeError, self.cm.wait)
+                    await self.expect(RuntimeError, self.cm.wait_running)
                     await self.expect(RuntimeError, self.cm.shutdown)
                 # With a shared limiter nobody could see that such tasks wait for ever.
                 case "run" if own_limiter:

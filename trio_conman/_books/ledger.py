@@ -32,7 +32,7 @@ class Slots(Protocol):
         ...
 
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot again, before all who have not started yet."""
+        """Wait for a slot again, in turn with those who have not started yet."""
         ...
 
 

@@ -3,7 +3,8 @@
 **Theory of operation.** Whoever is given a slot hires a worker, which draws the item in its own step, so that
 the user's iterator runs in no other task's clean-up, and goes on with it.
 
-Workers are hired in twice the number again and again, since one costs more than an item, and there may be few.
+Workers are hired in twice the number again and again, since one costs more than an item, and there may be
+few.
 
 A consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
 keeps its slot until its next turn, and only then gives it back and rests: to be hired again costs more than a

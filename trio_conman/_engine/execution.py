@@ -1,7 +1,7 @@
 """A task's life: attempts, deadlines and backoff, from its slot to its outcome.
 
-**Theory of operation.** A task is started with a slot by `Runner.start`, which hires a worker of the pool, and
-passes through these states:
+**Theory of operation.** A task is started with a slot by `Runner.start`, which hires a worker of the pool,
+and passes through these states:
 
     queued ──start──▶ running ◀──────▶ backing_off ──┐
        │                 └───────────────────────────┴──finish──▶ done
@@ -58,9 +58,13 @@ class Runner(Endings):
     # Called when all tasks are, or will be, cancelled.
     tasks_cancelled: Callable[[], None] = attrs.field(init=False)
 
+    # Whether an attempt without a timeout needs no preparation.
+    is_plain: bool = attrs.field(init=False)
+
     def open(self, nursery: trio.Nursery) -> None:
         """Begin: the workers live in `nursery`."""
         self.pool.open(nursery, self._live)
+        self.is_plain = self.permits is None and self.instruments is None
         self.now = trio.lowlevel.current_clock().current_time
 
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float, *, is_new: bool = False) -> None:
@@ -93,12 +97,8 @@ class Runner(Endings):
 
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
-        handle: TaskHandle[Any] | None = None
-        outcome: Outcome[Any] | None = None
-        travels: BaseException | None = None
-        value = None
-        task = trio.lowlevel.current_task()
-        pool = self.pool
+        handle = outcome = value = travels = None
+        task, pool = trio.lowlevel.current_task(), self.pool
         try:
             pool.begin(worker)
             while True:
@@ -112,14 +112,10 @@ class Runner(Endings):
                             handle._scope = scope
                             if handle._cancelled is not None:
                                 break  # before its first step: nothing of it shall run
-                            if self.permits is not None and not self._take_permit(handle):
-                                outcome = await self._wait_for_permit(worker, handle)
-                            timed = handle._terms.is_timed or worker.is_timed
-                            if outcome is None and (timed or self.instruments is not None):
-                                if not self._begin_attempt(worker, handle):
-                                    break
+                            if not self.is_plain or handle._terms.is_timed or worker.is_timed:
+                                outcome = await self._prepare(worker, handle)
                         else:
-                            outcome = await self._retry(worker, handle)
+                            outcome = await self._prepare_retry(worker, handle)
                         if outcome is None:
                             try:
                                 value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
@@ -161,17 +157,21 @@ class Runner(Endings):
             finally:
                 del travels
 
-    def _take_permit(self, handle: TaskHandle[Any]) -> bool:
-        """Take a permit for the first attempt, if it can be had at once."""
-        assert self.permits is not None
-        now = self.now()
-        if not self.permits.take(handle, now):
-            return False
-        handle._attempted = now
-        return True
+    async def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
+        """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
+        if self.permits is not None:
+            now = self.now()
+            if self.permits.take(handle, now):
+                handle._attempted = now
+            else:
+                outcome = await self._wait_for_permit(worker, handle)
+                if outcome is not None:
+                    return outcome
+        self._begin_attempt(worker, handle)
+        return None if handle._cancelled is None else self._cut_short(handle)
 
-    def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> bool:
-        """Set the deadline of an attempt, and tell of it; whether it may start."""
+    def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
+        """Set the deadline of an attempt, and tell of it."""
         terms = handle._terms
         if terms.is_timed:
             worker.set_deadline(min(_deadline(handle), self.now() + terms.attempt_timeout))
@@ -179,8 +179,6 @@ class Runner(Endings):
             worker.set_deadline(inf)
         if self.instruments is not None:
             self.instruments.tell("attempt_started", handle, handle._retries + 1)
-            return handle._cancelled is None
-        return True
 
     @enable_ki_protection
     def _end(self, worker: Worker, outcome: Outcome[Any]) -> None:
@@ -198,6 +196,7 @@ class Runner(Endings):
             del handle, outcome  # an error of the source may lead to this frame
             source.go_on(worker)
 
+    @enable_ki_protection
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
         """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""
         assert handle is not None
@@ -226,7 +225,7 @@ class Runner(Endings):
         self.pool.gone(worker)
         del handle, outcome, travels  # see _finish
 
-    async def _retry(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
+    async def _prepare_retry(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
         """What comes between two attempts: a decision, a delay, a permit; or the outcome."""
         error, worker.error = worker.error, None
         timed_out, worker.timed_out = worker.timed_out, False

@@ -1,7 +1,8 @@
 """A map over an async iterable, which has a trio task of its own: its `Feeder`.
 
 An item that was drawn starts at once where a slot is free, and the feeder draws the next one; where none is,
-the feeder keeps the item and rests, and the map waits in the line. So one item at most is drawn without a slot.
+the feeder keeps the item and rests, and the map waits in the line. So one item at most is drawn without a
+slot.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """`map`: a stream of outcomes from a stream of items, in bounded memory.
 
-**Theory of operation.** A map is a source of tasks: it holds one place in the line while it could start an item.
-How a slot that it is given comes by an item depends on the items: those of an iterable are drawn by workers
-(`drawn`), those of an async iterable by a feeder (`fed`). From there on an item goes the way of every task, and its
-outcome to the stream that the consumer has.
+**Theory of operation.** A map is a source of tasks: it holds one place in the line while it could start an
+item. How a slot that it is given comes by an item depends on the items: those of an iterable are drawn by
+workers (`drawn`), those of an async iterable by a feeder (`fed`). From there on an item goes the way of every
+task, and its outcome to the stream that the consumer has.
 
 The memory is bounded by the *room*: nothing is drawn while twice the limit of items are drawn and not taken.
 (While a shared limiter is at 0 there is room for one, so that the map is in the line when it is raised.)
 
-Leaving the map cancels its items, stops the drawing, and waits, shielded, until the last of them has ended. Then
-the map forgets all, since an error that the consumer has kept may lead to its frames.
+Leaving the map cancels its items, stops the drawing, and waits, shielded, until the last of them has ended.
+Then the map forgets all, since an error that the consumer has kept may lead to its frames.
 """
 
 from __future__ import annotations

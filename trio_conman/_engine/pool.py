@@ -1,8 +1,8 @@
 """The workers of a manager: trio tasks that run one task after another.
 
-**Theory of operation.** A worker is *hired*, for a task that has its slot, or with a slot for which it is to draw
-a task from a source. When it has nothing to do it is *idle*: it stands on a stack, from which the next one is
-hired, the last one first.
+**Theory of operation.** A worker is *hired*, for a task that has its slot, or with a slot for which it is to
+draw a task from a source. When it has nothing to do it is *idle*: it stands on a stack, from which the next
+one is hired, the last one first.
 
 The whole trick is the order at a task's end. The worker joins the idle ones first; then the task is recorded,
 and its slot given back. So when somebody waits for that slot, this very worker is hired for him, and goes on
@@ -73,8 +73,8 @@ class Worker:
     # Its trio task, and the scope of its task, from its first step on.
     task: trio.lowlevel.Task = attrs.field(init=False)
     scope: trio.CancelScope = attrs.field(init=False)
-    # That of trio inside of the scope. Private, because nothing public shows that a scope was left open, which
-    # would govern the backoff, or the next task. Guarded by
+    # That of trio inside of the scope. Private, because nothing public shows that a scope was left open,
+    # which would govern the backoff, or the next task. Guarded by
     # test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff.
     status: Any = None
     # Whether the source has left a scope open in it.
@@ -89,6 +89,10 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
+
+    def is_hired(self) -> bool:
+        """Whether it has something to do."""
+        return self.handle is not None or self.source is not None
 
     def renew(self) -> trio.CancelScope:
         """A new scope, to be entered."""
@@ -197,7 +201,7 @@ class Pool:
         Returns whether it has; else it is dismissed.
         """
         worker.set_deadline(math.inf)  # of its last task
-        if worker.handle is not None or worker.source is not None:
+        if worker.is_hired():
             await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True
             return True
@@ -212,7 +216,7 @@ class Pool:
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         if worker.handle is not None:
             self._hired -= 1
-        return worker.handle is not None or worker.source is not None
+        return worker.is_hired()
 
     @enable_ki_protection
     def begin(self, worker: Worker) -> None:

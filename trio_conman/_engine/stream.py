@@ -97,12 +97,23 @@ class Stream(Generic[T]):
                 outcome = self._completed.popleft()
             if outcome is not None:
                 self.taken += 1
-                self._tell_taken()
+                try:
+                    self._tell_taken()
+                except BaseException:  # no room on the stack to start a worker
+                    self._put_back(outcome)
+                    raise
                 return outcome
             if self.is_empty:
                 self._raise_end()
             await self._sleep()
             self._next_turn = self.taken + self.at_once
+
+    def _put_back(self, outcome: Outcome[T]) -> None:
+        self.taken -= 1
+        if self._ordered:
+            self._indexed[self.taken] = outcome
+        else:
+            self._completed.appendleft(outcome)
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None

@@ -82,7 +82,7 @@ class Permits:
                 until = inf
                 if self._held is not None:
                     self._held[key] = sleeper
-                elif self.limiter._take(key, trio.current_time()):
+                elif (now := trio.current_time()) <= latest and self.limiter._take(key, now):
                     break
                 else:
                     sleeper.deadline = trio.current_effective_deadline()

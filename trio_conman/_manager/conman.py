@@ -24,7 +24,7 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
-from trio_conman._engine.block import Block, Opening
+from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
 from trio_conman._limits.line import Line
@@ -34,6 +34,7 @@ from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
 
 from .doors import Doors
+from .opening import Opening
 from .views import Views
 
 if TYPE_CHECKING:

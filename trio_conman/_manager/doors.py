@@ -13,7 +13,6 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.drawn import DrawnMap
@@ -95,8 +94,8 @@ class Doors(Generic[R]):
         Raises:
             ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
             RuntimeError: called inside a task of the manager while every slot is held by a task that itself
-                waits in `run`, so that it could never end; use `start_soon` there. Or called in another
-                thread than that of the trio run; nothing has changed then.
+                waits in `run`, so that it could never end but by a deadline; use `start_soon` there. Or
+                called in another thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
@@ -255,7 +254,6 @@ class Doors(Generic[R]):
         """Start a task if it need not wait; whether it was started."""
         if self._block.closed:
             raise self._block.closed_error()
-        need_stack()  # for all that follows, also where it has to wait
         slot = self._line.take()
         if slot is None:
             return False
