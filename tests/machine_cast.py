@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
@@ -23,6 +24,9 @@ from trio_conman import (
 
 from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step
 from .machine_witness import Witness
+
+# What code that hands in a task has set, and tasks set anew for nobody.
+MARK: ContextVar[object] = ContextVar("MARK")
 
 
 def broken(hook: str) -> Instrument:
@@ -132,6 +136,8 @@ class Cast(Witness, Instrument):
         task = mine.task_timeout if options.task_timeout is None else options.task_timeout
         entry = Entry(self, plan, Options(retry, attempt, task), trio.current_time(), item)
         self.entries.append(entry)
+        if item is None:
+            MARK.set(entry.mark)
         return entry
 
     async def run(self, plan: Plan, options: Options) -> None:
@@ -169,6 +175,10 @@ class Cast(Witness, Instrument):
     ) -> None:
         entries = [self.entry(plan, options, item) for item, plan in enumerate(source.plans)]
         self.maps.append(entries)
+        mark = object()
+        MARK.set(mark)
+        for entry in entries:
+            entry.mark = mark
         drawn: list[Entry] = []
         seen: list[int] = []
 
@@ -356,6 +366,9 @@ class Cast(Witness, Instrument):
         attempt = entry.attempts
         act = entry.plan.act(attempt)
         self.starts(entry)
+        if MARK.get(None) is not entry.mark:
+            self.stage.fault(f"another context than that of the submitter: {entry!r}")
+        MARK.set(None)
         retry = entry.options.retry
         entry.holds = retry is not None and retry.hold_slot  # when the attempt times out
         try:

@@ -125,6 +125,8 @@ class Entry:
     lent: dict[int, float] = attrs.field(factory=dict, repr=False)
     without_slot: bool = False
     executing: bool = False
+    # What its submitter has set in its context.
+    mark: object = attrs.field(factory=object, repr=False)
     returned: bool = False
     starts: list[float] = attrs.field(factory=list, repr=False)
     # When its first attempt started: the time, and the pass of trio's loop.

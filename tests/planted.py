@@ -349,4 +349,10 @@ BUGS = [
         "        if not is_same(task.context, context):\n",
         "        if worker.is_ready and not is_same(task.context, context):\n",
     ),
+    Bug(
+        "a task that goes on after a timeout is cancelled by a scope that is spent",
+        "_engine.execution",
+        "            handle._scope = worker.scope  # it may be a new one\n",
+        "",
+    ),
 ]

@@ -232,6 +232,7 @@ class Runner(Endings):
         assert error is not None
         outcome = None
         try:
+            handle._scope = worker.scope  # it may be a new one
             worker.set_deadline(_deadline(handle))
             verdict = self._decide(handle, error, timed_out)
             if isinstance(verdict, StopReason):
