@@ -1,0 +1,101 @@
+"""Those who wait for permits on behalf of one manager, or of one call."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import inf
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .turns import Gate, Ticket, leave, move_up, take, wait
+
+
+@attrs.define(eq=False, repr=False)
+class Waiters:
+    """Waits at some gates, for permits of all of them at once; each who does has a key.
+
+    While they are held they wait here and not in the queues, which others may share; then they join those
+    again, in their order.
+    """
+
+    gates: tuple[Gate, ...]
+    # While they are held, all in order; those who sleep already with how to wake them.
+    _held: OrderedDict[object, Ticket | None] | None = attrs.field(default=None, init=False)
+
+    def join(self, key: object) -> None:
+        """Stand in the queues, from which an attempt must `take`, `acquire`, or `leave`."""
+        if self._held is not None:
+            self._held[key] = None
+        else:
+            for gate in self.gates:
+                gate.queue[key] = self
+
+    @enable_ki_protection
+    async def wait(
+        self, key: object, costs: tuple[float, ...], *, latest: float = inf, patient: bool = False
+    ) -> float | None:
+        """Wait for permits, and take them.
+
+        Returns:
+            None; or, as soon as it is known that they would be due too late, when that is: on the effective
+            deadline or after it, unless it is `patient`, or after `latest`.
+        """
+        meters = tuple(gate.meter for gate in self.gates)
+        ticket = Ticket(meters, costs, self.gates, self, latest=latest)
+        try:
+            while ticket.too_late is None:
+                # Cancelled in the very tick: then the permits are for the next one.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                until = inf
+                if self._held is not None:
+                    self._held[key] = ticket
+                elif take(key, self.gates, costs, trio.current_time()):
+                    break
+                else:
+                    if not patient:
+                        ticket.deadline = trio.current_effective_deadline()
+                    until = wait(key, ticket)
+                if ticket.too_late is None:
+                    await ticket.sleep(until)
+        finally:
+            self.leave(key)
+            del key
+        return ticket.too_late
+
+    def leave(self, key: object) -> None:
+        """Leave the queues, if there."""
+        if self._held is not None:
+            self._held.pop(key, None)
+        leave(key, self.gates)
+
+    @enable_ki_protection
+    def hold(self) -> None:
+        """Let nobody have permits until `resume`."""
+        if self._held is not None:
+            return
+        self._held = OrderedDict()
+        gate = self.gates[0]
+        for key, ticket in [*gate.expected.items(), *gate.queue.items()]:
+            owner = ticket.owner if isinstance(ticket, Ticket) else ticket
+            if owner is self:
+                self._held[key] = ticket if isinstance(ticket, Ticket) else None
+        for key in self._held:
+            for gate in self.gates:
+                if gate.expected.pop(key, None) is not None:
+                    gate.forecast.remove(key)
+                gate.queue.pop(key, None)
+        move_up(self.gates)
+
+    @enable_ki_protection
+    def resume(self) -> None:
+        """End a pause: those who wait join the queues in their order."""
+        if self._held is None:
+            return
+        for key, ticket in self._held.items():
+            if ticket is not None:
+                ticket.wake()
+            for gate in self.gates:
+                gate.queue[key] = self
+        self._held = None
