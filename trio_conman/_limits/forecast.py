@@ -27,8 +27,7 @@ from .meter import Meter
 class Request:
     """So many permits of each of some meters, at once, and in time."""
 
-    meters: tuple[Meter, ...]
-    costs: tuple[float, ...]
+    costs: tuple[tuple[Meter, float], ...]
     # They must be due before the one, and not after the other.
     deadline: float = attrs.field(default=inf, init=False)
     latest: float = attrs.field(default=inf, kw_only=True)
@@ -62,25 +61,25 @@ class Forecast:
     def judge(self, key: object, request: Request, now: float) -> bool:
         """Expect a request, behind all that are expected; False if it will be too late."""
         if request.soonest < inf:
-            due = self._foreseen(request.meters, request.costs, now)
+            due = self._foreseen(request.costs, now)
             if request.misses(due + self._late) and (self._sooner or not request.misses(due)):
                 self._renew(now)
-                due = self._foreseen(request.meters, request.costs, now)
+                due = self._foreseen(request.costs, now)
             request.due = due
             if request.misses(due):
                 return False
             self._run_ahead(request)
         elif self._late < inf:
-            request.due = self._foreseen(request.meters, request.costs, now)
+            request.due = self._foreseen(request.costs, now)
             self._run_ahead(request)
         self.expected[key] = request
         return True
 
-    def due(self, meters: tuple[Meter, ...], costs: tuple[float, ...], now: float) -> float:
+    def due(self, costs: tuple[tuple[Meter, float], ...], now: float) -> float:
         """When a request will be due that comes now, or sooner."""
         if self.expected and (self._late == inf or self._sooner):
             self._renew(now)
-        return self._foreseen(meters, costs, now)
+        return self._foreseen(costs, now)
 
     def remove(self, key: object, *, started: float = -inf) -> None:
         """Expect a request no more, since it has been taken, or else has left."""
@@ -123,14 +122,14 @@ class Forecast:
         self._ahead.clear()
         self._late = inf
 
-    def _foreseen(self, meters: tuple[Meter, ...], costs: tuple[float, ...], now: float) -> float:
-        for meter, cost in zip(meters, costs, strict=True):
+    def _foreseen(self, costs: tuple[tuple[Meter, float], ...], now: float) -> float:
+        for meter, cost in costs:
             now = max(now, self._ahead.get(meter, meter).due(cost))
         return now
 
     def _run_ahead(self, request: Request) -> None:
         self._margin = min(self._margin, request.soonest - request.due)
-        for meter, cost in zip(request.meters, request.costs, strict=True):
+        for meter, cost in request.costs:
             ahead = self._ahead.get(meter)
             if ahead is None:
                 ahead = self._ahead[meter] = meter.copy()
@@ -142,7 +141,7 @@ class Forecast:
         self._late, self._sooner, self._margin = 0.0, False, inf
         doubtful: list[object] = []
         for key, request in self.expected.items():
-            request.due = self._foreseen(request.meters, request.costs, now)
+            request.due = self._foreseen(request.costs, now)
             if doubting and request.misses(request.due):
                 doubtful.append(key)
             else:

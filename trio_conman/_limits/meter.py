@@ -4,7 +4,8 @@
 every ``T = per / rate`` seconds, a meter keeps the time at which nothing will be owed any more, the
 *theoretical arrival time*. Each permit moves it by ``T``, from the present if it lies in the past, and to no
 more than ``burst * T`` from then. So `burst` permits can be had at once after idling, and in no window of
-time more than ``burst + rate * window``. More than `burst` can be had when nothing is owed, and are owed then.
+time more than ``burst + rate * window``. More than `burst` can be had when nothing is owed, and are owed
+then.
 
 That time is kept as a start and a number of permits, ``start + taken * T``: a sum of floats would drift.
 """
@@ -16,6 +17,8 @@ from math import inf
 from typing import final
 
 import attrs
+
+from .marks import Marks
 
 MOST = float(2**53)  # permits at once; more would be beyond a float
 
@@ -46,6 +49,8 @@ class Meter:
     before: float = 0.0  # and before
     resume: float = -inf  # the end of a pause
     bounds: list[Bound] = attrs.field(factory=list)
+    # Once it has said something: who may have asked.
+    marks: Marks | None = None
 
     def due(self, cost: float) -> float:
         """When so many permits can be had, at the earliest; a time that has passed means now."""
@@ -57,24 +62,47 @@ class Meter:
                 due = bound.until
         return due
 
-    def take(self, cost: float, now: float) -> None:
-        """Take so many permits."""
+    def take(self, cost: float, now: float) -> bool:
+        """Take so many permits, if they are due."""
+        start, taken, per, rate, burst = self.start, self.taken, self.per, self.rate, self.burst
+        # As in due(), whose call costs as much as all the rest.
+        owed = taken + cost - burst if cost < burst else taken
+        if now < start + owed * per / rate or now < self.resume:
+            return False
+        if self.marks is not None and not self._heed(cost, now):
+            return False
         # Also where the sum of many is beyond a float, which does not matter without a rate.
-        if not now <= self.start + self.taken * self.per / self.rate:
-            self._settle(now, 0.0)
-        self.taken += cost
+        if not now <= start + taken * per / rate:
+            self.before += taken
+            self.start, taken = now, 0.0
+        self.taken = taken + cost
+        return True
+
+    def give_back(self, cost: float) -> None:
+        """Undo what was taken in the same instant."""
+        self.taken -= cost
+        for bound in self.bounds:
+            bound.left += cost
+
+    def _heed(self, cost: float, now: float) -> bool:
+        """Take permits of what the service has said that is left."""
+        if any(cost > bound.left and now < bound.until for bound in self.bounds):
+            return False
         for bound in self.bounds:
             bound.left -= cost
+        if self.marks is not None:
+            self.marks.note(self.total + cost)
+        return True
 
     def copy(self) -> Meter:
         """Another one that stands where this one does."""
-        return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds])
+        return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds], marks=None)
 
     def reset(self) -> None:
         """Forget all: nothing was taken, and nothing holds it back."""
         self.start = self.resume = -inf
         self.taken = self.before = 0.0
-        self.bounds = []
+        self.bounds, self.marks = [], None
 
     @property
     def total(self) -> float:

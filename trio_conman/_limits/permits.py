@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
 from typing import Any, final
 
 import attrs
@@ -13,8 +12,9 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.texts import short
 from trio_conman._books.handles import TaskHandle
 
+from .meter import Meter
 from .rate import RateLimiter
-from .turns import Gate, link, take
+from .turns import Claims, Gate, link
 from .waiters import Waiters
 
 
@@ -43,25 +43,22 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
 class Permits(Waiters):
     """The part of a manager that knows its rate limiters.
 
-    A cost is computed anew for each attempt, before it takes anything, and once: `take` leaves it for
-    `acquire`. Where that fails, `take` raises what the task fails with.
+    A cost is computed anew for each attempt, once, before it takes anything. Where that fails, `take` raises
+    what the task is to fail with.
     """
 
     gates: tuple[Gate, ...] = attrs.field(init=False)
+    claims: Claims | None = attrs.field(init=False)
     limiters: tuple[RateLimiter, ...]
-    # Those of each attempt, where none of them is a callable.
-    _costs: tuple[float, ...] | None = attrs.field(init=False)
-    # No attempt costs less.
-    _least: tuple[float, ...] = attrs.field(init=False)
-    # Of those who have not joined the queues yet.
-    _prices: dict[object, tuple[float, ...]] = attrs.field(factory=dict, init=False)
+    # No attempt takes less.
+    _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
     _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.gates = tuple(limiter._gate for limiter in self.limiters)
-        costs = [limiter._cost for limiter in self.limiters]
-        self._least = tuple(cost if isinstance(cost, float) else 0.0 for cost in costs)
-        self._costs = self._least if all(self._least) else None
+        costs = [0.0 if callable(limiter._cost) else limiter._cost for limiter in self.limiters]
+        self.claims = tuple(zip(self.gates, costs, strict=True)) if all(costs) else None
+        self._least = tuple(zip((gate.meter for gate in self.gates), costs, strict=True))
 
     @enable_ki_protection
     def open(self) -> None:
@@ -94,45 +91,19 @@ class Permits(Waiters):
     @enable_ki_protection
     def earliest(self) -> float:
         """When permits can be had, at the earliest, by who asks for them from now on."""
-        gates = self.gates
-        meters = tuple(gate.meter for gate in gates)
-        return gates[0].forecast.due(meters, self._least, trio.current_time())
+        return self.gates[0].forecast.due(self._least, trio.current_time())
 
-    @enable_ki_protection
-    def take(self, handle: TaskHandle[Any], now: float) -> bool:
-        """Take permits if it is somebody's turn and they are due; no checkpoint.
+    def leave(self, key: Any) -> None:
+        """Leave the queues, if there."""
+        self._priced.pop(key, None)
+        super().leave(key)
 
-        Raises:
-            Exception: the cost of an attempt cannot be computed. The task fails with that.
-        """
-        try:
-            costs = self._costs
-            if costs is None:
-                costs = self._price(handle)
-            if self._held is None and take(handle, self.gates, costs, now):
-                return True
-            if self._costs is None:
-                self._prices[handle] = costs
-            return False
-        finally:
-            del handle  # where an error led to this frame
-
-    @enable_ki_protection
-    async def acquire(self, handle: TaskHandle[Any], latest: float = inf) -> float | None:
-        """Wait for permits, and take them, after a `take` in vain.
-
-        Returns:
-            None; or, as soon as it is known that they would be due too late, when that is: on the effective
-            deadline or after it, or after `latest`.
-        """
-        costs = self._costs or self._prices.pop(handle)
-        try:
-            return await self.wait(handle, costs, latest=latest)
-        finally:
-            del handle
-
-    def _price(self, handle: TaskHandle[Any]) -> tuple[float, ...]:
-        try:
-            return tuple([limiter._price(handle._args) for limiter in self.limiters])
-        finally:
-            del handle
+    def _claims_of(self, key: TaskHandle[Any]) -> Claims:
+        claims = self._priced.get(key)
+        if claims is None:
+            try:
+                claims = tuple([(limiter._gate, limiter._price(key._args)) for limiter in self.limiters])
+                self._priced[key] = claims
+            finally:
+                del key
+        return claims

@@ -19,7 +19,7 @@ from .cost import Cost, check_burst, check_cost, check_permits, price
 from .marks import Marks
 from .meter import MOST, Bound, Meter
 from .stored import Stored
-from .turns import Gate, delay, look_again, take
+from .turns import Gate, delay, look_again
 from .waiters import Waiters
 
 
@@ -287,7 +287,7 @@ class RateLimiter:
             rate=meter.rate,
             per=meter.per,
             burst=self._burst,
-            tasks_waiting=len(self._gate),
+            tasks_waiting=self._gate.waiting(),
             paused_for=max(0.0, meter.resume - now),
             available=meter.available(now),
         )
@@ -347,14 +347,17 @@ class RateLimiter:
 
     @enable_ki_protection
     def _take(self, permits: float) -> bool:
-        return take(object(), (self._gate,), (permits,), self._now())
+        return self._waiters(permits).take(object(), self._now())
+
+    def _waiters(self, permits: float) -> Waiters:
+        return Waiters((self._gate,), ((self._gate, permits),))
 
     @enable_ki_protection
     async def _wait(self, permits: float) -> None:
         run = self._run
         self._users += 1
         try:
-            await Waiters((self._gate,)).wait(object(), (permits,), patient=True)
+            await self._waiters(permits).acquire(object(), patient=True)
         finally:
             if self._run is run:
                 self._users -= 1
@@ -369,7 +372,7 @@ class RateLimiter:
 
     @enable_ki_protection
     def _charge(self, permits: float) -> None:
-        meter, marks, now = self._meter, self._gate.marks, self._now()
+        meter, marks, now = self._meter, self._meter.marks, self._now()
         total = None if marks is None else marks.mine()
         meter.charge(permits, now, -inf if total is None else total)
         if marks is not None:
@@ -382,10 +385,10 @@ class RateLimiter:
 
     @enable_ki_protection
     def _observe(self, remaining: float, reset: float) -> None:
-        meter, marks, now = self._meter, self._gate.marks, self._now()
+        meter, marks, now = self._meter, self._meter.marks, self._now()
         if marks is None:
             # All since nothing was owed count as later than the caller's attempt.
-            marks = self._gate.marks = Marks()
+            marks = meter.marks = Marks()
             total = meter.before + (self._cost if isinstance(self._cost, float) else 0.0)
         else:
             total = meter.total if (mine := marks.mine()) is None else mine

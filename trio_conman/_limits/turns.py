@@ -29,7 +29,6 @@ import attrs
 import trio
 
 from .forecast import Forecast, Request
-from .marks import Marks
 from .meter import Meter
 
 
@@ -67,6 +66,8 @@ class Ticket(Request):
                 await trio.lowlevel.wait_task_rescheduled(abort)
 
 
+# So many permits of each of some gates.
+Claims: TypeAlias = "tuple[tuple[Gate, float], ...]"
 # In a queue: a ticket, or the owner of one who has not said yet by when it must have its permits.
 Waits: TypeAlias = "Ticket | object"
 
@@ -84,8 +85,6 @@ class Gate:
     expected: OrderedDict[object, Ticket] = attrs.field(init=False)
     # Behind them those who have not been judged.
     queue: OrderedDict[object, Waits] = attrs.field(init=False)
-    # Known once somebody has asked for it.
-    marks: Marks | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.linked = weakref.WeakSet()
@@ -97,32 +96,34 @@ class Gate:
         self.linked = weakref.WeakSet([self])
         self.forecast = Forecast()
         self.expected, self.queue = OrderedDict(), OrderedDict()
-        self.marks = None
+        self.meter.marks = None
 
-    def __len__(self) -> int:
+    def waiting(self) -> int:
         """How many wait."""
         return len(self.expected) + len(self.queue)
 
 
-def take(key: object, gates: tuple[Gate, ...], costs: tuple[float, ...], now: float) -> bool:
-    """Take permits of all gates if it is somebody's turn and they are due, else of none."""
-    for gate, cost in zip(gates, costs, strict=True):
-        if next(iter(gate.expected or gate.queue), key) is not key or now < gate.meter.due(cost):
-            return False
-    for gate, cost in zip(gates, costs, strict=True):
-        gate.meter.take(cost, now)
-        if gate.marks is not None:
-            gate.marks.note(gate.meter.total)
-    if gates[0].expected:
-        gates[0].forecast.remove(key, started=now)
-        for gate in gates:
+def give_back(claims: Claims, last: Gate) -> None:
+    """Undo what was taken of those before the last one, in the same instant."""
+    for gate, cost in claims:
+        if gate is last:
+            break
+        gate.meter.give_back(cost)
+
+
+def go_in(key: object, gates: tuple[Gate, ...], now: float) -> None:
+    """Leave the queues, with permits."""
+    behind = False
+    for gate in gates:
+        if gate.expected:
+            gate.forecast.remove(key, started=now)
             del gate.expected[key]
-        move_up(gates)
-    elif gates[0].queue:
-        for gate in gates:
+        else:
             del gate.queue[key]
+        if gate.queue or gate.expected:
+            behind = True
+    if behind:
         move_up(gates)
-    return True
 
 
 def wait(key: object, ticket: Ticket) -> float:
@@ -133,7 +134,7 @@ def wait(key: object, ticket: Ticket) -> float:
             gate.queue[key] = ticket
         move_up(gates)
     if _is_first(key, gates):
-        return max(gate.meter.due(cost) for gate, cost in zip(gates, ticket.costs, strict=True))
+        return max([meter.due(cost) for meter, cost in ticket.costs])
     return inf
 
 

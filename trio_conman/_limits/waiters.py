@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from math import inf
+from typing import Any
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .turns import Gate, Ticket, leave, move_up, take, wait
+from .turns import Claims, Gate, Ticket, give_back, go_in, leave, move_up, wait
 
 
 @attrs.define(eq=False, repr=False)
@@ -21,6 +22,10 @@ class Waiters:
     """
 
     gates: tuple[Gate, ...]
+    # What each takes, where that is the same for all.
+    claims: Claims | None
+    # Else what those take who have not got it yet.
+    _priced: dict[object, Claims] = attrs.field(factory=dict, init=False)
     # While they are held, all in order; those who sleep already with how to wake them.
     _held: OrderedDict[object, Ticket | None] | None = attrs.field(default=None, init=False)
 
@@ -33,26 +38,52 @@ class Waiters:
                 gate.queue[key] = self
 
     @enable_ki_protection
-    async def wait(
-        self, key: object, costs: tuple[float, ...], *, latest: float = inf, patient: bool = False
-    ) -> float | None:
+    def take(self, key: Any, now: float) -> bool:
+        """Take permits of all gates, if it is somebody's turn and they are due; no checkpoint.
+
+        Raises:
+            Exception: what it takes cannot be computed.
+        """
+        try:
+            claims = self.claims or self._claims_of(key)
+            if self._held is not None:
+                return False
+            for gate, cost in claims:
+                queue = gate.expected or gate.queue
+                if (queue and next(iter(queue)) is not key) or not gate.meter.take(cost, now):
+                    give_back(claims, gate)
+                    return False
+            if queue:  # who waits does so at all of them
+                go_in(key, self.gates, now)
+            if self._priced:
+                self._priced.pop(key, None)
+            return True
+        finally:
+            del key  # where an error led to this frame
+
+    def _claims_of(self, key: Any) -> Claims:
+        """What one takes, where that is not the same for all."""
+        raise NotImplementedError
+
+    @enable_ki_protection
+    async def acquire(self, key: Any, latest: float = inf, *, patient: bool = False) -> float | None:
         """Wait for permits, and take them.
 
         Returns:
             None; or, as soon as it is known that they would be due too late, when that is: on the effective
             deadline or after it, unless it is `patient`, or after `latest`.
         """
-        meters = tuple(gate.meter for gate in self.gates)
-        ticket = Ticket(meters, costs, self.gates, self, latest=latest)
+        costs = tuple([(gate.meter, cost) for gate, cost in self.claims or self._claims_of(key)])
+        ticket = Ticket(costs, self.gates, self, latest=latest)
         try:
             while ticket.too_late is None:
                 # Cancelled in the very tick: then the permits are for the next one.
                 await trio.lowlevel.checkpoint_if_cancelled()
+                if self.take(key, trio.current_time()):
+                    break
                 until = inf
                 if self._held is not None:
                     self._held[key] = ticket
-                elif take(key, self.gates, costs, trio.current_time()):
-                    break
                 else:
                     if not patient:
                         ticket.deadline = trio.current_effective_deadline()
@@ -68,6 +99,7 @@ class Waiters:
         """Leave the queues, if there."""
         if self._held is not None:
             self._held.pop(key, None)
+        self._priced.pop(key, None)
         leave(key, self.gates)
 
     @enable_ki_protection
