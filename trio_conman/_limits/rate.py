@@ -378,8 +378,8 @@ class RateLimiter:
         if marks is not None:
             marks.add(permits)
         if permits > 0:
-            bounds = (bound.until - now for bound in meter.bounds)
-            delay(self._gate, max(permits * meter.per / meter.rate, *bounds))
+            bounds = [bound.until - now for bound in meter.bounds]
+            delay(self._gate, max([permits * meter.per / meter.rate, *bounds]))
         else:
             look_again(self._gate)
 
