@@ -48,9 +48,9 @@ class Meter:
     taken: float = 0.0  # permits since then
     before: float = 0.0  # and before
     resume: float = -inf  # the end of a pause
+    told: bool = False  # whether the service has said something, and this
     bounds: list[Bound] = attrs.field(factory=list)
-    # Once it has said something: who may have asked.
-    marks: Marks | None = None
+    marks: Marks | None = None  # whose request it has answered
 
     def due(self, cost: float) -> float:
         """When so many permits can be had, at the earliest; a time that has passed means now."""
@@ -69,7 +69,7 @@ class Meter:
         owed = taken + cost - burst if cost < burst else taken
         if now < start + owed * per / rate or now < self.resume:
             return False
-        if self.marks is not None and not self._heed(cost, now):
+        if self.told and not self._heed(cost, now):
             return False
         # Also where the sum of many is beyond a float, which does not matter without a rate.
         if not now <= start + taken * per / rate:
@@ -102,7 +102,7 @@ class Meter:
         """Forget all: nothing was taken, and nothing holds it back."""
         self.start = self.resume = -inf
         self.taken = self.before = 0.0
-        self.bounds, self.marks = [], None
+        self.told, self.bounds, self.marks = False, [], None
 
     @property
     def total(self) -> float:
@@ -136,6 +136,7 @@ class Meter:
 
     def observe(self, bound: Bound, now: float) -> bool:
         """Heed a bound beside those that hold; False if one of those is as strict."""
+        self.told = True
         self.bounds = [each for each in self.bounds if each.until > now]
         if any(each.left <= bound.left and each.until >= bound.until for each in self.bounds):
             return False
