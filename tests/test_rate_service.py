@@ -181,12 +181,13 @@ async def test_ten_thousand_calls_of_a_service_that_meters_requests_and_tokens(
         tokens.charge(sizes[index] - guesses[index])
         settled.append((trio.current_time(), sizes[index] - guesses[index]))
 
+    joined, before = 0.0, list[float]()
     async with manager([requests, tokens], 100) as cm:
         for index in range(TASKS):
             await cm.run(call, index)
             if index == dearest:
                 joined = trio.current_time()
-                before = [BURST - tokens.statistics().available, *guesses[len(begun) : index + 1]]
+                before += [BURST - tokens.statistics().available, *guesses[len(begun) : index + 1]]
     assert len(begun) == TASKS
     check_windows(taken, settled)
     # As long as those before it, and what was settled meanwhile, take at the most.

@@ -206,7 +206,7 @@ class Bucket:
             some = self.taken[first:]
             for last, (end, _) in enumerate(some):
                 costs = [cost for _, cost in some[: last + 1]]
-                assert sum(costs) <= max(self.burst, *costs) + (end - begin) / self.interval
+                assert sum(costs) <= max(Fraction(self.burst), *costs) + (end - begin) / self.interval
 
 
 LIMITERS = [(Fraction(1, 2), 3), (Fraction(1), 1), (Fraction(4), 5)]
