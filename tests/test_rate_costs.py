@@ -115,7 +115,10 @@ def gives(value: object) -> Callable[..., Any]:
 NONSENSE: list[tuple[Any, type[Exception], str]] = [
     (raises, RuntimeError, r"raises\(\), has raised KeyError\('size'\)$"),
     (lambda: 1, RuntimeError, r"<lambda>\(\), has raised TypeError\("),
-    *((gives(each), TypeError, rf"not {re.escape(short(each))}$") for each in (None, "1", True, 1j, set())),
+    (gives(None), TypeError, "not None$"),
+    (gives("1"), TypeError, "not '1'$"),
+    (gives(True), TypeError, "not True$"),
+    (gives(1j), TypeError, "not 1j$"),
     (gives(is_async), TypeError, "not <coroutine object is_async"),
     *(
         (gives(each), ValueError, rf"not {re.escape(short(each))}$")

@@ -66,7 +66,8 @@ class Meter:
         """Take so many permits, if they are due."""
         start, taken, per, rate, burst = self.start, self.taken, self.per, self.rate, self.burst
         # As in due(), whose call costs as much as all the rest.
-        owed = taken + cost - burst if cost < burst else taken
+        room = cost - burst
+        owed = taken + room if room < 0 else taken
         if now < start + owed * per / rate or now < self.resume:
             return False
         if self.told and not self._heed(cost, now):
@@ -77,12 +78,6 @@ class Meter:
             self.start, taken = now, 0.0
         self.taken = taken + cost
         return True
-
-    def give_back(self, cost: float) -> None:
-        """Undo what was taken in the same instant."""
-        self.taken -= cost
-        for bound in self.bounds:
-            bound.left += cost
 
     def _heed(self, cost: float, now: float) -> bool:
         """Take permits of what the service has said that is left."""

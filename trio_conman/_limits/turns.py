@@ -103,14 +103,6 @@ class Gate:
         return len(self.expected) + len(self.queue)
 
 
-def give_back(claims: Claims, last: Gate) -> None:
-    """Undo what was taken of those before the last one, in the same instant."""
-    for gate, cost in claims:
-        if gate is last:
-            break
-        gate.meter.give_back(cost)
-
-
 def go_in(key: object, gates: tuple[Gate, ...], now: float) -> None:
     """Leave the queues, with permits."""
     behind = False

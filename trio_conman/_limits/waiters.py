@@ -10,7 +10,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .turns import Claims, Gate, Ticket, give_back, go_in, leave, move_up, wait
+from .turns import Claims, Gate, Ticket, go_in, leave, move_up, wait
 
 
 @attrs.define(eq=False, repr=False)
@@ -48,12 +48,19 @@ class Waiters:
             claims = self.claims or self._claims_of(key)
             if self._held is not None:
                 return False
+            several = len(claims) > 1
+            waits = False
             for gate, cost in claims:
-                queue = gate.expected or gate.queue
-                if (queue and next(iter(queue)) is not key) or not gate.meter.take(cost, now):
-                    give_back(claims, gate)
+                if queue := gate.expected or gate.queue:
+                    if next(iter(queue)) is not key:
+                        return False
+                    waits = True  # at all of them
+                if several and now < gate.meter.due(cost):
                     return False
-            if queue:  # who waits does so at all of them
+            for gate, cost in claims:
+                if not gate.meter.take(cost, now):
+                    return False  # of several, none: they are due
+            if waits:
                 go_in(key, self.gates, now)
             if self._priced:
                 self._priced.pop(key, None)
