@@ -51,6 +51,8 @@ async def test_rounded_seconds_do_not_pile_up(autojump_clock: MockClock) -> None
     assert len(rate._meter.bounds) == 1
     assert rate.statistics().available == 1
     await trio.sleep(100)
+    rate.acquire_nowait()
+    assert rate.statistics().available == 0
     rate.observe(remaining=100, reset=60)
     assert len(rate._meter.bounds) == 1
 

@@ -167,6 +167,22 @@ async def test_a_paused_manager_holds_nobody_up_in_any_queue(
     assert record[3:] == [(20, "b"), (30, "c")]
 
 
+async def test_who_has_said_is_judged_when_those_before_it_in_every_queue_have_been(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    for _ in range(20):  # who runs first in a tick is chance
+        record.clear()
+        start = trio.current_time()
+        quick, slow = RateLimiter(1), RateLimiter(1, per=10)
+        async with manager(slow) as one, manager([quick, slow]) as both, manager(quick) as other:
+            slow.acquire_nowait()
+            one.start_soon(note, record, "a", task_timeout=15)
+            both.start_soon(note, record, "b", task_timeout=15)
+            other.start_soon(note, record, "c", task_timeout=15)
+            both.start_soon(note, record, "d", task_timeout=25)
+        assert [(when - start, name) for when, name in record] == [(0, "c"), (10, "a"), (20, "d")]
+
+
 @attrs.frozen
 class Task:
     """One that arrives so many quarters of a second after the one before; costs in quarters of a permit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -68,9 +68,10 @@ class Waiters:
         finally:
             del key  # where an error led to this frame
 
-    def _claims_of(self, key: Any) -> Claims:
-        """What one takes, where that is not the same for all."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _claims_of(self, key: Any) -> Claims:
+            """What one takes, where that is not the same for all."""
 
     @enable_ki_protection
     async def acquire(self, key: Any, latest: float = inf, *, patient: bool = False) -> float | None:
