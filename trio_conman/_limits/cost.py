@@ -34,7 +34,7 @@ def check_burst(name: str, value: object) -> int:
     return value
 
 
-def check_cost(cost: object) -> float | Callable[..., float]:
+def check_cost(cost: Cost) -> Cost:
     """Refuse what is no cost; returns a number as a float."""
     if not callable(cost):
         return check_permits("cost", cost)

@@ -29,13 +29,14 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
         return ()
     if isinstance(rate, RateLimiter) or not isinstance(rate, Iterable):
         rate = (rate,)
-    limiters = tuple(rate)
-    for index, each in enumerate(limiters):
+    limiters: list[RateLimiter] = []
+    for each in rate:
         if not isinstance(each, RateLimiter):
             raise TypeError(f"rate must be a RateLimiter, or several, or None, not {short(each)}")
-        if each in limiters[:index]:
+        if each in limiters:
             raise ValueError(f"rate must have each limiter once, not {each!r} twice")
-    return limiters
+        limiters.append(each)
+    return tuple(limiters)
 
 
 @final
@@ -78,9 +79,7 @@ class Permits(Waiters):
     def close(self) -> None:
         """Use the limiters no more."""
         for limiter in self.limiters:
-            # It may be another run's by now, if this one crashed, and this is the garbage collector's doing.
-            if limiter._run is self._run:
-                limiter._users -= 1
+            limiter._leave_run(self._run)
 
     def pause_for(self, seconds: float) -> None:
         """Give no permit for so many seconds, to anybody."""

@@ -343,6 +343,12 @@ class RateLimiter:
                 self._stored.go_on(self._meter, self._now())
                 self._stored = None
 
+    def _leave_run(self, run: trio.lowlevel.TrioToken | None) -> None:
+        """One that has used it in that run does so no more."""
+        # It may be another run's by now, if this one crashed, and this is the garbage collector's doing.
+        if self._run is run:
+            self._users -= 1
+
     # What must not be interrupted
 
     @enable_ki_protection
@@ -359,8 +365,7 @@ class RateLimiter:
         try:
             await self._waiters(permits).acquire(object(), patient=True)
         finally:
-            if self._run is run:
-                self._users -= 1
+            self._leave_run(run)
 
     @enable_ki_protection
     def _pause(self, seconds: float) -> None:
