@@ -285,9 +285,9 @@ BUGS = [
     ),
     Bug(
         "the rate lets one more attempt start",
-        "_limits.rate",
-        "min(burst - 1, 2**53)",
-        "min(burst, 2**53)",
+        "_limits.meter",
+        "if now < start + owed * per / rate or",
+        "if now < start + (owed - 1) * per / rate or",
     ),
     Bug(
         "who waits for all tasks is not woken",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -574,7 +574,7 @@ async def test_the_manager_is_cancelled_after_an_attempt_has_timed_out(
 async def test_the_deadline_of_a_task_does_not_hit_the_next_one(autojump_clock: MockClock) -> None:
     """Nor does that of an attempt, of tasks that run in one and the same trio task."""
     async with manager(limit=2) as cm:
-        for options in ({"attempt_timeout": 2}, {"task_timeout": 2}, {}):
+        for options in cast("list[dict[str, Any]]", [{"attempt_timeout": 2}, {"task_timeout": 2}, {}]):
             handles = [cm.start_soon(trio.sleep, 1.5, **options) for _ in range(4)]
             handles += [cm.start_soon(trio.sleep, 5) for _ in range(2)]
             await cm.wait()

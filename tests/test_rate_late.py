@@ -19,6 +19,7 @@ from trio_conman import (
     StopReason,
     TaskHandle,
 )
+from trio_conman._limits.forecast import Forecast
 from trio_conman.testing import RecordingInstrument
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
@@ -387,26 +388,26 @@ async def test_what_many_ask_is_linear(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    due = RateLimiter._due
+    foreseen = Forecast._foreseen
 
-    def counted(self: RateLimiter, before: int) -> float:
+    def counted(self: Forecast, *args: Any) -> float:
         nonlocal asked
         asked += 1
-        return due(self, before)
+        return foreseen(self, *args)
 
-    monkeypatch.setattr(RateLimiter, "_due", counted)
+    monkeypatch.setattr(Forecast, "_foreseen", counted)
     async with manager(RateLimiter(1), timeout=500.5) as cm:
         for index in range(1000):
             cm.start_soon(note, record, index)
         await wait_all_tasks_blocked()
-        assert (asked, cm.statistics().failed) == (999, 499)
+        assert (asked, cm.statistics().failed) == (1000, 499)
     assert record == [(index, index) for index in range(501)]
 
 
 async def test_without_a_deadline_nobody_asks(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RateLimiter, "_due")
+    monkeypatch.delattr(Forecast, "_foreseen")
     async with manager(RateLimiter(1)) as cm:
         for index in range(10):
             cm.start_soon(note, record, index)

@@ -160,13 +160,9 @@ class Runner(Endings):
     async def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
         """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
         if self.permits is not None:
-            now = self.now()
-            if self.permits.take(handle, now):
-                handle._attempted = now
-            else:
-                outcome = await self._wait_for_permit(worker, handle)
-                if outcome is not None:
-                    return outcome
+            outcome = await self._take_permit(worker, handle, inf)
+            if outcome is not None:
+                return outcome
         self._begin_attempt(worker, handle)
         return None if handle._cancelled is None else self._cut_short(handle)
 
@@ -238,8 +234,8 @@ class Runner(Endings):
             if isinstance(verdict, StopReason):
                 return self._failure(handle, real_error(error), verdict)
             await self._back_off(handle, error, verdict)
-            if self.permits is not None and not self.permits.take(handle, self.now()):
-                outcome = await self._wait_for_permit(worker, handle, verdict.latest)
+            if self.permits is not None:
+                outcome = await self._take_permit(worker, handle, verdict.latest)
                 if outcome is not None:
                     return outcome
             self._count_retry(handle, error, verdict)
@@ -274,21 +270,31 @@ class Runner(Endings):
         )
 
     @enable_ki_protection
-    async def _wait_for_permit(
-        self, worker: Worker, handle: TaskHandle[Any], latest: float = inf
-    ) -> Failure | None:
-        """Wait until the rate lets an attempt start; a failure when that will not be in time."""
+    async def _take_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> Failure | None:
+        """Take what the rate asks for; a failure when that is due too late, or its cost cannot be told."""
         assert self.permits is not None
-        worker.set_deadline(_deadline(handle))
-        self.without_permit += 1
-        self.tell_if_calm()
+        due = None
         try:
-            due = await self.permits.acquire(handle, latest)
+            if not self.permits.take(handle, self.now()):
+                due = await self._wait_for_permit(worker, handle, latest)
             if due is not None:
                 return self._too_late(handle, due, latest)
             if handle._attempted is None:
                 handle._attempted = self.now()
             return None
+        except Exception as exc:
+            return self._failure(handle, own(exc), StopReason.ERROR)
+        finally:
+            del self, worker, handle
+
+    async def _wait_for_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> float | None:
+        """Wait until the rate lets an attempt start; when that would be, if it is too late."""
+        assert self.permits is not None
+        worker.set_deadline(_deadline(handle))
+        self.without_permit += 1
+        self.tell_if_calm()
+        try:
+            return await self.permits.acquire(handle, latest)
         finally:
             self.without_permit -= 1
             del self, worker, handle
