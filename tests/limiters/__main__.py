@@ -135,8 +135,9 @@ async def turn(server: Server, client: str, get: Get, folder: Path) -> bool:
         result = await push(get, url, server)
     wave = 0 if server.window is None else result.wave(server.window)
     good = not result.lost and wave <= LIMIT
+    done = REQUESTS - len(result.lost)
     print(
-        f"{server.name:40} {client:8} {REQUESTS - len(result.lost)} of {REQUESTS} in {result.seconds:4.1f} s, "
+        f"{server.name:40} {client:8} {done} of {REQUESTS} in {result.seconds:4.1f} s, "
         f"{len(result.refusals):2} refused, {wave} in a window, at most {result.retries} retries"
         f"{'' if good else '  WRONG'}"
     )
