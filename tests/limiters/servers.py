@@ -9,6 +9,8 @@ import attrs
 
 from trio_conman import RetryConfig
 
+PER_WINDOW = 10
+
 # In the folder that the apps are copied to, beside what pip and npm have installed.
 PYTHON = "venv/bin/python"
 TRAEFIK = (
@@ -23,14 +25,13 @@ TRAEFIK = (
 
 @attrs.frozen
 class Server:
-    """A program that answers ``GET /``, at the first ten requests in a time."""
+    """A program that answers ``GET /``, of the first `PER_WINDOW` requests in a time of 1 to 2.5 s."""
 
     name: str
     command: tuple[str, ...]
     """Where it says PORT, the port goes."""
-    window: float | None = 2.0
-    """Seconds in which there may be one wave of refusals: the window of the app, or what it tells to wait.
-    None where it tells nothing, so that each task has to find out by itself."""
+    tells: bool = True
+    """Whether a refusal says when to come back. If not, each task has to find out by itself."""
     retry: RetryConfig | None = None
     """How the manager retries, where its default does not do."""
 
@@ -51,7 +52,7 @@ SERVERS = [
     Server("@fastify/rate-limit", ("node", "fastify.mjs", "PORT", "default")),
     Server("@fastify/rate-limit, continueExceeding", ("node", "fastify.mjs", "PORT", "continue")),
     # It cuts. Where nearly a second is missing, a margin that happens to be short would cost another wave.
-    Server("koa-ratelimit", ("node", "koa.mjs", "PORT"), window=2.5),
+    Server("koa-ratelimit", ("node", "koa.mjs", "PORT")),
     Server("hono-rate-limiter, draft-6", ("node", "hono.mjs", "PORT", "draft-6")),
     Server("hono-rate-limiter, draft-7", ("node", "hono.mjs", "PORT", "draft-7")),
     Server("@nestjs/throttler", ("node", "nest.mjs", "PORT", "default")),
@@ -60,15 +61,14 @@ SERVERS = [
     Server("Flask-Limiter, http-date", (PYTHON, "flask_app.py", "PORT", "http-date")),
     Server("slowapi", (PYTHON, "slowapi_app.py", "PORT")),
     Server("Django REST framework", (PYTHON, "django_app.py", "PORT")),
-    # One more request each 0.2 s, and told to wait for that.
-    Server("quart-rate-limiter", (PYTHON, "quart_app.py", "PORT"), window=1.0),
-    Server("Litestar", (PYTHON, "litestar_app.py", "PORT"), window=1.0),
-    Server("Traefik", TRAEFIK, window=1.0),
+    Server("quart-rate-limiter", (PYTHON, "quart_app.py", "PORT")),
+    Server("Litestar", (PYTHON, "litestar_app.py", "PORT")),
+    Server("Traefik", TRAEFIK),
     # The backoff alone must reach past the time that it takes until all have been let in.
     Server(
         "nginx limit_req",
         ("nginx", "-p", ".", "-e", "stderr", "-c", "nginx.conf"),
-        window=None,
+        tells=False,
         retry=RetryConfig.exponential(initial_delay=1.0, max_attempts=8),
     ),
 ]

@@ -16,8 +16,8 @@ from __future__ import annotations
 import datetime  # noqa: ICN001  # by its name, the docs find it
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from trio_conman._base.texts import short
 from trio_conman._policy.retry_after import http_date, parse_retry_after
@@ -56,9 +56,11 @@ def stated_wait(headers: HeadersLike, now: datetime.datetime) -> Wait | None:
 
 def _fields(headers: HeadersLike) -> _Fields:
     fields: _Fields = {}
+    # Not every container of headers is registered as a mapping.
+    items: Callable[[], Iterable[Any]] | None = getattr(headers, "items", None)
     try:
-        # Not every container of headers is registered as a mapping.
-        for name, value in headers.items() if hasattr(headers, "items") else headers:
+        pairs: Iterable[Any] = headers if items is None else items()
+        for name, value in pairs:
             fields.setdefault(_text(name).lower(), []).append(_text(value))
     except (TypeError, ValueError):
         raise TypeError(
