@@ -50,8 +50,8 @@ def retry_after(
             present.
 
     Returns:
-        seconds, at least 0, as they were told: see `raise_for_status` for what to add. None where nothing is
-        told that can be understood; no header raises.
+        seconds, at least 0, as they were told; `raise_for_status` adds a margin. None where nothing is told
+        that can be understood; no header raises.
 
     Raises:
         TypeError: a parameter is of the wrong kind.
@@ -66,10 +66,11 @@ def retry_after(
 def raise_for_status(
     response: Any, *, statuses: Iterable[int] = _WORTH_A_RETRY, rng: random.Random | None = None
 ) -> Any:
-    """Return a good response; raise for any other, a `RetriableError` where it is worth a retry.
+    """Return a good response; raise for any other, a `~trio_conman.RetriableError` if it is worth a retry.
 
     Which one is good is for the response's own ``raise_for_status`` to say, as those of httpx, requests and
-    aiohttp have it. What it raises is what the `RetriableError` is made from, or is raised as it is.
+    aiohttp have it. What it raises is what the `~trio_conman.RetriableError` is made from, or is raised as
+    it is.
 
     The error's ``retry_after`` is what `retry_after` reads. Up to a second, at random, is added to what is
     told in whole seconds: these are often cut, and who asks too early is refused again, by some servers for

@@ -36,7 +36,8 @@ from .servers import PER_WINDOW, SERVERS, Server
 APPS = Path(__file__).parent / "apps"
 LIMIT = 8  # of the manager
 REQUESTS = 40
-# Refusals: a wave of what was under way for each time but the last. One request more asks whether a server is up.
+# Refusals: a wave of what is under way, for each time but the last; one request more asks whether the server
+# is there.
 MOST = LIMIT * (math.ceil((REQUESTS + 1) / PER_WINDOW) - 1)
 
 
