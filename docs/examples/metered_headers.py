@@ -1,7 +1,7 @@
-from trio_conman.http import retry_after
+from trio_conman.http import HeadersLike, retry_after
 
 DATE = "Sat, 28 Nov 2026 09:39:03 GMT"
-REFUSALS = {
+REFUSALS: dict[str, HeadersLike] = {
     "a date": {"Date": DATE, "Retry-After": "Sat, 28 Nov 2026 09:39:06 GMT"},
     "two values": [("Retry-After", "10"), ("Retry-After", "10"), ("RateLimit-Reset", "59")],
     "the latest draft": {"RateLimit": '"burst"; r=3; t=1, "day"; r=0; t=57'},

@@ -51,7 +51,7 @@ SERVERS = [
     Server("express-rate-limit, draft-8", ("node", "express.mjs", "PORT", "draft-8")),
     Server("@fastify/rate-limit", ("node", "fastify.mjs", "PORT", "default")),
     Server("@fastify/rate-limit, continueExceeding", ("node", "fastify.mjs", "PORT", "continue")),
-    # It cuts: of a window of 2 s it would say 1, and a margin that happens to be short would cost another wave.
+    # It cuts: of 2.5 s it says 2. Of 2 s it would say 1, and the margin may be too short for the rest.
     Server("koa-ratelimit", ("node", "koa.mjs", "PORT")),
     Server("hono-rate-limiter, draft-6", ("node", "hono.mjs", "PORT", "draft-6")),
     Server("hono-rate-limiter, draft-7", ("node", "hono.mjs", "PORT", "draft-7")),
