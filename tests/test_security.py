@@ -16,7 +16,7 @@ FUNCTIONS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 METHODS = {"system", "popen", "fork", "loads"}
 MODULES = {"pickle", "marshal", "shelve", "subprocess", "multiprocessing", "ctypes", "tempfile", "urllib"}
 # The demo is a program: it reads what it is piped, and makes requests.
-PROGRAM = {"__main__.py", "_demo_server.py"}
+PROGRAM = {"__main__.py", "demo_server.py"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
