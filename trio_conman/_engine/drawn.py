@@ -144,23 +144,24 @@ class DrawnMap(Mapping[T], Generic[T]):
             self._stream.ended.unpark_all()
 
     def _draw(self, worker: Worker) -> TaskHandle[Any] | None:
-        error = None
         try:
             item = self._source.draw()
             if worker.task._cancel_status is worker.status:
                 return self._new(item)
             self._source.blame()
         except StopIteration:
-            pass
-        except Exception as exc:
-            error = foreign(exc)
+            self._drawn_all(worker, None)
+        except Exception as error:
+            self._drawn_all(worker, foreign(error))
         except BaseException:
             self._stream.refused = True  # it is no end that the consumer may take for the source's
             self._end_drawing(None)
             raise
+        return None
+
+    def _drawn_all(self, worker: Worker, error: Exception | None) -> None:
         worker.is_spoiled = worker.task._cancel_status is not worker.status
         self._end_drawing(error)
-        return None
 
     def _stop(self, reason: str) -> None:
         pass
