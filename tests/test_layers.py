@@ -169,3 +169,9 @@ def test_finds_imports_of_every_form(statement: str, names: set[str]) -> None:
 )
 def test_knows_a_wrong_arrow(module: str, neighbour: str, fault: str | None) -> None:
     assert faults(module, neighbour) == fault
+
+
+def test_the_picture_of_the_house_is_right() -> None:
+    from .house import PAGE, picture
+
+    assert picture() in PAGE.read_text(encoding="utf-8"), "draw it anew: python -m tests.house --write"

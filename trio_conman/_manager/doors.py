@@ -80,6 +80,10 @@ class Doors(Generic[R]):
         The caller's cancel scopes govern the wait only. A wait that is cancelled leaves nothing behind; once
         started, the task belongs to the manager.
 
+        Tasks of every door run in trio tasks that are used again and again. Each has the context variables of
+        its submitter, and what it sets is undone, but other state bound to a trio task, such as a `trio.Lock`
+        left held, is the task's to clean up. One that leaves a cancel scope open fails with a RuntimeError.
+
         Args:
             task: an async callable, or an object with ``async def execute(self)``.
             args: what to call it with; for keyword arguments use `functools.partial`.
@@ -304,15 +308,13 @@ class Doors(Generic[R]):
         scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
-        (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
-        the context variables as they were when the block was entered, and what it sets is undone, but other
-        state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
-        leaves a cancel scope open fails with a RuntimeError.
+        (1,000 when the limit is infinite). Each sees the context variables as they were when the block was
+        entered; for the rest see `run`.
 
-        An iterable is drawn from in these trio tasks, now in one and now in another: a generator that yields
-        inside of a cancel scope cannot be told whom to cancel, and the iterator raises a RuntimeError that
-        says so. An async generator has a trio task of its own and may do so, though it is better off with
-        `trio.as_safe_channel`.
+        An iterable is drawn from in the trio tasks that run the items, now in one and now in another: a
+        generator that yields inside of a cancel scope cannot be told whom to cancel, and the iterator raises
+        a RuntimeError that says so. An async generator has a trio task of its own and may do so, though it is
+        better off with `trio.as_safe_channel`.
 
         Args:
             fn: an async callable that takes one item.
