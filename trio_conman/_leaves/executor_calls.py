@@ -102,7 +102,9 @@ class ExecutorCall(Generic[T]):
         self._given: list[Any] = [executor, taken, *taken_args]  # emptied when it is submitted
         self._in_context = taken if isinstance(taken, InContext) else None
         self._handover = handover
-        self._submit = self._submit_now if handover is None else partial(copy_context().run, self._submit_now)
+        self._submit: Submit = self._submit_now
+        if handover is not None:
+            self._submit = partial(copy_context().run, self._submit_now)
         self._abandon = abandon_on_cancel
         # One of them is there once it has been submitted.
         self._future: concurrent.futures.Future[T] | None = None
@@ -121,7 +123,7 @@ class ExecutorCall(Generic[T]):
             return self._result()
         finally:
             # The future holds the error, whose traceback leads here; it also holds what tells of its end.
-            self._future = self._error = self._raise_cancel = None
+            self._future = self._error = None
 
     def _start(self) -> None:
         if self._handover is None:
