@@ -21,6 +21,10 @@ from trio_conman.executors import run_in_executor
 var: ContextVar[str] = ContextVar("var", default="unset")
 
 
+def tuple_of(*args: int) -> tuple[object, ...]:
+    return args
+
+
 class Blocks(concurrent.futures.Executor):
     """Has a submit that takes until a test lets it go on, and futures that a test ends."""
 
@@ -110,7 +114,7 @@ async def test_calls_are_submitted_in_order(record: list[Any]) -> None:
 
     async def call(n: int) -> None:
         record.append((n,))
-        assert await run_in_executor(executor, abs, n) == (n,)
+        assert await run_in_executor(executor, tuple_of, n) == (n,)
 
     async with trio.open_nursery() as nursery:
         for n in range(50):
@@ -179,7 +183,7 @@ async def test_submit_sees_the_context_of_its_caller() -> None:
 
     executor = Looks()
     var.set("of the caller")
-    assert await run_in_executor(executor, abs, 1) == ("of the caller",)
+    assert await run_in_executor(executor, tuple_of) == ("of the caller",)
     await executor.has_submitted(1)
 
 
@@ -188,12 +192,12 @@ async def test_submit_sees_the_context_of_its_caller() -> None:
 
 @pytest.mark.parametrize("abandon", [False, True])
 async def test_a_call_before_its_turn_is_never_submitted(
-    abandon: bool, late: list[Callable[[], None]]
+    abandon: bool, late: list[Callable[[], None]], record: list[Any]
 ) -> None:
     executor = Ends()
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
-        call = partial(run_in_executor, executor, abs, abandon_on_cancel=abandon)
-        handles = [await cm.run(call, n) for n in range(3)]
+        call = partial(run_in_executor, executor, abandon_on_cancel=abandon)
+        handles = [await cm.run(call, record.append, n) for n in range(3)]
         await wait_all_tasks_blocked()
         handles[0].cancel()
         handles[1].cancel()

@@ -22,6 +22,9 @@ Ts = TypeVarTuple("Ts")
 
 __all__ = ["RemoteError", "broken_worker_errors", "restarting", "run_in_executor"]
 
+# Here, not where it is defined: a process that does not know this module must send it under that name.
+RemoteError.__module__ = __name__
+
 
 @enable_ki_protection
 async def run_in_executor(

@@ -3,10 +3,10 @@
 Its future is foreign, and may do other than it should. What asks it is in part trio's own loop, which an
 error would break: see `_ask`.
 
-Where the executor's ``submit`` may block, a thread calls it. A call that is cancelled before its turn is taken
-back. One that is being submitted may run already, for all that is known, and counts as running; its future is
-cancelled when it is there. Which of the two threads does that does not matter: the one sets the future and
-then looks whether it is cancelled, the other says so and then looks for the future.
+Where the executor's ``submit`` may block, a thread calls it. A call that is cancelled before its turn is
+taken back. One that is being submitted may run already, for all that is known, and counts as running; its
+future is cancelled when it is there. Which of the two threads does that does not matter: the one sets the
+future and then looks whether the call is cancelled, the other says that it is and then looks for the future.
 """
 
 from __future__ import annotations

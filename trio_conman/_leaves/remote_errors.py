@@ -6,10 +6,9 @@ import pickle
 import traceback
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Generic, TypeVar, TypeVarTuple, final
+from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 @final
@@ -36,21 +35,18 @@ class RemoteError(Exception):
         return f"{self.type_name}: {self.text}"
 
 
-RemoteError.__module__ = "trio_conman.executors"
-
-
-class Guarded(Generic[*Ts, T]):
+class Guarded(Generic[T]):
     """A function for another process, whose errors all arrive."""
 
     __slots__ = ("_fn",)
 
-    def __init__(self, fn: Callable[[*Ts], T]) -> None:
+    def __init__(self, fn: Callable[..., T]) -> None:
         self._fn = fn
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._fn,)
 
-    def __call__(self, *args: *Ts) -> T:
+    def __call__(self, *args: Any) -> T:
         try:
             return self._fn(*args)
         except BaseException as exc:  # a pool sends all of them back
@@ -70,7 +66,7 @@ class Guarded(Generic[*Ts, T]):
         return ForkingPickler.dumps(error)
 
 
-class GuardedByLoky(Guarded[*Ts, T]):
+class GuardedByLoky(Guarded[T]):
     """The same where loky pickles, which takes classes along that cannot be imported."""
 
     __slots__ = ()
@@ -79,7 +75,8 @@ class GuardedByLoky(Guarded[*Ts, T]):
         """Pickle as the pool does."""
         from loky.backend.reduction import dumps  # type: ignore[import-untyped]  # noqa: PLC0415
 
-        return dumps(error)
+        pickled: memoryview = dumps(error)
+        return pickled
 
 
 def as_text(error: BaseException) -> RemoteError:
