@@ -311,6 +311,19 @@ async def test_what_submit_raises_is_the_error_and_nothing_else(error: BaseExcep
     assert caught.value is error
 
 
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_an_error_of_submit_comes_though_it_is_cancelled_meanwhile(abandon: bool) -> None:
+    def submit(*_: object) -> NoReturn:
+        scope.cancel()
+        raise OSError("no")
+
+    executor = Gives()
+    executor.submit = submit  # type: ignore[method-assign]
+    with trio.CancelScope() as scope:
+        with pytest.raises(OSError, match=r"^no$"):
+            await call_here(executor, operator.pow, 2, 3, abandon_on_cancel=abandon)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=repr)
 async def test_a_call_whose_submit_failed_is_never_made(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, record: list[Any]
