@@ -101,19 +101,30 @@ class Greenlets(ThreadPoolExecutor):
 async def test_a_future_that_is_none_is_refused_and_the_call_taken_back(
     foreign: Callable[..., ModuleType], record: list[Any]
 ) -> None:
-    foreign("gevent.threadpool", Greenlets)
+    foreign("ipyparallel", Greenlets)
     executor = Greenlets()
     with pytest.raises(TypeError) as caught:
         await run_in_executor(executor, record.append, "made")
     assert str(caught.value) == (
         "executor must be one whose submit returns a concurrent.futures.Future, "
-        "but that of greenlets returned a proxy: pass a concurrent.futures.ThreadPoolExecutor"
+        "but that of greenlets returned a proxy: pass client.load_balanced_view().executor"
     )
     assert [each.cancelled for each in executor.given] == [True]
     # Even if it could not be cancelled.
     with pytest.raises(concurrent.futures.CancelledError):
         executor.fns[0]()
     assert record == []
+
+
+async def test_that_of_gevent_is_refused_before_it_is_called(
+    foreign: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greenlets, "__name__", "ThreadPoolExecutor")
+    foreign("gevent.threadpool", Greenlets)
+    executor = Greenlets()
+    with pytest.raises(TypeError, match=r"not greenlets: pass a concurrent\.futures\.ThreadPoolExecutor$"):
+        await run_in_executor(executor, operator.pow, 2, 3)
+    assert executor.given == []
 
 
 async def test_submit_that_returns_nothing_is_refused() -> None:

@@ -19,6 +19,7 @@ _INSTEAD = {
     "ipyparallel": "client.load_balanced_view().executor",
     "multiprocessing": "a concurrent.futures.ProcessPoolExecutor",
     "parsl": "a parsl.concurrent.ParslPoolExecutor",
+    "pebble": "a pebble.ProcessPool or a concurrent.futures.ThreadPoolExecutor",
     "ray": "an Executor of your own, whose submit returns remote_function.remote(*args).future()",
 }
 # What says that a worker has died, where it is no BrokenExecutor, by the package of the executor's class.
@@ -37,7 +38,9 @@ _WORKER_DIED = {
 
 def check_executor(executor: object) -> None:
     """Refuse what is no executor: an argument of another kind of ``submit`` may not mean what it should."""
-    if not isinstance(executor, concurrent.futures.Executor) and not takes_timeout(executor):
+    is_one = isinstance(executor, concurrent.futures.Executor) or takes_timeout(executor)
+    # What gevent calls one gives futures of its own, and only to the thread that has made it.
+    if not is_one or _is_a(executor, "gevent.threadpool", "ThreadPoolExecutor"):
         raise TypeError(
             f"executor must be a concurrent.futures.Executor, not {short(executor)}{instead_of(executor)}"
         )
