@@ -117,11 +117,11 @@ async def test_a_future_that_is_none_is_refused_and_the_call_taken_back(
 
 
 async def test_that_of_gevent_is_refused_before_it_is_called(
-    foreign: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
+    foreign: Callable[..., ModuleType],
 ) -> None:
-    monkeypatch.setattr(Greenlets, "__name__", "ThreadPoolExecutor")
-    foreign("gevent.threadpool", Greenlets)
-    executor = Greenlets()
+    kind: Any = type("ThreadPoolExecutor", (Greenlets,), {})
+    foreign("gevent.threadpool", kind)
+    executor = kind()
     with pytest.raises(TypeError, match=r"not greenlets: pass a concurrent\.futures\.ThreadPoolExecutor$"):
         await run_in_executor(executor, operator.pow, 2, 3)
     assert executor.given == []
