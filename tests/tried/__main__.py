@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tried.makers import ROWS
+from tests.tried.probe import GAP
 from tests.tried.refused import REFUSED
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +31,6 @@ FILE = ROOT / "docs" / "executors.json"
 PATIENCE = 300  # seconds for one executor
 FIGURES = {"first_ms", "submits_ms", "gap_ms"}
 ASIDE = {"version", "python", *FIGURES}
-GAP = 50.0  # milliseconds that the loop may be held up
 
 
 def version(package: str) -> str | None:
@@ -41,11 +41,13 @@ def version(package: str) -> str | None:
         return None
 
 
-def run(module: str, *arguments: str) -> dict[str, Any] | None:
+def run(module: str, *arguments: str, launcher: tuple[str, ...] = ()) -> dict[str, Any] | None:
     """What a probe has seen, or None if it did not come to an end."""
     with tempfile.TemporaryDirectory() as directory:
-        env = os.environ | {"PYTHONPATH": str(ROOT), "HOME": directory, "TMPDIR": directory}
-        command = [sys.executable, "-m", f"tests.tried.{module}", *arguments, directory]
+        # What is installed beside this Python is found first.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        env = os.environ | {"PYTHONPATH": str(ROOT), "HOME": directory, "TMPDIR": directory, "PATH": path}
+        command = [*(launcher or [sys.executable]), "-m", f"tests.tried.{module}", *arguments, directory]
         with (Path(directory) / "log").open("w+") as log:
             probe = subprocess.Popen(
                 command, cwd=directory, env=env, stdout=log, stderr=log, start_new_session=True
@@ -68,25 +70,23 @@ def run(module: str, *arguments: str) -> dict[str, Any] | None:
 
 def seen_of(name: str) -> dict[str, Any] | None:
     """The row of an executor, or None if it is not installed."""
-    package = ROWS[name].package if name in ROWS else REFUSED[name].package
-    installed = version(package)
+    row = ROWS.get(name)
+    installed = version(REFUSED[name].package if row is None else row.package)
     if installed is None or (name == "InterpreterPoolExecutor" and sys.version_info < (3, 14)):
         return None
-    found = run("probe" if name in ROWS else "refused", name)
+    found = run("refused", name) if row is None else run("probe", name, launcher=row.launcher)
     return {"version": installed, "python": platform.python_version()} | (found or {"results": "no end"})
 
 
 def differences(name: str, row: dict[str, Any], known: dict[str, Any]) -> list[str]:
     """What is other than it is written down, and what nobody should have to write down."""
-    if row.get("gap_ms", 0.0) > GAP:
-        yield_ = [f"{name}: the loop was held up for {row['gap_ms']} ms"]
-    else:
-        yield_ = []
-    return yield_ + [
+    changed = [
         f"{name}: {key}: was {known.get(key)!r}, is {row.get(key)!r}"
         for key in sorted((known.keys() | row.keys()) - ASIDE)
         if known.get(key) != row.get(key)
     ]
+    held_up = [f"{name}: the loop was held up for {row['gap_ms']} ms"] if row.get("gap_ms", 0.0) > GAP else []
+    return changed + held_up
 
 
 def main() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import attrs
@@ -23,7 +24,8 @@ class Row:
     workers: Literal["here", "processes"] = "processes"
     dies: bool = True
     """Whether a worker may be killed: not in this process, nor where nothing comes back then."""
-    remark: str = ""
+    launcher: tuple[str, ...] = ()
+    """What starts the process, before the name of the module."""
 
 
 def processes(method: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -132,7 +134,7 @@ def pebble() -> Iterator[Any]:
     import pebble
 
     with pebble.ProcessPool(2) as pool:
-        pool.shutdown = lambda: pool.close()  # as others name it
+        pool.shutdown = pool.close  # as others name it
         yield pool
 
 
@@ -205,6 +207,7 @@ def threaded_processes() -> AbstractContextManager[Any]:
     return made
 
 
+MPI = ("mpiexec", "-launcher", "fork", "-iface", "lo", "-n", "3", sys.executable, "-m", "mpi4py.futures")
 ROWS = {
     "ThreadPoolExecutor": Row("", lambda: concurrent.futures.ThreadPoolExecutor(2), "here"),
     "ProcessPoolExecutor, fork": Row("", processes("fork")),
@@ -215,7 +218,7 @@ ROWS = {
     "Dask": Row("distributed", dask),
     "deadpool": Row("deadpool-executor", deadpool),
     "pebble": Row("pebble", pebble),
-    "mpi4py": Row("mpi4py", mpi4py, dies=False),
+    "mpi4py": Row("mpi4py", mpi4py, dies=False, launcher=MPI),
     "executorlib": Row("executorlib", executorlib),
     "ipyparallel": Row("ipyparallel", ipyparallel),
     "parsl, threads": Row("parsl", parsl_threads, "here"),
