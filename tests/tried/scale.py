@@ -2,24 +2,25 @@
 
     python -m tests.tried.scale [--calls 100000] [--workers 4] [--limit 64]
 
-First some calls go through `Client.map` and through a manager, on clusters that are left alone; then all of
-them go through a manager, while two workers are killed and one is added. The status is 1 when a result is
-missing, or memory has grown with the number of calls.
+First some calls go through a manager, one by one and in batches, through Dask's executor alone, and through
+`Client.map`, on clusters that are left alone. Then all of them go through a manager, while two workers are
+killed and one is added. The status is 1 when a result is missing, or memory has grown with the calls.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from trio_conman import ConMan, Failure, RetryConfig, Success
 from trio_conman.executors import broken_worker_errors, run_in_executor
 
 ROOT = Path(__file__).parent.parent.parent
-MEMORY = 100.0  # megabytes that it may grow by, of which a million results would take a multiple
+MEMORY = 100.0  # megabytes that it may grow by
+BATCH = 50  # calls
 
 
 def call(n: int) -> int:
@@ -67,10 +69,9 @@ class Cluster:
         self.processes.pop().kill()
 
     def end(self) -> None:
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            process.wait(60)
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -85,6 +86,35 @@ def cluster_of(workers: int) -> Iterator[tuple[Cluster, Any]]:
                 yield cluster, client
         finally:
             cluster.end()
+
+
+def call_all(numbers: Sequence[int]) -> list[int]:
+    return [call(n) for n in numbers]
+
+
+def by_executor(client: Any, number: int) -> float:
+    """Calls in a second, through what the manager uses."""
+    executor = client.get_executor(pure=False)
+    before = time.perf_counter()
+    futures = [executor.submit(call, n) for n in range(number)]
+    assert [future.result() for future in futures] == list(range(number))
+    return number / (time.perf_counter() - before)
+
+
+def by_batches(client: Any, number: int, limit: int) -> float:
+    """Calls in a second, through a manager, each of whose tasks makes many of them."""
+    executor = client.get_executor(pure=False)
+    batches = [range(start, min(start + BATCH, number)) for start in range(0, number, BATCH)]
+
+    async def main() -> list[int]:
+        async with trio.open_nursery() as nursery, ConMan[list[int]].open(nursery, limit) as cm:
+            for batch in batches:
+                await cm.run(run_in_executor, executor, call_all, batch)
+        return sorted(chain.from_iterable(cm.outputs()))
+
+    before = time.perf_counter()
+    assert trio.run(main) == list(range(number))
+    return number / (time.perf_counter() - before)
 
 
 def by_map(client: Any, number: int) -> float:
@@ -112,7 +142,7 @@ def by_manager(client: Any, number: int, limit: int, cluster: Cluster | None = N
                         case Failure():
                             print(outcome)
                     if (act := due.pop(number - len(missing), None)) is not None:
-                        print(f"{number - len(missing):,} results; {act.__name__}")
+                        print(f"{number - len(missing):,} results: {act.__name__}", flush=True)
                         act()
 
     before = time.perf_counter()
@@ -133,12 +163,18 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=64)
     options = parser.parse_args()
     few = options.calls // 20
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it tells of each worker that was killed
     for workers in (1, 2, options.workers):
         with cluster_of(workers) as (_, client):
-            by_manager(client, few // 10, options.limit)
-            ours = by_manager(client, few, options.limit)
-            theirs = by_map(client, few)
-            print(f"{workers} workers: {ours:,.0f} calls/s, Client.map {theirs:,.0f}: {ours / theirs:.2f}")
+            for rounds in (few // 10, few):  # the first until all is imported
+                rates = {
+                    "manager": by_manager(client, rounds, options.limit),
+                    "in batches": by_batches(client, rounds, options.limit),
+                    "executor": by_executor(client, rounds),
+                    "Client.map": by_map(client, rounds),
+                }
+        told = [f"{name} {rate:,.0f} ({rate / rates['Client.map']:.2f})" for name, rate in rates.items()]
+        print(f"calls/s on {workers} workers: {', '.join(told)}", flush=True)
     with cluster_of(options.workers) as (cluster, client):
         by_manager(client, few, options.limit)
         before = memory()
