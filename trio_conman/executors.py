@@ -110,8 +110,8 @@ def broken_worker_errors(executor: concurrent.futures.Executor) -> tuple[type[Ex
         executor: as for `run_in_executor`, or one that `restarting` has made.
 
     Returns:
-        `~concurrent.futures.BrokenExecutor`, and the errors that deadpool, Dask, executorlib, ipyparallel,
-        parsl or pebble have of their own, if `executor` is one of theirs.
+        `~concurrent.futures.BrokenExecutor`, and the errors that deadpool, Dask, executorlib, parsl or pebble
+        have of their own, if `executor` is one of theirs.
 
     Raises:
         TypeError: `executor` is none.

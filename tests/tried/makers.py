@@ -162,7 +162,7 @@ def mpi4py() -> AbstractContextManager[Any]:
 def executorlib() -> AbstractContextManager[Any]:
     import executorlib
 
-    return executorlib.SingleNodeExecutor(max_workers=2, hostname_localhost=True)
+    return executorlib.SingleNodeExecutor(max_workers=2, hostname_localhost=True, block_allocation=True)
 
 
 def futurist_threads() -> AbstractContextManager[Any]:

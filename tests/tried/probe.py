@@ -97,12 +97,10 @@ async def results(trial: Trial, executor: Any) -> str:
 async def error(trial: Trial, executor: Any) -> str:
     try:
         await run_in_executor(executor, calls.fail_here, "no")
-    except ValueError as exc:
-        itself = "itself" if exc.args == ("no",) else "another"
-        text = "".join(traceback.format_exception(exc))
-        return (
-            f"{itself}, with its traceback" if "in fail_here" in text else f"{itself}, without its traceback"
-        )
+    except Exception as exc:
+        found = "itself" if type(exc) is ValueError and exc.args == ("no",) else told(exc)
+        remote = "in fail_here" in "".join(traceback.format_exception(exc))
+        return f"{found}, with its traceback" if remote else f"{found}, no traceback"
     return "none"
 
 

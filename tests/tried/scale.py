@@ -163,7 +163,9 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=64)
     options = parser.parse_args()
     few = options.calls // 20
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it tells of each worker that was killed
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # it tells of each worker that was killed
     for workers in (1, 2, options.workers):
         with cluster_of(workers) as (_, client):
             for rounds in (few // 10, few):  # the first until all is imported

@@ -27,7 +27,6 @@ _WORKER_DIED = {
     "deadpool": [("deadpool", "ProcessError")],
     "distributed": [("distributed.scheduler", "KilledWorker")],
     "executorlib": [("executorlib.standalone.interactive.communication", "ExecutorlibSocketError")],
-    "ipyparallel": [("ipyparallel.error", "EngineError")],
     "parsl": [
         ("parsl.executors.high_throughput.errors", "ManagerLost"),
         ("parsl.executors.high_throughput.errors", "WorkerLost"),
