@@ -198,15 +198,6 @@ def sequential() -> AbstractContextManager[Any]:
     return made
 
 
-def threaded_processes() -> AbstractContextManager[Any]:
-    import threadedprocess
-
-    made: AbstractContextManager[Any] = threadedprocess.ThreadedProcessPoolExecutor(
-        max_processes=2, max_threads=1
-    )
-    return made
-
-
 MPI = ("mpiexec", "-launcher", "fork", "-iface", "lo", "-n", "3", sys.executable, "-m", "mpi4py.futures")
 ROWS = {
     "ThreadPoolExecutor": Row("", lambda: concurrent.futures.ThreadPoolExecutor(2), "here"),
@@ -229,6 +220,5 @@ ROWS = {
     "futurist, processes": Row("futurist", futurist_processes),
     "bounded-pool-executor, threads": Row("bounded-pool-executor", bounded_threads, "here"),
     "bounded-pool-executor, processes": Row("bounded-pool-executor", bounded_processes, dies=False),
-    "threadedprocess": Row("threadedprocess", threaded_processes),
     "sequential-executor": Row("sequential-executor", sequential, "here"),
 }
