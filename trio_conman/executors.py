@@ -39,7 +39,7 @@ async def run_in_executor(
 
     The executor may be a pool of threads, of processes or of interpreters, that of a Dask client
     (``client.get_executor(pure=False)``: by default Dask takes equal calls for one, and a retry may get the
-    error of the first attempt again), or another: see *Executors that were tried* in the docs. It is neither
+    error of the first attempt again), or another: see :doc:`executors`. It is neither
     started nor shut down here. On a `~concurrent.futures.ThreadPoolExecutor` the call sees the contextvars of
     its caller; on others it need not, since most cannot send them.
 
