@@ -28,7 +28,7 @@ from tests.tried.refused import REFUSED
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "docs" / "executors.json"
-PATIENCE = 300  # seconds for one executor
+PATIENCE = 600  # seconds for one executor
 FIGURES = {"first_ms", "submits_ms", "gap_ms"}
 ASIDE = {"version", "python", *FIGURES}
 
