@@ -3,7 +3,7 @@ from math import isqrt
 
 import trio
 
-from trio_conman import ConMan, Success
+from trio_conman import ConMan, Failure, Success
 from trio_conman.executors import run_in_executor
 
 if sys.version_info >= (3, 14):
@@ -13,8 +13,14 @@ else:
 
 
 def count_primes(start: int, end: int) -> int:
-    numbers = range(max(start, 2), end)
-    return sum(all(number % n for n in range(2, isqrt(number) + 1)) for number in numbers)
+    count = 0
+    for number in range(max(start, 2), end):
+        for divisor in range(2, isqrt(number) + 1):
+            if number % divisor == 0:
+                break
+        else:
+            count += 1
+    return count
 
 
 async def main(workers: int) -> None:
@@ -30,6 +36,8 @@ async def main(workers: int) -> None:
                         match outcome:
                             case Success(value=primes, args=(start,)):
                                 print(f"{primes:,} primes from {start:,}")
+                            case Failure(error=error, args=(start,)):
+                                print(f"{start:,}: {error!r}")
 
 
 if __name__ == "__main__":  # an interpreter that is started imports this file

@@ -68,16 +68,17 @@ async def ticker(gaps: list[float]) -> None:
         starved, before = starving(), time.perf_counter()
         await trio.sleep(0.001)
         gap = time.perf_counter() - before - 0.001
-        gaps.append(max(gap - (starving() - starved), 0.0))
+        taken = sum(waited - starved.get(thread, 0.0) for thread, waited in starving().items())
+        gaps.append(max(gap - taken, 0.0))
 
 
-def starving() -> float:
-    """How long the threads of this process have waited for a processor; Linux tells."""
-    waited = 0
+def starving() -> dict[str, float]:
+    """How long each thread of this process has waited for a processor; Linux tells."""
+    waited: dict[str, float] = {}
     for path in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # it has ended
-            waited += int(path.read_text().split()[1])
-    return waited / 1e9
+            waited[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return waited
 
 
 async def results(trial: Trial, executor: Any) -> str:
