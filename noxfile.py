@@ -178,7 +178,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def executors(session: nox.Session) -> None:
-    """Try the executors of others; `-- --write` writes the table of the docs, `-- NAME...` tries only these."""
+    """Try the executors of others; `-- --write` writes the table of the docs, `-- NAME` tries only that."""
     session.install("-e", SELF)
     for package in group("executors"):
         # By itself: one that cannot be had here leaves the others.

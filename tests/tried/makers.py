@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 
 import attrs
@@ -36,68 +38,47 @@ def processes(method: str) -> Callable[[], AbstractContextManager[Any]]:
     return make
 
 
-def interpreters() -> AbstractContextManager[Any]:
-    pool: Any = concurrent.futures.InterpreterPoolExecutor  # type: ignore[attr-defined]
-    made: AbstractContextManager[Any] = pool(2)
-    return made
+def maker(module: str, name: str, *args: Any, **options: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Make an object of a class of others, which types know nothing of."""
 
+    def make() -> AbstractContextManager[Any]:
+        made: AbstractContextManager[Any] = getattr(import_module(module), name)(*args, **options)
+        return made
 
-def loky() -> AbstractContextManager[Any]:
-    import loky
-
-    return loky.ProcessPoolExecutor(2)
+    return make
 
 
 @contextmanager
 def dask() -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
+    distributed = import_module("distributed")
     with (
-        LocalCluster(
+        distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
-        Client(cluster) as client,
+        distributed.Client(cluster) as client,
     ):
         client.wait_for_workers(2, timeout=60)
         yield client.get_executor(pure=False)
 
 
 @contextmanager
-def parsl_threads() -> Iterator[Any]:
-    import parsl
-    from parsl.concurrent import ParslPoolExecutor
-    from parsl.executors import ThreadPoolExecutor
-
-    config = parsl.Config(executors=[ThreadPoolExecutor(max_threads=2)])
-    with ParslPoolExecutor(config) as executor:
-        yield executor
-
-
-@contextmanager
-def parsl_processes() -> Iterator[Any]:
-    import parsl
-    from parsl.concurrent import ParslPoolExecutor
-    from parsl.executors import HighThroughputExecutor
-
-    htex = HighThroughputExecutor(
-        address="127.0.0.1", loopback_address="127.0.0.1", max_workers_per_node=2, cores_per_worker=0.5
-    )
-    with ParslPoolExecutor(parsl.Config(executors=[htex])) as executor:
+def parsl(kind: str, **options: Any) -> Iterator[Any]:
+    config = import_module("parsl").Config([getattr(import_module("parsl.executors"), kind)(**options)])
+    with import_module("parsl.concurrent").ParslPoolExecutor(config) as executor:
         yield executor
 
 
 @contextmanager
 def ipyparallel() -> Iterator[Any]:
-    import ipyparallel
-
-    with ipyparallel.Cluster(n=2, controller_ip="127.0.0.1", engine_timeout=60) as client:
+    cluster = import_module("ipyparallel").Cluster(n=2, controller_ip="127.0.0.1", engine_timeout=60)
+    with cluster as client:
         client.wait_for_engines(2, timeout=60)
         yield client.load_balanced_view().executor
 
 
 @contextmanager
 def ray() -> Iterator[Any]:
-    import ray
+    ray = import_module("ray")
 
     class Executor(concurrent.futures.Executor):
         """All that is needed: ray's references give futures."""
@@ -108,10 +89,10 @@ def ray() -> Iterator[Any]:
             future: concurrent.futures.Future[Any] = remote.remote(fn, *args, **kwargs).future()
             return future
 
-    @ray.remote
-    def remote(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
+    remote: Any = ray.remote(call)
     ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -131,94 +112,52 @@ def ray() -> Iterator[Any]:
 
 @contextmanager
 def pebble() -> Iterator[Any]:
-    import pebble
-
-    with pebble.ProcessPool(2) as pool:
+    with import_module("pebble").ProcessPool(2) as pool:
         pool.shutdown = pool.close  # as others name it
         yield pool
 
 
-def deadpool() -> AbstractContextManager[Any]:
-    import deadpool
-
-    made: AbstractContextManager[Any] = deadpool.Deadpool(max_workers=2)
-    return made
-
-
-def more_executors() -> AbstractContextManager[Any]:
-    from more_executors import Executors
-
-    made: AbstractContextManager[Any] = Executors.thread_pool(max_workers=2).with_retry(max_attempts=1)
-    return made
+@contextmanager
+def more_executors() -> Iterator[Any]:
+    executors = import_module("more_executors").Executors
+    with executors.thread_pool(max_workers=2).with_retry(max_attempts=1) as executor:
+        yield executor
 
 
-def mpi4py() -> AbstractContextManager[Any]:
-    from mpi4py.futures import MPIPoolExecutor
-
-    made: AbstractContextManager[Any] = MPIPoolExecutor(2)
-    return made
-
-
-def executorlib() -> AbstractContextManager[Any]:
-    import executorlib
-
-    return executorlib.SingleNodeExecutor(max_workers=2, hostname_localhost=True, block_allocation=True)
-
-
-def futurist_threads() -> AbstractContextManager[Any]:
-    import futurist
-
-    return futurist.ThreadPoolExecutor(2)
-
-
-def futurist_processes() -> AbstractContextManager[Any]:
-    import futurist
-
-    return futurist.ProcessPoolExecutor(2)
-
-
-def bounded_threads() -> AbstractContextManager[Any]:
-    import bounded_pool_executor
-
-    made: AbstractContextManager[Any] = bounded_pool_executor.BoundedThreadPoolExecutor(2)
-    return made
-
-
-def bounded_processes() -> AbstractContextManager[Any]:
-    import bounded_pool_executor
-
-    made: AbstractContextManager[Any] = bounded_pool_executor.BoundedProcessPoolExecutor(2)
-    return made
-
-
-def sequential() -> AbstractContextManager[Any]:
-    import sequential_executor
-
-    made: AbstractContextManager[Any] = sequential_executor.SequentialExecutor()
-    return made
-
-
+HTEX: dict[str, Any] = {
+    "address": "127.0.0.1",
+    "loopback_address": "127.0.0.1",
+    "max_workers_per_node": 2,
+    "cores_per_worker": 0.5,
+}
+EXECUTORLIB: dict[str, Any] = {"max_workers": 2, "hostname_localhost": True, "block_allocation": True}
 MPI = ("mpiexec", "-launcher", "fork", "-iface", "lo", "-n", "3", sys.executable, "-m", "mpi4py.futures")
 ROWS = {
-    "ThreadPoolExecutor": Row("", lambda: concurrent.futures.ThreadPoolExecutor(2), "here"),
+    "ThreadPoolExecutor": Row("", maker("concurrent.futures", "ThreadPoolExecutor", 2), "here"),
     "ProcessPoolExecutor, fork": Row("", processes("fork")),
     "ProcessPoolExecutor, spawn": Row("", processes("spawn")),
     "ProcessPoolExecutor, forkserver": Row("", processes("forkserver")),
-    "InterpreterPoolExecutor": Row("", interpreters, dies=False),
-    "loky": Row("loky", loky),
+    "InterpreterPoolExecutor": Row("", maker("concurrent.futures", "InterpreterPoolExecutor", 2), dies=False),
+    "loky": Row("loky", maker("loky", "ProcessPoolExecutor", 2)),
     "Dask": Row("distributed", dask),
-    "deadpool": Row("deadpool-executor", deadpool),
+    "deadpool": Row("deadpool-executor", maker("deadpool", "Deadpool", max_workers=2)),
     "pebble": Row("pebble", pebble),
-    "mpi4py": Row("mpi4py", mpi4py, dies=False, launcher=MPI),
-    "executorlib": Row("executorlib", executorlib),
+    "mpi4py": Row("mpi4py", maker("mpi4py.futures", "MPIPoolExecutor", 2), dies=False, launcher=MPI),
+    "executorlib": Row("executorlib", maker("executorlib", "SingleNodeExecutor", **EXECUTORLIB)),
     "ipyparallel": Row("ipyparallel", ipyparallel),
-    "parsl, threads": Row("parsl", parsl_threads, "here"),
-    "parsl, processes": Row("parsl", parsl_processes),
+    "parsl, threads": Row("parsl", partial(parsl, "ThreadPoolExecutor", max_threads=2), "here"),
+    "parsl, processes": Row("parsl", partial(parsl, "HighThroughputExecutor", **HTEX)),
     "ray": Row("ray", ray),
     "more-executors, threads": Row("more-executors", more_executors, "here"),
-    "futurist, threads": Row("futurist", futurist_threads, "here"),
-    "futurist, processes": Row("futurist", futurist_processes),
-    "bounded-pool-executor, threads": Row("bounded-pool-executor", bounded_threads, "here"),
-    "bounded-pool-executor, processes": Row("bounded-pool-executor", bounded_processes, dies=False),
-    "sequential-executor": Row("sequential-executor", sequential, "here"),
+    "futurist, threads": Row("futurist", maker("futurist", "ThreadPoolExecutor", 2), "here"),
+    "futurist, processes": Row("futurist", maker("futurist", "ProcessPoolExecutor", 2)),
+    "bounded-pool-executor, threads": Row(
+        "bounded-pool-executor", maker("bounded_pool_executor", "BoundedThreadPoolExecutor", 2), "here"
+    ),
+    "bounded-pool-executor, processes": Row(
+        "bounded-pool-executor", maker("bounded_pool_executor", "BoundedProcessPoolExecutor", 2), dies=False
+    ),
+    "sequential-executor": Row(
+        "sequential-executor", maker("sequential_executor", "SequentialExecutor"), "here"
+    ),
 }

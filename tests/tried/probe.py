@@ -86,11 +86,15 @@ async def results(trial: Trial, executor: Any) -> str:
     gaps: list[float] = []
     got: list[int] = []
     errors: list[BaseException] = []
+
+    async def square(n: int) -> int:
+        return await run_in_executor(executor, calls.square, n)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ticker, gaps)
         with trio.move_on_after(60) as scope:
             async with ConMan[int].open(nursery, math.inf) as cm:
-                async with cm.map(partial(run_in_executor, executor, calls.square), range(200)) as outcomes:
+                async with cm.map(square, range(200)) as outcomes:
                     async for outcome in outcomes:
                         match outcome:
                             case Success(value=value):

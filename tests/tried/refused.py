@@ -30,12 +30,6 @@ def bare(module: str, name: str) -> Callable[[], Any]:
     return make
 
 
-def gevent() -> Any:
-    from gevent.threadpool import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(1)
-
-
 @attrs.frozen
 class Refused:
     """Something with a `submit`, or that people think has one."""
@@ -49,7 +43,7 @@ REFUSED = {
     "adaptive-executor": Refused("adaptive-executor", bare("adaptive_executor", "AdaptiveExecutor")),
     "billiard": Refused("billiard", bare("billiard.pool", "Pool")),
     "Dask's Client": Refused("distributed", bare("distributed", "Client")),
-    "gevent": Refused("gevent", gevent),
+    "gevent": Refused("gevent", bare("gevent.threadpool", "ThreadPoolExecutor")),
     "lithops": Refused("lithops", bare("lithops", "FunctionExecutor")),
     "multiprocessing.Pool": Refused("", bare("multiprocessing.pool", "Pool")),
     "parsl's own executors": Refused("parsl", bare("parsl.executors", "HighThroughputExecutor")),

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -132,9 +131,12 @@ def by_manager(client: Any, number: int, limit: int, cluster: Cluster | None = N
     due = {int(number * part): act for part, act in trouble.items()}
     missing = set(range(number))
 
+    async def run(n: int) -> int:
+        return await run_in_executor(executor, call, n)
+
     async def main() -> None:
         async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit, retry=retry) as cm:
-            async with cm.map(partial(run_in_executor, executor, call), range(number)) as outcomes:
+            async with cm.map(run, range(number)) as outcomes:
                 async for outcome in outcomes:
                     match outcome:
                         case Success(value=value):
@@ -149,6 +151,15 @@ def by_manager(client: Any, number: int, limit: int, cluster: Cluster | None = N
     trio.run(main)
     assert not missing, f"{len(missing)} results are missing"
     return number / (time.perf_counter() - before)
+
+
+def rates_of(client: Any, number: int, limit: int) -> dict[str, float]:
+    return {
+        "manager": by_manager(client, number, limit),
+        "in batches": by_batches(client, number, limit),
+        "executor": by_executor(client, number),
+        "Client.map": by_map(client, number),
+    }
 
 
 def memory() -> float:
@@ -168,13 +179,8 @@ def main() -> int:
     )  # it tells of each worker that was killed
     for workers in (1, 2, options.workers):
         with cluster_of(workers) as (_, client):
-            for rounds in (few // 10, few):  # the first until all is imported
-                rates = {
-                    "manager": by_manager(client, rounds, options.limit),
-                    "in batches": by_batches(client, rounds, options.limit),
-                    "executor": by_executor(client, rounds),
-                    "Client.map": by_map(client, rounds),
-                }
+            rates_of(client, few // 10, options.limit)  # until all is imported
+            rates = rates_of(client, few, options.limit)
         told = [f"{name} {rate:,.0f} ({rate / rates['Client.map']:.2f})" for name, rate in rates.items()]
         print(f"calls/s on {workers} workers: {', '.join(told)}", flush=True)
     with cluster_of(options.workers) as (cluster, client):
