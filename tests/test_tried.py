@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from docs.tried import FILE, TABLES, table
+from tests.pages import DOCS
 from tests.tried.makers import ROWS
 from tests.tried.probe import GAP, GROUPS
 from tests.tried.refused import REFUSED
 
-SEEN: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+SEEN: dict[str, dict[str, Any]] = json.loads((DOCS / "executors.json").read_text(encoding="utf-8"))
 
 
 def test_everything_that_is_tried_is_in_the_table() -> None:
@@ -32,13 +32,3 @@ def test_no_result_is_lost_and_no_loop_held_up(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_says_why(name: str) -> None:
     assert SEEN[name]["refused"].startswith("executor must be ")
-
-
-def test_a_row_stands_in_the_tables_that_it_has_columns_for() -> None:
-    drawn = {name: table(columns, SEEN) for name, columns in TABLES.items()}
-    assert {name: html.count("<tr>") - 1 for name, html in drawn.items()} == {
-        "outcomes": len(ROWS),
-        "cancelled": len(ROWS),
-        "times": len(ROWS),
-        "refused": len(REFUSED),
-    }
