@@ -381,3 +381,16 @@ async def test_an_executor_is_held_no_longer_than_its_calls() -> None:
     held = weakref.ref(executor)
     del executor
     assert held() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_that_was_abandoned_is_freed_when_it_is_submitted() -> None:
+    executor = Starts()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_and_go, executor, scope)
+            await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=True)
+    executor.let_go.release()
+    await executor.has_submitted(1)
+    held = weakref.ref(executor.futures.pop())
+    assert held() is None
