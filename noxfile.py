@@ -184,6 +184,18 @@ def limiters(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def executors(session: nox.Session) -> None:
+    """Try the executors of others; `-- --write` writes the table of the docs, `-- NAME` tries only that."""
+    session.install("-e", SELF)
+    for package in group("executors"):
+        # By itself: one that cannot be had here leaves the others.
+        session.install(package, success_codes=[0, 1])
+    session.run("python", "-m", "tests.tried", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.tried.scale")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))
