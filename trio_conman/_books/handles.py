@@ -53,11 +53,12 @@ class Terms:
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
     source: Any = None
     # Whether there is a timeout.
-    is_timed: bool = attrs.field(init=False)
-
-    @is_timed.default
-    def _has_timeout(self) -> bool:
-        return min(self.attempt_timeout, self.task_timeout) < inf
+    is_timed: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: min(self.attempt_timeout, self.task_timeout) < inf, takes_self=True
+        ),
+    )
 
 
 # The terms of a task that is done.

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from typing import Any, Protocol, final
 
 import attrs
@@ -155,7 +154,7 @@ class Pool:
             self._add(Worker(None, source, slot), name, context)
 
     def _add(self, worker: Worker, name: str, context: Context) -> None:
-        context.run(partial(self.nursery.start_soon, self._live, worker, name=name))
+        context.run(lambda: self.nursery.start_soon(self._live, worker, name=name))
         self.workers.add(worker)
 
     def _wake(self, worker: Worker, context: Context) -> None:
