@@ -210,6 +210,38 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
         NONE | SECONDS | INFINITE | st.just(0),
     ),
     ("RateLimiter", "burst"): (lambda _, value: RateLimiter(1, burst=value), NONE | counts(1)),
+    ("RateLimiter", "cost"): (
+        lambda _, value: RateLimiter(1, cost=value),
+        NONE | SECONDS | INFINITE | st.just(0) | st.just(nothing),
+    ),
+    ("RateLimiter.restore", "snapshot"): (
+        lambda _, value: RateLimiter.restore(value),
+        NONE | st.integers() | st.booleans() | TEXTS | THINGS,
+    ),
+    ("RateLimiter.restore", "cost"): (
+        lambda _, value: RateLimiter.restore(RateLimiter(1).snapshot(), cost=value),
+        NONE | SECONDS | INFINITE | st.just(0) | st.just(nothing),
+    ),
+    ("RateLimiter.acquire", "permits"): (
+        lambda _, value: RateLimiter(1).acquire(value),
+        NONE | SECONDS | INFINITE | st.just(0),
+    ),
+    ("RateLimiter.acquire_nowait", "permits"): (
+        lambda _, value: RateLimiter(1).acquire_nowait(value),
+        NONE | SECONDS | INFINITE | st.just(0),
+    ),
+    ("RateLimiter.charge", "permits"): (
+        lambda _, value: RateLimiter(1).charge(value),
+        NONE | NO_NUMBERS | INFINITE | st.sampled_from([math.nan, -math.inf]),
+    ),
+    ("RateLimiter.observe", "remaining"): (
+        lambda _, value: RateLimiter(1).observe(remaining=value, reset=1),
+        NONE | SECONDS,
+    ),
+    ("RateLimiter.observe", "reset"): (
+        lambda _, value: RateLimiter(1).observe(remaining=1, reset=value),
+        NONE | SECONDS | INFINITE,
+    ),
     ("RateLimiter.pause_for", "seconds"): (
         lambda _, value: RateLimiter(1).pause_for(value),
         NONE | SECONDS | INFINITE,

@@ -38,11 +38,12 @@ async def test_any_iterable_of_limiters_will_do(
     assert record == [(0, 0), (2, 1), (4, 2)]
 
 
-async def test_none_of_them_is_no_rate(autojump_clock: MockClock, record: list[Any]) -> None:
-    async with manager([]) as cm:
-        for index in range(3):
-            await cm.run(note, record, index)
-    assert record == [(0, 0), (0, 1), (0, 2)]
+async def test_none_of_them_is_refused_lest_it_mean_no_rate() -> None:
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(
+            ValueError, match=r"^rate must have at least one limiter, not \[\]; for none give None$"
+        ):
+            ConMan[None].open(nursery, rate=[])
 
 
 async def test_who_waits_for_one_has_taken_nothing_from_the_others(

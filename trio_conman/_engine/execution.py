@@ -159,12 +159,16 @@ class Runner(Endings):
 
     async def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
         """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
-        if self.permits is not None:
-            outcome = await self._take_permit(worker, handle, inf)
-            if outcome is not None:
-                return outcome
-        self._begin_attempt(worker, handle)
-        return None if handle._cancelled is None else self._cut_short(handle)
+        outcome = None
+        try:
+            if self.permits is not None:
+                outcome = await self._take_permit(worker, handle, inf)
+                if outcome is not None:
+                    return outcome
+            self._begin_attempt(worker, handle)
+            return None if handle._cancelled is None else self._cut_short(handle)
+        finally:
+            del self, worker, handle, outcome
 
     def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
         """Set the deadline of an attempt, and tell of it."""

@@ -23,7 +23,7 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
 
     Raises:
         TypeError: it is nothing of that kind.
-        ValueError: it names a limiter twice.
+        ValueError: it names a limiter twice, or none.
     """
     if rate is None:
         return ()
@@ -36,6 +36,8 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
         if each in limiters:
             raise ValueError(f"rate must have each limiter once, not {each!r} twice")
         limiters.append(each)
+    if not limiters:
+        raise ValueError(f"rate must have at least one limiter, not {short(rate)}; for none give None")
     return tuple(limiters)
 
 
