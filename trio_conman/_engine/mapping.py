@@ -106,8 +106,7 @@ class Mapping(ABC, Generic[T]):
         for worker in self._runner.pool.workers:
             handle = worker.handle
             if handle is not None and handle._terms is self._terms:
-                if handle._cancelled is None:
-                    handle._cancelled = "its map was left"
+                handle._cancelled = handle._cancelled or "its map was left"
                 if handle._scope is not None:
                     handle._scope.cancel(reason="the map was left")
 

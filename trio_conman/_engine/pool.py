@@ -114,7 +114,7 @@ class Pool:
     name: str
     # Known from `open` on: where the workers live, and the trio task of each.
     nursery: trio.Nursery = attrs.field(init=False)
-    _live: Callable[[Worker], Any] = attrs.field(init=False)
+    _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
     workers: set[Worker] = attrs.field(factory=set, init=False)
     _idle: list[Worker] = attrs.field(factory=list, init=False)
     # How many were woken, or made, for a task that they have not begun.
@@ -154,7 +154,9 @@ class Pool:
             self._add(Worker(None, source, slot), name, context)
 
     def _add(self, worker: Worker, name: str, context: Context) -> None:
-        context.run(lambda: self.nursery.start_soon(self._live, worker, name=name))
+        live = self._live
+        assert live is not None  # nobody is hired before and after
+        context.run(lambda: self.nursery.start_soon(live, worker, name=name))
         self.workers.add(worker)
 
     def _wake(self, worker: Worker, context: Context) -> None:
@@ -237,16 +239,12 @@ class Pool:
     def close(self) -> None:
         """Dismiss who is idle now, or will be."""
         self._closed = True
-        self._live = _ended  # it leads to who holds the pool
+        self._live = None  # it leads to who holds the pool
         for worker in self._idle:
             if worker.is_resting:
                 worker.is_resting = False
                 trio.lowlevel.reschedule(worker.task)
         self._idle.clear()
-
-
-async def _ended(_: Worker) -> None:
-    pass
 
 
 def is_same(context: Context, base: Context) -> bool:
