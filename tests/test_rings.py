@@ -204,7 +204,8 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
 
     async def use() -> None:
         rings.enter(here)
-        rings.limiter.total_tokens = 0
+        rings.limiter.total_tokens = 1
+        rings.limiter.acquire_on_behalf_of_nowait("slot")  # as many as had waited
         rings.break_rings()
         rings.tell_resized()
 
