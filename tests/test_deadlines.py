@@ -545,30 +545,19 @@ async def test_a_cancelled_handle_forbids_the_retry_of_an_attempt_that_is_cleani
 
 
 @pytest.mark.parametrize("seconds", [1.5, 2.5])
-async def test_a_handle_is_cancelled_whose_last_attempt_has_timed_out(
-    autojump_clock: MockClock, seconds: float
+@pytest.mark.parametrize("of", ["handle", "manager"])
+async def test_what_is_cancelled_after_an_attempt_has_timed_out(
+    autojump_clock: MockClock, of: str, seconds: float
 ) -> None:
-    """While it backs off, or while the next attempt runs."""
+    """While the task backs off, or while the next attempt runs."""
     async with manager(attempt_timeout=1, task_timeout=50, retry=EVERY_SECOND) as cm:
         handle = await cm.run(trio.sleep, 9)
         await trio.sleep(seconds)
-        handle.cancel()
-        outcome = await handle.wait()
+        (handle if of == "handle" else cm).cancel()
+        with trio.CancelScope(shield=True):
+            outcome = await handle.wait()
     assert outcome.elapsed == seconds
     assert ending(outcome) == ((trio.TooSlowError, StopReason.CANCELLED) if seconds == 1.5 else CANCELLED)
-
-
-@pytest.mark.parametrize("seconds", [1.5, 2.5])
-async def test_the_manager_is_cancelled_after_an_attempt_has_timed_out(
-    autojump_clock: MockClock, seconds: float
-) -> None:
-    async with manager(attempt_timeout=1, task_timeout=50, retry=EVERY_SECOND) as cm:
-        handle = await cm.run(trio.sleep, 9)
-        await trio.sleep(seconds)
-        cm.cancel()
-    assert ending(handle.outcome) == (
-        (trio.TooSlowError, StopReason.CANCELLED) if seconds == 1.5 else CANCELLED
-    )
 
 
 async def test_the_deadline_of_a_task_does_not_hit_the_next_one(autojump_clock: MockClock) -> None:

@@ -400,27 +400,6 @@ async def test_a_cancelled_task_takes_its_call_back(thread: ThreadPoolExecutor, 
     assert isinstance(outcome.error, TaskCancelledError)
 
 
-async def test_calls_that_end_and_are_cancelled_at_all_moments_are_never_lost(
-    threads: ThreadPoolExecutor, record: list[Any]
-) -> None:
-    async def call(n: int) -> None:
-        with trio.CancelScope() as scope:
-            nursery.start_soon(cancel, scope, n % 7)
-            record.append(await run_in_executor(threads, abs, n, abandon_on_cancel=n % 2 == 0))
-        if scope.cancelled_caught:
-            record.append(n)
-
-    async def cancel(scope: trio.CancelScope, ticks: int) -> None:
-        for _ in range(ticks):
-            await trio.lowlevel.checkpoint()
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for n in range(500):
-            nursery.start_soon(call, n)
-    assert sorted(record) == list(range(500))
-
-
 def test_an_abandoned_call_may_outlive_the_run(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     async def call() -> None:
         await run_in_executor(pool, gate, "late", abandon_on_cancel=True)

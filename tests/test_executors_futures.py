@@ -121,7 +121,7 @@ async def test_a_result_is_kept_though_the_cancel_raised(abandon: bool, record: 
         executor.future.set_result("result")
         raise NotImplementedError
 
-    executor.future.cancel = cancel  # type: ignore[method-assign]
+    executor.future.cancel = cancel  # type: ignore[method-assign]  # of this one
     await call(executor, record, abandon)
     assert record == ["result", "ends"]
 
@@ -167,7 +167,7 @@ async def test_a_call_that_goes_on_though_it_said_that_it_was_cancelled_disturbs
     end: str, autojump_clock: MockClock
 ) -> None:
     executor = CallsBack()
-    executor.future.cancel = answers(True)  # type: ignore[method-assign,assignment]
+    executor.future.cancel = answers(True)  # type: ignore[method-assign,assignment]  # of this one
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call_here, executor, operator.pow, 2, 3)
@@ -267,7 +267,7 @@ async def test_a_future_that_refuses_the_callback_is_an_error_and_its_call_is_ca
             raise error
 
     executor = Refuses()
-    executor.future.cancel = lambda: record.append("cancelled")  # type: ignore[method-assign,assignment,return-value]
+    executor.future.cancel = lambda: record.append("cancelled")  # type: ignore[method-assign,assignment,return-value]  # of this one
     with pytest.raises(type(error)) as caught:
         await call_here(executor, operator.pow, 2, 3)
     assert caught.value is error
@@ -305,7 +305,7 @@ async def test_what_result_returns_is_the_result(result: object) -> None:
 @pytest.mark.parametrize("error", RAISED, ids=repr)
 async def test_what_submit_raises_is_the_error_and_nothing_else(error: BaseException) -> None:
     executor = Gives()
-    executor.submit = lambda *_: answers(error)()  # type: ignore[method-assign,assignment]
+    executor.submit = lambda *_: answers(error)()  # type: ignore[method-assign,assignment]  # of this one
     with pytest.raises(type(error)) as caught:
         await call_here(executor, operator.pow, 2, 3)
     assert caught.value is error
@@ -318,7 +318,7 @@ async def test_an_error_of_submit_comes_though_it_is_cancelled_meanwhile(abandon
         raise OSError("no")
 
     executor = Gives()
-    executor.submit = submit  # type: ignore[method-assign]
+    executor.submit = submit  # type: ignore[method-assign]  # of this one
     with trio.CancelScope() as scope:
         with pytest.raises(OSError, match=r"^no$"):
             await call_here(executor, operator.pow, 2, 3, abandon_on_cancel=abandon)

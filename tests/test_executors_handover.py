@@ -322,13 +322,17 @@ def test_an_abandoned_submit_may_outlive_the_run(caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
-async def test_calls_that_are_submitted_and_cancelled_at_all_moments_are_never_lost(
-    record: list[Any],
-) -> None:
-    class OfUsers(ThreadPoolExecutor):
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-            return super().submit(fn, *args, **kwargs)
+class OfUsers(ThreadPoolExecutor):
+    """Nobody knows that it is quick."""
 
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [ThreadPoolExecutor, OfUsers])
+async def test_calls_that_are_submitted_end_and_are_cancelled_at_all_moments_are_never_lost(
+    kind: type[ThreadPoolExecutor], record: list[Any]
+) -> None:
     async def call(n: int) -> None:
         with trio.CancelScope() as scope:
             nursery.start_soon(cancel, scope, n % 7)
@@ -341,7 +345,7 @@ async def test_calls_that_are_submitted_and_cancelled_at_all_moments_are_never_l
             await trio.lowlevel.checkpoint()
         scope.cancel()
 
-    with OfUsers(2) as pool:
+    with kind(2) as pool:
         async with trio.open_nursery() as nursery:
             for n in range(500):
                 nursery.start_soon(call, n)

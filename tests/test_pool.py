@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
@@ -150,29 +150,64 @@ async def test_a_task_that_leaves_a_scope_open_fails_alone_and_its_worker_is_rep
         assert workers_of(cm) == [second]
 
 
-async def test_who_waits_for_a_task_of_a_woken_worker_is_not_overtaken(autojump_clock: MockClock) -> None:
-    """A task that was granted a slot first begins no later than one whose worker need not be woken."""
-    started: list[str] = []
+class Passes(trio.abc.Instrument):
+    """Counts the passes of trio's loop, in each of which the order of tasks is chance."""
 
-    async def task(name: str, seconds: float) -> None:
-        started.append(name)
-        await trio.sleep(seconds)
+    count = 0
 
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
-        for _ in range(3):
-            await cm.run(task, "early", 1)
-        await cm.wait()
-        await cm.run(task, "x", 1)
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_who_has_to_wake_a_worker_is_not_overtaken_by_who_finds_one_awake() -> None:
+    passes = Passes()
+    started: dict[str, int] = {}
+    release = trio.Event()
+
+    async def task(name: str) -> None:
+        started[name] = passes.count
+
+    async def resumes() -> None:
+        await release.wait()
+        cm.resume()  # wakes a worker for the first in the line; the second gets the one of this task
+
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        early = await cm.run(trio.lowlevel.checkpoint)
+        await cm.run(resumes)
+        await early.wait()
+        await wait_all_tasks_blocked()
         cm.pause()
-        handles = [cm.start_soon(task, name, 1) for name in ("a", "b", "c")]
-        cm.resume()
-        await trio.sleep(1.5)
-        assert handles[2].state == "running"
-        assert started[:4] == [*["early"] * 3, "x"]
-        assert (sorted(started[4:6]), started[6:]) == (
-            ["a", "b"],
-            ["c"],
-        )  # in one turn of the loop, by chance
+        for name in ("first", "second"):
+            cm.start_soon(task, name)
+        release.set()
+        await cm.wait()
+    trio.lowlevel.remove_instrument(passes)
+    assert started["first"] == started["second"]
+
+
+async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:
+    """Though a queued task follows the one before without a sleep."""
+    ran: list[int] = []
+
+    async def task() -> None:
+        ran[-1] += 1
+
+    async def bystand() -> None:
+        while True:
+            ran.append(0)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystand)
+        await trio.lowlevel.checkpoint()
+        async with ConMan[Any].open(nursery, 3) as cm:
+            for _ in range(300):
+                cm.start_soon(task)
+            await cm.wait()
+        nursery.cancel_scope.cancel()
+    assert sum(ran) == 300
+    assert max(ran) <= 2 * 3  # every other batch of trio's may put others first and last
 
 
 @pytest.mark.parametrize("end", ["leave", "cancel", "shutdown"])

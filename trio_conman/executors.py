@@ -143,7 +143,7 @@ def restarting(
         TypeError: a parameter is of the wrong kind, or `factory` returns no executor.
         ValueError: a parameter is out of its range.
     """
-    if not callable(factory) or is_async(factory):  # type: ignore[redundant-expr]
+    if not callable(factory) or is_async(factory):  # type: ignore[redundant-expr]  # not all check types
         raise TypeError(f"factory must be a sync callable that returns an executor, not {short(factory)}")
     check_count("max_restarts", max_restarts, minimum=0)
     return Restarting(factory, max_restarts, check_number("per", per, finite=True))

@@ -103,13 +103,13 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self._passed = 0
         if may_begin and self._passed < AT_ONCE and self._stream.more and self._room() > 0:
             self._begin_item(worker)
+            self.want()
         else:
             self._give_back(worker)
         # Amid those who had no room, the consumer takes what there is before it is too much, and stays there:
         # who ends next wakes it.
         if 0 < self._drawing == self._line.limit // 2:
-            self._stream.nudge()
-        self.want()
+            self._stream.wake()
         return worker.handle
 
     def _begin_item(self, worker: Worker) -> None:

@@ -133,16 +133,14 @@ class Feeder:
 
         Others have a turn from time to time, though nothing is to be waited for.
         """
-        if self.has_item() or self._room() <= 0:
-            self._at_once = 0
-        elif self._at_once < AT_ONCE:
+        goes_on = not self.has_item() and self._room() > 0
+        if goes_on and self._at_once < AT_ONCE:
             self._at_once += 1
             return
-        else:
-            self._at_once = 0
+        self._at_once = 0
+        if goes_on:
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        if not self._stopped:
+        elif not self._stopped:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 

@@ -162,8 +162,7 @@ class Mapping(ABC, Generic[T]):
         while not self._in_line and self._may_give():
             slot = self._line.take()
             if slot is not None:
-                self._give(slot)
-                self._stream.at_once = max(AT_ONCE, len(self._runner.pool.workers))
+                self._use(slot)
             else:
                 self._in_line = True
                 self._line.join(self, self._granted)
@@ -175,11 +174,15 @@ class Mapping(ABC, Generic[T]):
         # What this place was for may have come to its slot in another way.
         gives = self._may_give()
         if gives:
-            self._give(slot)
+            self._use(slot)
             self.want()
         else:
             self._runner.tell_if_idle()
         return gives
+
+    def _use(self, slot: Slot) -> None:
+        self._give(slot)
+        self._stream.at_once = max(AT_ONCE, len(self._runner.pool.workers))
 
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""

@@ -138,7 +138,7 @@ class Stream(Generic[T]):
         def tell() -> None:
             nonlocal is_deadlock
             is_deadlock = True
-            self._wake()
+            self.wake()
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             del self._sleepers[task]
@@ -156,7 +156,8 @@ class Stream(Generic[T]):
         if is_deadlock:
             raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the consumers that sleep have a turn, after those who have been woken by now."""
         for task in self._sleepers:
             trio.lowlevel.reschedule(task)
         self._sleepers.clear()
@@ -169,21 +170,17 @@ class Stream(Generic[T]):
         else:
             self._completed.append(handle._outcome)
         if self._sleepers and (not self._ordered or handle._index == self.taken):
-            self._wake()
+            self.wake()
         if self.is_left and not self.unfinished:
             self.ended.unpark_all()
         return True
-
-    def nudge(self) -> None:
-        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
-        self._wake()
 
     def end(self, error: Exception | None) -> None:
         """Nothing more is drawn, because of an error of the source, or without one."""
         self.more = False
         self._error = self._error or error
         if self.is_empty:
-            self._wake()
+            self.wake()
 
     def drop(self) -> list[Outcome[T]]:
         """The map was left: what was not taken, in completion order, counts as taken."""

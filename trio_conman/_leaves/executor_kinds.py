@@ -96,7 +96,7 @@ def is_loky(executor: object) -> bool:
 def is_quick(executor: object) -> bool:
     """Whether a ``submit`` holds nobody up, as far as is known."""
     # A class of users may have one of its own, that waits for a place for example.
-    submit = getattr(executor.submit, "__func__", None)  # type: ignore[attr-defined]
+    submit = getattr(executor.submit, "__func__", None)  # type: ignore[attr-defined]  # checked before
     if submit is concurrent.futures.ProcessPoolExecutor.submit:
         # The first starts processes, and with some methods a server of them.
         return bool(getattr(executor, "_processes", None))

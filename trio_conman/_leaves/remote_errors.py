@@ -73,7 +73,8 @@ class GuardedByLoky(Guarded[T]):
 
     def dumps(self, error: BaseException) -> bytes | memoryview:
         """Pickle as the pool does."""
-        from loky.backend.reduction import dumps  # type: ignore[import-untyped]  # noqa: PLC0415
+        # It is there where this is unpickled; it has no types.
+        from loky.backend.reduction import dumps  # type: ignore[import-untyped]  # noqa: PLC0415  # see above
 
         pickled: memoryview = dumps(error)
         return pickled
