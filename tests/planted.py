@@ -322,8 +322,8 @@ BUGS = [
     Bug(
         "a worker that has nothing to do is lost",
         "_engine.pool",
-        "        worker.is_ready = False\n        self._idle.append(worker)\n",
-        "        worker.is_ready = False\n",
+        "        if not self._closed:\n            self._idle.append(worker)\n",
+        "",
     ),
     Bug(
         "a worker is hired twice",

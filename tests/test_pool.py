@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, StopReason, Success
+from trio_conman import ConMan, Failure, RateLimiter, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
 
 VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
@@ -208,6 +208,21 @@ async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:
         nursery.cancel_scope.cancel()
     assert sum(ran) == 300
     assert max(ran) <= 2 * 3  # every other batch of trio's may put others first and last
+
+
+async def test_a_cost_that_cannot_be_told_costs_no_worker() -> None:
+    def cost(*args: object) -> float:
+        if args:
+            raise ValueError("unknown")
+        return 1
+
+    rate = RateLimiter(1000, burst=9, cost=cost)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, rate=rate) as cm:
+        before = await (await cm.run(here)).result()
+        outcome = await (await cm.run(here, "dear")).wait()
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, RuntimeError)
+        assert await (await cm.run(here)).result() is before
 
 
 @pytest.mark.parametrize("end", ["leave", "cancel", "shutdown"])

@@ -168,7 +168,8 @@ class Pool:
     def let_go(self, worker: Worker) -> None:
         """A worker has nothing to do, for all it knows."""
         worker.is_ready = False
-        self._idle.append(worker)
+        if not self._closed:
+            self._idle.append(worker)
 
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
@@ -228,9 +229,9 @@ class Pool:
 
     def gone(self, worker: Worker) -> None:
         """A worker has ended."""
-        self.workers.discard(worker)
-        if worker in self._idle:  # an interrupt hit it there
-            self._idle.remove(worker)
+        self.workers.discard(
+            worker
+        )  # it is not idle: who is idle was dismissed first, if an interrupt hit it
         source, slot = worker.source, worker.slot
         if source is not None and slot is not None:
             worker.source = worker.slot = None
