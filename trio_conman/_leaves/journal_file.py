@@ -153,7 +153,10 @@ def _lock(path: str) -> sqlite3.Connection:
     return lock
 
 
-def _set_up(main: sqlite3.Connection) -> None:
+def _set_up(main: sqlite3.Connection, path: str) -> None:
+    if 0 < Path(path).stat().st_size < PAGE_SIZE:  # SQLite takes what is tiny for nothing
+        raise JournalError(f"{path}: {_EXPLANATIONS['SQLITE_NOTADB']}")
+    Path(path).chmod(0o600)
     main.execute(f"PRAGMA page_size={PAGE_SIZE}")
     main.execute("PRAGMA journal_mode=WAL")
     main.execute("BEGIN IMMEDIATE")
@@ -186,14 +189,13 @@ class JournalFile:
         self.path = path
         with explained(path), ExitStack() as stack:
             _refuse_links(path)
-            self._lock = _lock(path)
-            stack.callback(self._lock.close)
             _make_empty(path)
             self._main = connect(path, LONGEST_WAIT)
             stack.callback(self._main.close)
+            check_origin(self._main, path)  # before a lock is laid beside what is not ours
+            stack.callback(_lock(path).close)
             if not check_origin(self._main, path):
-                Path(path).chmod(0o600)
-                _set_up(self._main)
+                _set_up(self._main, path)
             self._main.execute("PRAGMA journal_mode=WAL")
             self._main.execute("PRAGMA synchronous=FULL")
             self._main.execute("PRAGMA wal_autocheckpoint=0")

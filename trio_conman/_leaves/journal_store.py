@@ -108,7 +108,7 @@ class Shelf:
             data = ahead.pop(key) if ahead.windows else None
             if data is None:
                 data = self.pending.get(key)
-                if data is None and (numbers := self._index.find(key)):
+                if data is None and (numbers := self._on_disk(self._index.find(key))):
                     store.check()
                     ahead.want(key, numbers)
                     return False
@@ -120,6 +120,11 @@ class Shelf:
             store.check()
         self._claims[key] = None
         return True
+
+    def _on_disk(self, numbers: list[int]) -> list[int]:
+        # In the order of their numbers they are written; those of other keys may not be there yet.
+        written = self._last - len(self.pending)
+        return [number for number in numbers if number <= written] if numbers else numbers
 
     def add(self, key: str, data: Data) -> int | None:
         """Have a value written; returns the ticket to wait with, if one has to."""
