@@ -19,7 +19,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn, TypeAlias, final
@@ -126,14 +126,17 @@ def _refuse_links(path: str) -> None:
                 raise JournalError(f"{name}: it is {what}: give the path of the file itself")
 
 
-def _make_empty(path: str) -> None:
-    # Only where there is none: to close any descriptor of a file takes away the locks of this process on it.
-    with suppress(FileExistsError):
-        Path(path).touch(mode=0o600, exist_ok=False)
+def _make_empty(path: Path) -> bool:
+    """Make a file where there is none; whether it was made."""
+    # An existing one is not touched: closing any descriptor of it would end the locks that this process has.
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _lock(path: str) -> sqlite3.Connection:
-    _make_empty(f"{path}-lock")
     lock = connect(f"{path}-lock", 0)
     try:
         lock.execute("PRAGMA journal_mode=OFF")
@@ -189,12 +192,20 @@ class JournalFile:
         self.path = path
         with explained(path), ExitStack() as stack:
             _refuse_links(path)
-            _make_empty(path)
+            litter = Path(f"{path}-lock")
+            is_litter = _make_empty(litter)
+            self._lock = _lock(path)
+            stack.callback(self._lock.close)
+            # Not before: the change to WAL fails at once while another one so much as looks at the file.
+            _make_empty(Path(path))
             self._main = connect(path, LONGEST_WAIT)
             stack.callback(self._main.close)
-            check_origin(self._main, path)  # before a lock is laid beside what is not ours
-            stack.callback(_lock(path).close)
-            if not check_origin(self._main, path):
+            with ExitStack() as foreign:
+                if is_litter:
+                    foreign.callback(litter.unlink)  # beside what is not ours
+                is_new = not check_origin(self._main, path)
+                foreign.pop_all()
+            if is_new:
                 _set_up(self._main, path)
             self._main.execute("PRAGMA journal_mode=WAL")
             self._main.execute("PRAGMA synchronous=FULL")
@@ -203,7 +214,7 @@ class JournalFile:
             self.sections = sections_of(self._main)
             self._reader = connect(path, LONGEST_WAIT)
             stack.callback(self._reader.close)
-            self._closing = stack.pop_all()
+            stack.pop_all()
 
     def keys(self, section: int) -> Iterator[tuple[list[int], list[str]]]:
         """The numbers of all records of a section, and their keys, some at a time."""
@@ -278,12 +289,11 @@ class JournalFile:
 
     def close(self, *, in_order: bool) -> None:
         """Close it and give up the lock; `in_order`, after a checkpoint, which leaves a single file."""
-        with explained(self.path), self._closing:
-            self._reader.close()
+        # In this order: whoever has the lock next finds nothing underway.
+        with explained(self.path), closing(self._lock), closing(self._main), closing(self._reader):
             if in_order:
-                self._main.execute(
-                    "PRAGMA busy_timeout=0"
-                )  # who reads it now has to be waited for in no case
+                self._reader.close()
+                self._main.execute("PRAGMA busy_timeout=0")  # whoever reads it is not waited for
                 self._main.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
