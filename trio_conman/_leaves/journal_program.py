@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Reading:
-    """A journal that is read, and not opened: no lock is taken, nothing written."""
+    """A journal that is read while others may write it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -58,12 +58,12 @@ class _Reading:
         if not path.is_file():
             raise JournalError(f"{name}: there is no such file")
         with explained(name):
-            # A log that is not empty has to be read too, which needs a folder that can be written to.
-            log = Path(f"{path}-wal")
-            is_alone = not log.exists() and not os.access(path.parent, os.W_OK)
-            options = "mode=ro&immutable=1" if is_alone else "mode=ro"
+            # To read it beside who writes takes files in its folder. Only who may write takes them away again.
+            is_alone = not Path(f"{path}-wal").exists() and not os.access(path.parent, os.W_OK)
+            options = "mode=ro&immutable=1" if is_alone else "mode=rw"
             self._connection = connect(f"{path.as_uri()}?{options}", 5, uri=True)
             try:
+                self._connection.execute("PRAGMA query_only=ON")
                 if not check_origin(self._connection, name):
                     raise JournalError(f"{name}: it is empty, and not a journal yet")
                 self.sections = sections_of(self._connection)
