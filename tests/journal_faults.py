@@ -46,7 +46,7 @@ def start(path: Path, items: int, *options: str, env: dict[str, str] | None = No
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
+        env=os.environ | (env or {}),
     )
 
 
@@ -62,7 +62,7 @@ def killed(path: Path, items: int, lines: int, *options: str) -> Ran:
         watchdog = threading.Timer(120, child.kill)
         watchdog.start()
         assert child.stdout is not None and child.stderr is not None
-        said = []
+        said: list[str] = []
         while len(said) < lines and (line := child.stdout.readline()):
             said.append(line)
         now = time.monotonic()

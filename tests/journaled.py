@@ -28,7 +28,7 @@ async def run(journal: Recorder[Any], fn: Callable[..., Awaitable[Any]], *args: 
 
 
 class Counting:
-    """An async function that remembers its calls, and returns its arguments as a list, or what it was given."""
+    """An async function that remembers its calls, and returns its arguments, or what it was given."""
 
     def __init__(self, *values: Any) -> None:
         self.calls: list[tuple[Any, ...]] = []

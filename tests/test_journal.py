@@ -146,7 +146,7 @@ async def test_a_section_has_its_own_key(path: Path) -> None:
         assert await run(section, Counting(1), {"url": "a", "tries": 1}, object()) == (1, False)
         assert await run(section, Counting(2), {"url": "a", "tries": 2}, object()) == (1, True)
         with pytest.raises(
-            JournalError, match="section 'pages' has no key for a task: KeyError: 'url'$"
+            JournalError, match=r"section 'pages' has no key for a task: KeyError: 'url'$"
         ) as caught:
             await run(section, Counting(2), {}, object())
         assert isinstance(caught.value.__cause__, KeyError)
@@ -288,7 +288,7 @@ async def test_a_section_in_use_has_one_version(path: Path) -> None:
     async with open_journal(path) as journal:
         journal.section("a")
         with pytest.raises(
-            JournalError, match="section 'a' is in use with version '1', and cannot have '2' as well$"
+            JournalError, match=r"section 'a' is in use with version '1', and cannot have '2' as well$"
         ):
             journal.section("a", version="2")
 
@@ -303,7 +303,7 @@ async def test_another_form_is_refused_until_the_section_is_discarded(path: Path
         ):
             journal.section("a", encode=str, decode=int)
         with pytest.raises(
-            JournalError, match="section 'b' was written with functions of its own, and .* with JSON:"
+            JournalError, match=r"section 'b' was written with functions of its own, and .* with JSON:"
         ):
             journal.section("b")
         await journal.discard("b")
@@ -415,7 +415,7 @@ async def test_leaving_the_block_writes_all_whatever_is_cancelled(path: Path) ->
             await run(journal, Counting(1), 1)
             scope.cancel()
             await trio.sleep_forever()
-    with pytest.raises(KeyError, match="^'mine'$"):
+    with pytest.raises(KeyError, match=r"^'mine'$"):  # noqa: PT012  # it is leaving the block that raises
         async with open_journal(path) as journal:
             await run(journal, Counting(2), 2)
             raise KeyError("mine")
@@ -475,7 +475,7 @@ async def test_a_journal_belongs_to_its_run(path: Path) -> None:
         records = journal._records
         records.enter()
         with pytest.raises(
-            RuntimeError, match="was opened in another trio run: it can be used in that one only$"
+            RuntimeError, match=r"was opened in another trio run: it can be used in that one only$"
         ):
             await trio.to_thread.run_sync(trio.run, elsewhere)
         for call in (records.enter, lambda: journal.section("a")):
@@ -560,7 +560,7 @@ class BytesPath:
 
 
 def test_a_path_of_bytes_is_refused() -> None:
-    with pytest.raises(TypeError, match="^path must be a str or a path of str, not b'x'$"):
+    with pytest.raises(TypeError, match=r"^path must be a str or a path of str, not b'x'$"):
         open_journal(BytesPath())  # type: ignore[arg-type]
 
 
@@ -588,7 +588,7 @@ async def test_section_refuses_nonsense(
         with pytest.raises(error) as caught:
             journal.section(name, **options)
         assert str(caught.value) == text
-        with pytest.raises(TypeError, match="^section must be a str, not None$"):
+        with pytest.raises(TypeError, match=r"^section must be a str, not None$"):
             await journal.discard(None)  # type: ignore[arg-type]
 
 

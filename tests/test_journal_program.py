@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_file.time, "time", lambda: 1_700_000_000.5)
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.5)
 
 
 async def fill(path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_it_says_that_there_is_no_such_section(path: Path, capsys: pytest.
 async def test_times_may_be_anything(
     path: Path, now: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_file.time, "time", lambda: now)
+    monkeypatch.setattr("time.time", lambda: now)
     await fill(path)
     assert main([str(path)]) == 0
     assert f"{now:.0f}" in capsys.readouterr().out
@@ -150,13 +150,15 @@ async def test_in_a_folder_that_cannot_be_written_to_it_reads_what_is_complete(
 
 async def test_as_a_program(path: Path) -> None:
     await fill(path)
-    command = [sys.executable, "-W", "error", "-m", "trio_conman.journal", path]
+    command = [sys.executable, "-W", "error", "-m", "trio_conman.journal", str(path)]
     done = subprocess.run(
         [*command, "--export"], capture_output=True, text=True, check=True, cwd=ROOT, encoding="utf-8",
         env=os.environ | {"PYTHONUTF8": "1"},
     )  # fmt: skip
     assert (done.stdout.splitlines(), done.stderr) == (LINES, "")
-    done = subprocess.run([*command[:-1], path.parent], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [*command[:-1], str(path.parent)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"python -m trio_conman.journal: {path.parent}: there is no such file\n"
 
@@ -166,7 +168,7 @@ async def test_whoever_reads_the_output_may_have_enough(path: Path) -> None:
     async with open_journal(path) as journal:
         for number in range(3000):
             await run(journal, Counting("x" * 100), number)
-    command = [sys.executable, "-m", "trio_conman.journal", path, "--export"]
+    command = [sys.executable, "-m", "trio_conman.journal", str(path), "--export"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as child:
         assert child.stdout is not None and child.stderr is not None
         child.stdout.readline()

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import trio
 
-from tests.journaled import run
-from trio_conman.journal import JournalError, open_journal
+sys.path.append(str(Path(__file__).parents[2]))
+from tests.journaled import run  # found by the line above
+from trio_conman.journal import JournalError, open_journal  # as above
 
 
 def say(text: str) -> None:

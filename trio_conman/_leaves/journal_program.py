@@ -58,7 +58,7 @@ class _Reading:
         if not path.is_file():
             raise JournalError(f"{name}: there is no such file")
         with explained(name):
-            # To read it beside who writes takes files in its folder. Only who may write takes them away again.
+            # Reading it beside who writes makes files in its folder. Only who may write removes them again.
             is_alone = not Path(f"{path}-wal").exists() and not os.access(path.parent, os.W_OK)
             options = "mode=ro&immutable=1" if is_alone else "mode=rw"
             self._connection = connect(f"{path.as_uri()}?{options}", 5, uri=True)
