@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.journal_faults import Ran, finished, kill_again_and_again, killed, recorded, start
 from tests.journaled import Counting, run
+from trio_conman._leaves.journal_file import JournalFile
 from trio_conman.journal import JournalError, open_journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, limits and rights of POSIX")
@@ -200,3 +205,47 @@ async def test_a_process_that_was_killed_holds_no_lock(path: Path) -> None:
         child.wait()
     async with open_journal(path) as journal:
         await run(journal, Counting(1), 1)
+
+
+# The loop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["a lock", "a slow disk"])
+async def test_the_loop_goes_on(path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another program has the file's lock for 5 s, or a commit and a read take half a second each."""
+    gaps: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            start = time.perf_counter()
+            await trio.sleep(0.001)
+            gaps.append(time.perf_counter() - start - 0.001)
+
+    async def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            assert (await run(journal, Counting("x" * 100), number))[0] == "x" * 100
+            await trio.sleep(0.001)
+
+    async with open_journal(path) as journal:
+        for number in range(5000):
+            await run(journal, Counting("x" * 100), number)
+    commit, read = JournalFile.commit, JournalFile.read
+    if trouble == "a slow disk":
+        monkeypatch.setattr(JournalFile, "commit", lambda *args: (time.sleep(0.5), commit(*args))[1])
+        monkeypatch.setattr(JournalFile, "read", lambda *args: (time.sleep(0.5), read(*args))[1])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with open_journal(path) as journal, trio.open_nursery() as nursery:
+            if trouble == "a lock":
+                other.execute("BEGIN IMMEDIATE")
+            nursery.start_soon(watch)
+            with trio.move_on_after(5):
+                numbers = iter(range(4900, 10**9))
+                async with trio.open_nursery() as workers:
+                    for _ in range(20):
+                        workers.start_soon(work, numbers)
+            assert next(numbers) > 5000
+            if trouble == "a lock":
+                other.execute("COMMIT")
+            nursery.cancel_scope.cancel()
+    assert max(gaps) < 0.02

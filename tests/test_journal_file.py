@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.journaled import Counting, run
+from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_file, journal_reader, journal_store
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman.journal import Journal, JournalError, open_journal
@@ -407,6 +408,47 @@ async def test_an_error_of_the_block_comes_before_that_of_the_disk(
             await run(journal, Counting("value"), 1)
             monkeypatch.setattr(JournalFile, "commit", lambda *_: 1 // 0)
             raise KeyError("mine")
+
+
+async def test_a_table_that_somebody_has_dropped_fails_the_tasks(path: Path) -> None:
+    with pytest.raises(JournalError, match="no such table: records_1"):  # noqa: PT012  # by leaving the block
+        async with open_journal(path) as journal:
+            await run(journal, Counting("value"), 1)
+            await journal.flush()
+            execute(path, "DROP TABLE records_1")
+            with pytest.raises(JournalError, match="no such table: records_1"):  # noqa: PT012  # by the second
+                await run(journal, Counting("value"), 2)
+                await journal.flush()
+
+
+async def test_of_several_faults_the_first_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(text: str) -> Callable[..., None]:
+        def fails(*_: object, **__: object) -> None:
+            raise OSError(5, text)
+
+        return fails
+
+    await make(path, 20)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    close = JournalFile.close
+    with pytest.raises(JournalError) as caught:  # noqa: PT012  # by leaving the block
+        async with open_journal(path) as journal:
+            file = journal._store._writer._file
+            monkeypatch.setattr(JournalFile, "commit", wrong("commit"))
+            monkeypatch.setattr(JournalFile, "read", wrong("read"))
+            monkeypatch.setattr(JournalFile, "close", wrong("close"))
+            records = journal._records
+            assert records.claim("15") is Answer.WAIT
+            await run(journal, Counting("value"), 30)
+            with pytest.raises(JournalError):
+                await journal.flush()
+            await records.changed("15")
+    close(file, in_order=False)
+    first = str(caught.value)
+    assert first in {f"{path}: it cannot be used (OSError(5, '{text}'))" for text in ("commit", "read")}
+    assert [each.getMessage() for each in caplog.records] == [f"no task can be recorded any more: {first}"]
 
 
 async def test_a_copy_is_a_journal(path: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import trio
 
 sys.path.append(str(Path(__file__).parents[2]))
 from tests.journaled import run  # found by the line above
-from trio_conman.journal import open_journal  # as above
+from trio_conman.journal import open_journal
 
 
 def peak() -> float:

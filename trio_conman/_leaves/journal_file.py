@@ -142,7 +142,7 @@ def _lock(path: str) -> sqlite3.Connection:
         lock.execute("PRAGMA journal_mode=OFF")
         # Of two at once one has it, and neither has to wait for the other: EXCLUSIVE would have to.
         lock.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         lock.close()
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise
@@ -150,9 +150,6 @@ def _lock(path: str) -> sqlite3.Connection:
             f"{path}: another process has it open, or another open_journal() of this one: "
             "wait for that to end, or use another file"
         ) from None
-    except BaseException:
-        lock.close()
-        raise
     return lock
 
 
@@ -252,6 +249,10 @@ class JournalFile:
                     records.close()
                     break
         return found
+
+    def unexpected(self, error: Exception) -> JournalError:
+        """What to tell of an error that nobody has thought of."""
+        return JournalError(f"{self.path}: it cannot be used ({error!r})")
 
     def _damaged(self) -> NoReturn:
         raise JournalError(f"{self.path}: {_EXPLANATIONS['SQLITE_CORRUPT']}")

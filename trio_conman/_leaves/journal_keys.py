@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import Any
 
@@ -18,6 +18,7 @@ from trio_conman._base.texts import short
 _PLAIN = "str, bytes, int, float, bool, None, or tuples of them"
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def _of_float(value: float) -> str:
@@ -60,7 +61,7 @@ def key_text(values: tuple[Any, ...]) -> str:
         text = ",".join([_TEXTS[type(each)](each) for each in values])
     except KeyError:
         raise TypeError(
-            f"a key must be made of {_PLAIN}, not {short(_odd_one(values))}: give the section a key=, "
+            f"a key must be made of {_PLAIN}, not {short(next(_odd_ones(values)))}: give the section a key=, "
             "a function of the task's arguments, as in journal.section(name, key=lambda page: page.url)"
         ) from None
     if not text.isascii():
@@ -68,22 +69,16 @@ def key_text(values: tuple[Any, ...]) -> str:
     return text
 
 
-def _odd_one(values: tuple[Any, ...]) -> object:
-    """The first value that is not plain; there is one."""
+def _odd_ones(values: tuple[Any, ...]) -> Iterator[object]:
+    """The values that are not plain."""
     for each in values:
         if type(each) is tuple:
-            odd = _odd_one(each)
-            if odd is not None:
-                return odd
+            yield from _odd_ones(each)
         elif type(each) not in _TEXTS:
-            return each
-    return None
+            yield each
 
 
 def values_of(key: str) -> list[Any]:
     """What a key was made of, as JSON has it."""
     values: list[Any] = _decode(f"[{key}]")
     return values
-
-
-_decode = json.JSONDecoder().decode

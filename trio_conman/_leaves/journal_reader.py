@@ -59,7 +59,7 @@ class Job:
                 if size <= 0:
                     break
         except Exception as error:
-            self.error = error if isinstance(error, JournalError) else JournalError(repr(error))
+            self.error = error if isinstance(error, JournalError) else file.unexpected(error)
 
     def _read(self, file: JournalFile, number: int) -> int:
         records = file.read(self.section, number, self.length, SIZE)

@@ -94,7 +94,7 @@ class Writer:
         try:
             call(*args)
         except Exception as error:
-            fault = error if isinstance(error, JournalError) else JournalError(repr(error))
+            fault = error if isinstance(error, JournalError) else self._file.unexpected(error)
             if self._fault is None:
                 self._fault = fault
                 self._tell(self._failed, fault)
