@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -210,6 +211,14 @@ async def test_a_process_that_was_killed_holds_no_lock(path: Path) -> None:
 # The loop
 
 
+def slow(method: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        time.sleep(0.5)
+        return method(*args)
+
+    return call
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["a lock", "a slow disk"])
 async def test_the_loop_goes_on(path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,10 +239,9 @@ async def test_the_loop_goes_on(path: Path, trouble: str, monkeypatch: pytest.Mo
     async with open_journal(path) as journal:
         for number in range(5000):
             await run(journal, Counting("x" * 100), number)
-    commit, read = JournalFile.commit, JournalFile.read
     if trouble == "a slow disk":
-        monkeypatch.setattr(JournalFile, "commit", lambda *args: (time.sleep(0.5), commit(*args))[1])
-        monkeypatch.setattr(JournalFile, "read", lambda *args: (time.sleep(0.5), read(*args))[1])
+        for name in ("commit", "read"):
+            monkeypatch.setattr(JournalFile, name, slow(getattr(JournalFile, name)))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_journal(path) as journal, trio.open_nursery() as nursery:
             if trouble == "a lock":
