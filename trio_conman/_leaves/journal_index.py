@@ -35,15 +35,15 @@ class Index:
         self._tables.append((array("Q", [0]) * size, size - 1))
         self._room = size * 2 // 3
 
-    def _room_for(self, keys: int) -> tuple[array[int], int]:
-        if self._room < keys:
-            self._extend(self._tables[-1][1].bit_length() + _GROWTH if self._tables else 0)
-        self._room -= keys
-        return self._tables[-1]
+    def _grow(self) -> None:
+        self._extend(self._tables[-1][1].bit_length() + _GROWTH if self._tables else 0)
 
     def add(self, key: str, number: int) -> None:
         """The record of a key has that number."""
-        table, mask = self._room_for(1)
+        if not self._room:
+            self._grow()
+        self._room -= 1
+        table, mask = self._tables[-1]
         hashed = hash(key)
         at = hashed & mask
         while table[at]:
@@ -52,7 +52,10 @@ class Index:
 
     def fill(self, keys: Sequence[str], numbers: Sequence[int]) -> None:
         """Add some thousands, in half the time."""
-        table, mask = self._room_for(len(keys))
+        if self._room < len(keys):
+            self._grow()
+        self._room -= len(keys)
+        table, mask = self._tables[-1]
         for hashed, number in zip(map(hash, keys), numbers, strict=True):
             at = hashed & mask
             while table[at]:

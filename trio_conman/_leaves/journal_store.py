@@ -108,7 +108,8 @@ class Shelf:
             data = ahead.pop(key) if ahead.windows else None
             if data is None:
                 data = self.pending.get(key)
-                if data is None and (numbers := self._on_disk(self._index.find(key))):
+                numbers = [] if data is not None else self._index.find(key)
+                if numbers and (numbers := self._on_disk(numbers)):
                     store.check()
                     ahead.want(key, numbers)
                     return False
@@ -124,7 +125,7 @@ class Shelf:
     def _on_disk(self, numbers: list[int]) -> list[int]:
         # In the order of their numbers they are written; those of other keys may not be there yet.
         written = self._last - len(self.pending)
-        return [number for number in numbers if number <= written] if numbers else numbers
+        return [number for number in numbers if number <= written]
 
     def add(self, key: str, data: Data) -> int | None:
         """Have a value written; returns the ticket to wait with, if one has to."""

@@ -19,8 +19,9 @@ def encode_json(value: Any) -> str:
             keys that are texts.
         ValueError: it contains itself, or a text or number that cannot be written.
     """
-    if type(value) is not str:
-        _check(value)
+    if type(value) is str:
+        return json.encoder.encode_basestring(value)
+    _check(value)
     return _encode(value)
 
 
