@@ -107,7 +107,7 @@ async def test_keys_know_the_types_of_what_they_are_made_of(path: Path) -> None:
         ((object,), "<class 'object'>"),
         ((Color.RED,), "<Color.RED: 1>"),
         ((("a", Word.ONE),), "<Word.ONE: 'one'>"),
-        (((None, ((frozenset(),),)),), r"frozenset\(\)"),
+        (((1, 2), (None, ((frozenset(),),))), r"frozenset\(\)"),
     ],
 )
 async def test_what_is_not_plain_is_no_key(path: Path, args: tuple[Any, ...], shown: str) -> None:

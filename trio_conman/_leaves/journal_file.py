@@ -86,7 +86,7 @@ def _explanation(error: Exception) -> str:
 
 def connect(path: str, timeout: float, *, uri: bool = False) -> sqlite3.Connection:
     """A connection that begins no transaction by itself, and may be used by one thread after another."""
-    return sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False, uri=uri)
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
 
 
 def check_origin(connection: sqlite3.Connection, path: str) -> bool:
