@@ -32,6 +32,7 @@ PAGE_SIZE = 8192  # bytes; of smaller ones more is left over
 LONGEST_WAIT = 60.0  # seconds for a lock that another program holds on the file
 LARGEST_LOG = 4 << 20  # bytes of the write-ahead log that ask for a checkpoint
 AT_ONCE = 200  # records in one statement: beside a busy loop, each one may wait 5 ms for Python's lock
+MOST_RECORDS = 0xFFFF_FFFF  # of a section
 SCANNED = 2048  # keys read at once, for the same reason
 
 Data: TypeAlias = str | bytes
@@ -213,26 +214,29 @@ class JournalFile:
             stack.callback(self._reader.close)
             stack.pop_all()
 
-    def keys(self, section: int) -> Iterator[tuple[list[int], list[str]]]:
-        """The numbers of all records of a section, and their keys, some at a time."""
-        last = 0
-        scan = (
-            "SELECT max(rowid), group_concat(rowid), group_concat(key, char(10)) FROM (SELECT rowid, key "
-            f"FROM records_{section} WHERE rowid > ? ORDER BY rowid LIMIT {SCANNED})"
-        )
-        with explained(self.path):
-            while (found := self._reader.execute(scan, (last,)).fetchone())[0] is not None:
-                last, numbers, keys = found
-                numbers, keys = [*map(int, numbers.split(","))], keys.split("\n")
-                if len(numbers) != len(keys):
-                    self._damaged()
-                yield numbers, keys
-
     def count(self, section: int) -> int:
         """How many records a section may have, at most: the greatest number."""
         with explained(self.path):
-            found = self._reader.execute(f"SELECT max(rowid) FROM records_{section}").fetchone()[0]
+            (found,) = self._reader.execute(f"SELECT max(rowid) FROM records_{section}").fetchone()
+        if found is not None and found > MOST_RECORDS:
+            self._damaged()
         return found or 0
+
+    def keys(self, section: int, count: int) -> Iterator[tuple[list[int], list[str]]]:
+        """The numbers of all records of a section, and their keys, some at a time."""
+        # Without an ORDER BY, which takes as long again; the numbers come along, so that none is needed.
+        scan = (
+            f"SELECT group_concat(rowid), group_concat(key, char(10)) FROM records_{section} "
+            f"WHERE rowid > ?1 AND rowid <= ?1 + {SCANNED}"
+        )
+        with explained(self.path):
+            for start in range(0, count, SCANNED):
+                found, keys = self._reader.execute(scan, (start,)).fetchone()
+                if found is not None:
+                    numbers, texts = [*map(int, found.split(","))], (keys or "").split("\n")
+                    if keys is None or len(numbers) != len(texts):
+                        self._damaged()
+                    yield numbers, texts
 
     def read(self, section: int, number: int, most: int, size: int) -> list[tuple[int, str, Data]]:
         """Records from a number on: so many at most, and no more once they have that size in bytes."""

@@ -49,7 +49,7 @@ def load(path: str) -> tuple[JournalFile, list[Content]]:
 def _content(file: JournalFile, info: SectionInfo) -> Content:
     last = file.count(info.id)
     index = Index(last)
-    for numbers, keys in file.keys(info.id):
+    for numbers, keys in file.keys(info.id, last):
         index.fill(keys, numbers)
     records = file.read(info.id, 1, MOST, SIZE)
     return Content(info, index, {key: data for _, key, data in records}, last)
