@@ -17,10 +17,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from tests.journaled import run
+from trio_conman._books.records import Answer, Recorder
 from trio_conman.journal import open_journal
 
 from .bench_memory import BETWEEN
@@ -35,19 +37,40 @@ async def job(n: int) -> str:
     return VALUE
 
 
-async def through(path: Path, items: int) -> float:
+class Forgetful(Recorder[str]):
+    """What an item takes without a journal."""
+
+    def __init__(self) -> None:
+        self._records: Any = self
+
+    def key_of(self, args: tuple[int]) -> str:
+        return ""
+
+    def claim(self, key: str) -> Answer:
+        return Answer.RUN
+
+    def keep(self, key: str, value: str) -> None:
+        pass
+
+
+async def through(recorder: Recorder[Any], items: int) -> float:
     """Microseconds an item, of this thread."""
+    start = time.thread_time()
+    for n in range(items):
+        await run(recorder, job, n)
+        if n % 100 == 0:  # lets the journal tell what it has written
+            await trio.lowlevel.checkpoint()
+    return (time.thread_time() - start) / items * 1e6
+
+
+async def through_file(path: Path, items: int) -> float:
     async with open_journal(path) as journal:
-        start = time.thread_time()
-        for n in range(items):
-            await run(journal, job, n)
-            if n % 100 == 0:  # lets the journal tell what it has written
-                await trio.lowlevel.checkpoint()
-        return (time.thread_time() - start) / items * 1e6
+        return await through(journal, items)
 
 
 def journal(items: int, path: Path) -> dict[str, float]:
-    stored, recalled = (trio.run(through, path, items) for _ in range(2))
+    without = trio.run(through, Forgetful(), items)
+    stored, recalled = (trio.run(through_file, path, items) - without for _ in range(2))
     return {STORED: stored, RECALLED: recalled, SIZE: path.stat().st_size / 1e6}
 
 
