@@ -222,7 +222,7 @@ class JournalFile:
             self._damaged()
         return found or 0
 
-    def keys(self, section: int, count: int) -> Iterator[tuple[list[int], list[str]]]:
+    def keys(self, section: int, count: int) -> Iterator[tuple[Sequence[int], Sequence[str]]]:
         """The numbers of all records of a section, and their keys, some at a time."""
         # Without an ORDER BY, which takes as long again; the numbers come along, so that none is needed.
         scan = (
