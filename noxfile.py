@@ -52,7 +52,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    others = ("tests", "docs", "browser", "bench", "mutants")
+    others = ("tests", "docs", "browser", "bench", "limiters", "mutants")
     session.install("-e", SELF, *group("types"), *chain(*map(group, others)))
     session.run("mypy")
     session.run("pyright")
@@ -174,6 +174,25 @@ def soak(session: nox.Session) -> None:
     """Hours of trouble in 3 minutes, or as `-- --minutes N` says: does anything grow, or get lost?"""
     session.install("-e", SELF, *group("tests"))
     session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(default=False)
+def limiters(session: nox.Session) -> None:
+    """Push requests through real rate limiters, which pip and npm install in a temporary folder."""
+    session.install("-e", SELF, *group("limiters"))
+    session.run("python", "-m", "tests.limiters", *session.posargs)
+
+
+@nox.session(default=False)
+def executors(session: nox.Session) -> None:
+    """Try the executors of others; `-- --write` writes the table of the docs, `-- NAME` tries only that."""
+    session.install("-e", SELF)
+    for package in group("executors"):
+        # By itself: one that cannot be had here leaves the others.
+        session.install(package, success_codes=[0, 1])
+    session.run("python", "-m", "tests.tried", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "tests.tried.scale")
 
 
 @nox.session(default=False)

@@ -28,6 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.figures",
     "docs.timelines",
+    "docs.tried",
 ]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -48,6 +48,7 @@ class Watch:
         )
         assert not line._queue, "somebody still waits for a slot"
         assert not line._returning, "somebody still waits for a slot"
+        assert not line._rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
 
@@ -62,7 +63,8 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
         return watches.setdefault(id(runner), Watch(runner))
 
     accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
-    hand_over = Runner.hand_over
+
+    begin_new = Runner.begin_new
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
         # First, since it may end as it is told of.
@@ -73,6 +75,13 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         begin(self, handle, slot, now)
+        check_limit(self, now)
+
+    def watched_begin_new(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        watch(self).accepted += 1
+        watch(self).unfinished.add(id(handle))
+        watch(self).unsettled.add(id(handle))
+        begin_new(self, handle, slot, now)
         check_limit(self, now)
 
     def check_limit(self: Runner, now: float) -> None:
@@ -93,12 +102,6 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
         check_settled(self, handle)
         settle(self, handle)
 
-    def watched_hand_over(self: Runner, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
-        check_settled(self, last)
-        hand_over(self, last, handle)
-        assert handle._started is not None
-        check_limit(self, handle._started)
-
     def check_settled(self: Runner, handle: TaskHandle[Any]) -> None:
         if id(handle) in watch(self).unsettled:
             watch(self).unsettled.remove(id(handle))
@@ -107,9 +110,9 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     monkeypatch.setattr(Runner, "accept", watched_accept)
     monkeypatch.setattr(Runner, "begin", watched_begin)
+    monkeypatch.setattr(Runner, "begin_new", watched_begin_new)
     monkeypatch.setattr(Runner, "_finish", watched_finish)
     monkeypatch.setattr(Runner, "settle", watched_settle)
-    monkeypatch.setattr(Runner, "hand_over", watched_hand_over)
     yield watches
     for each in watches.values():
         each.check()

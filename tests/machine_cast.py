@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
@@ -17,14 +18,15 @@ from trio_conman import (
     ConManClosedError,
     Instrument,
     Outcome,
-    RateLimiter,
     RetriableError,
-    RetryBudget,
     TaskHandle,
 )
 
 from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step
 from .machine_witness import Witness
+
+# What code that hands in a task has set, and tasks set anew for nobody.
+MARK: ContextVar[object] = ContextVar("MARK")
 
 
 def broken(hook: str) -> Instrument:
@@ -44,6 +46,7 @@ class Cast(Witness, Instrument):
     async def play(self) -> None:
         stage, manager, options = self.stage, self.manager, self.manager.options
         self.endangered = min(stage.outer, manager.timeout) < math.inf
+        self.measure()
         send, receive = None, None
         if manager.send_to is not None:
             send, receive = trio.open_memory_channel[Outcome[Any]](manager.send_to)
@@ -60,8 +63,8 @@ class Cast(Witness, Instrument):
                 max_errors=manager.max_errors,
                 send_to=send,
                 rng=random.Random(stage.seed),
-                rate=None if manager.rate is None else RateLimiter(manager.rate[0], burst=manager.rate[1]),
-                retry_budget=None if manager.tokens is None else RetryBudget(manager.tokens, ratio=0.5),
+                rate=self.rate,
+                retry_budget=self.budget,
                 instruments=[self, *map(broken, filter(None, [manager.broken]))],
             ) as self.cm:
                 self.limit = manager.limit if stage.shared is None else stage.limiter.total_tokens
@@ -70,7 +73,7 @@ class Cast(Witness, Instrument):
                 try:
                     await self.perform()
                 finally:
-                    self.paused = False  # the end of the block resumes
+                    self.goes_on()  # the end of the block resumes
         except (BodyError, ExceptionGroup) as exc:
             error = exc
         finally:
@@ -133,6 +136,8 @@ class Cast(Witness, Instrument):
         task = mine.task_timeout if options.task_timeout is None else options.task_timeout
         entry = Entry(self, plan, Options(retry, attempt, task), trio.current_time(), item)
         self.entries.append(entry)
+        if item is None:
+            MARK.set(entry.mark)
         return entry
 
     async def run(self, plan: Plan, options: Options) -> None:
@@ -170,6 +175,10 @@ class Cast(Witness, Instrument):
     ) -> None:
         entries = [self.entry(plan, options, item) for item, plan in enumerate(source.plans)]
         self.maps.append(entries)
+        mark = object()
+        MARK.set(mark)
+        for entry in entries:
+            entry.mark = mark
         drawn: list[Entry] = []
         seen: list[int] = []
 
@@ -259,7 +268,7 @@ class Cast(Witness, Instrument):
     async def shutdown(self, grace: float) -> None:
         self.refusing = True
         self.shut_since = min(self.shut_since, trio.current_time())
-        self.paused = False
+        self.goes_on()
         self.endangered |= grace < math.inf
         async with self.idler():
             try:
@@ -291,8 +300,24 @@ class Cast(Witness, Instrument):
         self.cm.pause()
 
     def resume(self) -> None:
-        self.paused = False
+        self.goes_on()
         self.cm.resume()
+
+    async def wait_running(self) -> None:
+        calm = not self.executing
+        self.calmers += 1
+        try:
+            await self.cm.wait_running()
+            if self.executing and not calm:
+                self.stage.fault(f"wait_running() has returned: {self.executing} run, {self!r}")
+        finally:
+            self.calmers -= 1
+
+    def slow(self, seconds: float) -> None:
+        """The service asks for a pause."""
+        if self.rate is not None and self.meter is not None:
+            self.meter.pause_for(seconds, trio.current_time())
+            self.rate.pause_for(seconds)
 
     def pop(self) -> None:
         kept = self.cm.outcomes()
@@ -323,6 +348,10 @@ class Cast(Witness, Instrument):
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         self.told_submitted += 1
+        entry: Entry = handle.args[0]
+        if entry.plan.unwanted:
+            entry.cancelled = True
+            handle.cancel("unwanted")
 
     def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
         self.scheduled(handle.args[0], error, delay)
@@ -337,6 +366,9 @@ class Cast(Witness, Instrument):
         attempt = entry.attempts
         act = entry.plan.act(attempt)
         self.starts(entry)
+        if MARK.get(None) is not entry.mark:
+            self.stage.fault(f"another context than that of the submitter: {entry!r}")
+        MARK.set(None)
         retry = entry.options.retry
         entry.holds = retry is not None and retry.hold_slot  # when the attempt times out
         try:
@@ -407,8 +439,11 @@ class Cast(Witness, Instrument):
                     # Never on a tick of its own.
                     self.endangered = self.moved = True
                     self.cm.cancel_scope.deadline = trio.current_time() + 4.3125
+                case "slow":
+                    self.slow(0.5 + entry.attempts)
                 case "wait":
                     await self.expect(RuntimeError, self.cm.wait)
+                    await self.expect(RuntimeError, self.cm.wait_running)
                     await self.expect(RuntimeError, self.cm.shutdown)
                 # With a shared limiter nobody could see that such tasks wait for ever.
                 case "run" if own_limiter:

@@ -38,6 +38,7 @@ class Plan:
 
     acts: tuple[Act, ...] = (Act(),)
     manner: str = "plain"
+    unwanted: bool = False  # cancelled as soon as its submission is told
 
     def act(self, attempt: int) -> Act:
         return self.acts[attempt] if attempt < len(self.acts) else Act()
@@ -116,7 +117,16 @@ class Entry:
     waits: bool = False  # submitted by run()
     holds: bool = False  # keeps its slot while it backs off
     attempts: int = 0
+    scheduled: int = 0  # retries
+    # When its first permit was due, as far as the attempts before tell.
+    due: float = -math.inf
+    latest: float = math.inf  # when its next attempt may start, if that waits for a permit
+    # When it was back from a backoff without a slot, by the number of the attempt that follows.
+    lent: dict[int, float] = attrs.field(factory=dict, repr=False)
+    without_slot: bool = False
     executing: bool = False
+    # What its submitter has set in its context.
+    mark: object = attrs.field(factory=object, repr=False)
     returned: bool = False
     starts: list[float] = attrs.field(factory=list, repr=False)
     # When its first attempt started: the time, and the pass of trio's loop.
@@ -141,6 +151,11 @@ class Entry:
             if retries >= config.max_attempts:
                 return spent, retries
         raise AssertionError(self.plan)
+
+    @property
+    def retry_is_due(self) -> bool:
+        """Whether a retry was scheduled and is not made yet."""
+        return self.scheduled >= max(1, self.attempts)
 
     def configs(self) -> list[RetryConfig]:
         return [each for each in (self.options.retry, *(act.config for act in self.plan.acts)) if each]

@@ -16,6 +16,7 @@ from .machine_vocabulary import (
     INSIDE,
     LIMITS,
     MANNERS,
+    PAUSES,
     RETRIES,
     SECONDS,
     SIMPLE,
@@ -51,7 +52,7 @@ class Maker:
     def plan(self) -> Plan:
         if self.odds(0.5):
             return self.pick(SIMPLE)
-        return Plan(tuple(self.some(self.act, 1, 3)), self.pick(MANNERS))
+        return Plan(tuple(self.some(self.act, 1, 3)), self.pick(MANNERS), self.odds(0.04))
 
     def options(self) -> Options:
         if self.odds(0.5):
@@ -120,7 +121,7 @@ class Maker:
                 grace = self.pick([inf, 0, 1])
                 ends: list[Deed] = [Cast.cancel, Cast.fail, partial(Cast.shutdown, grace=grace)]
                 return self.pick(ends)
-        limit, seconds = self.pick(LIMITS), self.pick([0.5, 1.0])
+        limit, seconds, pause = self.pick(LIMITS), self.pick([0.5, 1.0]), self.pick(PAUSES)
         others: list[Deed] = [
             lambda cast: cast.cancel_handle(number),
             lambda cast: cast.await_handle(number),
@@ -128,6 +129,8 @@ class Maker:
             Cast.pause,
             Cast.resume,
             Cast.pop,
+            Cast.wait_running,
+            lambda cast: cast.slow(pause),
             lambda cast: cast.wait(),
         ]
         if shared:

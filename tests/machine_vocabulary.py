@@ -22,6 +22,7 @@ RETRIES = [
     RetryConfig.exponential(initial_delay=0.5, jitter=False, max_attempts=3),
     RetryConfig.exponential(initial_delay=0.5, max_attempts=2, retry_on=(KeyError, OSError)),
     RetryConfig.exponential(initial_delay=1, jitter=False, max_elapsed=3.5),
+    RetryConfig.linear(initial_delay=0.5, max_delay=0.5, max_elapsed=2.75, hold_slot=True),
 ]
 INSIDE = [
     "pause",
@@ -34,6 +35,7 @@ INSIDE = [
     "wait",
     "run",
     "map",
+    "slow",
 ]
 
 FAILING = [
@@ -49,4 +51,5 @@ ENDINGS = ["return", "return", "error", "retriable", "retriable", "group", "mixe
 MANNERS = ["plain", "plain", "plain", "stubborn", "swallows", "turns"]
 ATTEMPT_TIMEOUTS = [None, None, 0.75, 1.75]
 TASK_TIMEOUTS = [None, None, 1.125, 3.125]
+PAUSES = [0.3125, 1.0, 2.5]  # of the rate
 LIMITS: list[int | float] = [2, 3, 2, 5, inf]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import signal
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -12,8 +13,19 @@ from typing import Any
 import attrs
 import trio
 
-from trio_conman import ConMan, Failure, Outcome, RetryConfig, StopReason, Success, TaskHandle
+from trio_conman import (
+    ConMan,
+    Failure,
+    Outcome,
+    RateLimiter,
+    RetryBudget,
+    RetryConfig,
+    StopReason,
+    Success,
+    TaskHandle,
+)
 
+from .machine_meters import CLOSE, BudgetMeter, RateMeter, turns
 from .machine_program import Entry, Manager, Source, Step
 
 
@@ -70,6 +82,7 @@ class Witness:
     popped: list[Outcome[Any]] = attrs.field(factory=list, init=False)
     sent: list[Outcome[Any]] = attrs.field(factory=list, init=False)
     waiting: int = attrs.field(default=0, init=False)  # in run()
+    without_slot: int = attrs.field(default=0, init=False)
     idlers: int = attrs.field(default=0, init=False)  # in wait() or shutdown()
     executing: int = attrs.field(default=0, init=False)
     open_maps: int = attrs.field(default=0, init=False)
@@ -80,7 +93,12 @@ class Witness:
     # Whether anything may have cancelled tasks.
     endangered: bool = attrs.field(default=False, init=False)
     ended: bool = attrs.field(default=False, init=False)
-    attempts: list[float] = attrs.field(factory=list, init=False)
+    rate: RateLimiter | None = attrs.field(default=None, init=False)
+    meter: RateMeter | None = attrs.field(default=None, init=False)
+    budget: RetryBudget | None = attrs.field(default=None, init=False)
+    tokens: BudgetMeter | None = attrs.field(default=None, init=False)
+    pause_ends: list[float] = attrs.field(factory=list, init=False)
+    calmers: int = attrs.field(default=0, init=False)  # in wait_running()
     told_submitted: int = attrs.field(default=0, init=False)
     told_finished: int = attrs.field(default=0, init=False)
     moved: bool = attrs.field(default=False, init=False)  # the deadline
@@ -97,6 +115,21 @@ class Witness:
             each for each in self.entries if each.handle is not None and each.handle.outcome is None
         ]
         return f"<{self.cm!r} {self.cm.statistics()} {[each.handle for each in unfinished]}>"
+
+    def measure(self) -> None:
+        """Make what its attempts and retries are limited by, and what tells whether they are."""
+        if self.manager.rate is not None:
+            rate, burst = self.manager.rate
+            self.rate, self.meter = RateLimiter(rate, burst=burst), RateMeter(rate, burst)
+        if self.manager.tokens is not None:
+            self.budget = RetryBudget(self.manager.tokens, ratio=0.5)
+            self.tokens = BudgetMeter(self.manager.tokens, 0.5)
+
+    def goes_on(self) -> None:
+        """A pause ends, if there is one."""
+        if self.paused:
+            self.pause_ends.append(trio.current_time())
+        self.paused = False
 
     @property
     def may_be_cancelled(self) -> bool:
@@ -146,15 +179,19 @@ class Witness:
         if entry.executing or entry.refused or (self.ended and not entry.started):
             self.stage.fault(f"started out of order: {entry}")
         # One that has its slot may wait for a permit of the rate.
-        waits_for_slots_only = self.manager.rate is None
-        if waits_for_slots_only and self.paused and self.paused_since < now and entry.started is None:
+        waits_for_slots_only = self.meter is None
+        # With a rate, retries too need something new.
+        held_back = entry.started is None or self.meter is not None
+        if held_back and self.paused and self.paused_since < now:
             self.stage.fault(f"started during a pause: {entry}")
+        if entry.plan.unwanted:
+            self.stage.fault(f"cancelled in task_submitted, and yet started: {entry}")
+        self.measure_start(entry, now)
         new = entry.started is None and (entry.waits or entry.item is not None)
         if waits_for_slots_only and self.shut_since < now and new:
             self.stage.fault(f"started after a shutdown: {entry}")
         entry.executing = True
         entry.starts.append(now)
-        self.attempts.append(now)
         self.executing += 1
         running = sum(cast.executing + cast.holding() for cast in self.sharing()) + self.stage.outsiders
         limit = self.limit_now() if entry.started is None and waits_for_slots_only else self.highest
@@ -167,6 +204,19 @@ class Witness:
             entry.submitted = now
         if entry.started is None:
             entry.started = (now, self.stage.passes)
+
+    def measure_start(self, entry: Entry, now: float) -> None:
+        """An attempt starts: its permit is due, and it was worth waiting for."""
+        if entry.without_slot:
+            entry.without_slot = False
+            self.without_slot -= 1
+        if self.meter is None:
+            return
+        entry.due = self.meter.due()
+        if (fault := self.meter.take(now)) is not None:
+            self.stage.fault(f"{entry} has started {fault}")
+        if now > entry.latest + CLOSE:
+            self.stage.fault(f"retried beyond max_elapsed: {entry}, first at {entry.starts[0]}")
 
     def is_idle(self) -> bool:
         now = self.cm.statistics()
@@ -208,6 +258,14 @@ class Witness:
             fault(f"accepted tasks are missing: {now}")
         if not self.maps:
             self.check_counts(handles, states)
+        if self.tokens is not None:
+            self.compare_tokens(self)
+        if self.calmers and not self.executing:
+            fault(f"no attempt runs, and somebody still waits for that: {self!r}")
+        if self.rate is not None and self.meter is not None and not self.paused:
+            waiting = self.rate.statistics().tasks_waiting
+            if waiting and self.meter.due() < trio.current_time() - CLOSE:
+                fault(f"{waiting} wait for a permit, which was due at {self.meter.due()}")
         if self.is_idle() and self.idlers and not self.open_maps:
             fault(f"idle, and somebody still waits for it: {now}")
         if (now.queued or now.waiting) and not self.paused:
@@ -269,16 +327,28 @@ class Witness:
             faults.append(f"{len(handles)} accepted, but {len(outcomes)} outcomes: {outcomes}, {handles}")
         if (self.told_submitted, self.told_finished) != (now.submitted, now.submitted):
             faults.append(f"told of {self.told_submitted} tasks, and the end of {self.told_finished}: {now}")
-        self.check_rate()
-        if self.manager.tokens is not None and now.retries > self.manager.tokens + 0.5 * now.succeeded:
-            faults.append(f"more retries than the budget of {self.manager.tokens} allows: {now}")
         self.check_views(self.cm.outcomes())
+        if self.tokens is not None:
+            self.compare_tokens(self)
         for entry in self.line:
             if entry.handle is not None and entry.handle.outcome is not None:
                 if entry.handle.index != entry.handle.outcome.index:
                     faults.append(f"{entry.handle} and {entry.handle.outcome}")
                 self.judge(entry, entry.handle.outcome)
         self.check_order()
+        if self.has_known_turns():
+            faults += turns(self.line)
+
+    def has_known_turns(self) -> bool:
+        """Whether each slot that was granted came to a start, and nobody else has had one."""
+        return not (
+            self.may_be_cancelled
+            or self.maps
+            or self.meter is not None
+            or self.stage.shared is not None
+            or self.manager.send_to is not None
+            or any(each.cancelled for each in self.entries)
+        )
 
     def check_left(self, outcomes: list[Outcome[Any]]) -> None:
         """What a consumer of a map could not take is kept, and nothing else of a map is."""
@@ -288,6 +358,9 @@ class Witness:
         items = [each.args[0] for each in outcomes if each.args[0].item is not None]
         if len(items) != len(set(map(id, items))):
             self.stage.faults.append(f"kept twice: {items}")
+        of_cut_off = {id(each) for entries in self.cut_off for each in entries}
+        if not (self.may_be_cancelled or set(map(id, items)) <= of_cut_off):
+            self.stage.faults.append(f"kept, though its consumer has left it: {items}")
         found = {id(each) for each in items} | {id(each.args[0]) for each in self.taken}
         for entries in self.cut_off:
             if lost := [each for each in entries if each.started and id(each) not in found]:
@@ -296,23 +369,26 @@ class Witness:
             if each.args[0].item is not None:
                 self.judge(each.args[0], each)
 
-    def check_rate(self) -> None:
-        """In no window more attempts than the rate and its burst allow."""
-        if self.manager.rate is not None:
-            rate, burst = self.manager.rate
-            for first, start in enumerate(self.attempts):
-                for more, end in enumerate(self.attempts[first:]):
-                    if more + 1 > burst + rate * (end - start) + 1e-6:
-                        self.stage.faults.append(
-                            f"{more + 1} attempts from {start} to {end}: {rate}, {burst}"
-                        )
-
     def scheduled(self, entry: Entry, error: Exception, delay: float) -> None:
         """A retry follows: whose config may have asked for that delay?"""
         retry = entry.attempts
         act = entry.plan.act(retry - 1)
         own = act.config if act.ending in {"retriable", "group"} else None
         config = entry.options.retry if isinstance(error, trio.TooSlowError) else own or entry.options.retry
+        entry.scheduled += 1
+        # One that keeps its slot waits for its permit only.
+        keeps = delay == 0 or (config is not None and config.hold_slot)
+        if keeps and config is not None and not entry.interrupted:
+            entry.latest = entry.starts[0] + config.max_elapsed
+        else:
+            entry.latest = math.inf
+        # As long as fewer than the limit are without one, it gives its slot back.
+        if delay > 0 and not (config and config.hold_slot) and self.without_slot < self.limit:
+            entry.lent[retry] = trio.current_time() + delay
+            entry.without_slot = True
+            self.without_slot += 1
+        if self.tokens is not None:
+            self.compare_tokens(entry, self.tokens.scheduled(), now=not self.may_be_cancelled)
         # A delay that was drawn is anywhere from 0 to the whole one.
         whole = (config or RetryConfig()).delay(retry)
         jitter = (config or RetryConfig()).jitter
@@ -324,6 +400,41 @@ class Witness:
         """Each attempt that started is told, once."""
         if len(entry.starts) != entry.attempts or (entry.attempts and outcome.retries != entry.attempts - 1):
             self.stage.fault(f"{outcome} of {entry}")
+        if self.tokens is not None:
+            fault = self.tokens.finished(entry, outcome)
+            self.compare_tokens(entry, fault, now=not self.may_be_cancelled)
+        if entry.without_slot:
+            entry.without_slot = False
+            self.without_slot -= 1
+        if self.meter is not None and not entry.attempts and not self.moved:
+            self.check_unstarted(entry, outcome)
+
+    def compare_tokens(self, what: object, fault: str | None = None, *, now: bool = True) -> None:
+        """Whether the budget is as it must be; of an end that a deadline brought a hook is told later."""
+        assert self.budget is not None and self.tokens is not None
+        left = self.budget.statistics().remaining
+        if now and (fault is not None or left != self.tokens.left):
+            self.stage.faults.append(f"{what}: {fault}; {left} tokens are left, not {self.tokens.left}")
+
+    def check_unstarted(self, entry: Entry, outcome: Outcome[Any]) -> None:
+        """A permit that would be due too late is not waited for, and only such a one."""
+        assert self.meter is not None
+        now, reason = trio.current_time(), getattr(outcome, "reason", None)
+        timeout = entry.options.task_timeout or math.inf
+        deadline = min(now - outcome.elapsed + timeout, self.manager.timeout, self.stage.outer)
+        if reason is StopReason.DEADLINE:
+            assert isinstance(outcome, Failure)
+            found = re.search(r"due in (\S+) s", str(outcome.error))
+            due = now + float(found[1]) if found else math.nan
+            if not due > deadline - 1e-4 or due < self.meter.due() - 1e-4:
+                self.stage.fault(f"{outcome}: {outcome.error}; {deadline}, {self.meter.due()}")
+        elif (
+            reason in {StopReason.TASK_TIMEOUT, StopReason.MANAGER_TIMEOUT}
+            and outcome.elapsed > CLOSE
+            and not self.paused
+            and now not in self.pause_ends
+        ):
+            self.stage.fault(f"waited in vain for a permit: {outcome} of {entry}")
 
     def check_order(self) -> None:
         """First come, first served; and a map has one place in the line."""
@@ -344,8 +455,16 @@ class Witness:
         if outcome.args != (entry,) or outcome.retries != max(0, entry.attempts - 1):
             faults.append(f"{outcome} is not that of {entry}")
         late = entry.started[0] - entry.submitted - outcome.waited if entry.started else 0.0
-        if late < -1e-6 or (late > 1e-6 and self.manager.rate is None):
-            faults.append(f"{outcome}, but started at {entry.started}")
+        # With its slot it starts, or with the permit, or when a pause ends.
+        known = (
+            entry.started is None
+            or entry.starts[0] <= entry.due + CLOSE
+            or (entry.starts[0] in self.pause_ends)
+        )
+        if late < -CLOSE or (late > CLOSE and not known):
+            faults.append(f"{outcome}, but started at {entry.started}, permit due at {entry.due}")
+        if entry.plan.unwanted and (entry.attempts or reason is not StopReason.CANCELLED):
+            faults.append(f"cancelled in task_submitted: {outcome}")
         if entry.returned != isinstance(outcome, Success):
             faults.append(f"returned: {entry.returned}, but {outcome}")
         if isinstance(outcome, Success):

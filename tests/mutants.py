@@ -54,7 +54,15 @@ NEAREST = {
     "_engine.source": "map_sources map_closing map_nesting",
     "_engine.block": "conman_block conman_closed shutdown",
     "_books.handles": "handles callables",
-    "_limits.rate": "rate rate_attempts rate_pause",
+    "_limits.rate": "rate rate_attempts rate_pause rate_hand rate_service",
+    "_limits.cost": "rate_costs",
+    "_limits.forecast": "rate_late rate_several",
+    "_limits.marks": "rate_service",
+    "_limits.meter": "rate rate_costs rate_service",
+    "_limits.permits": "rate rate_several rate_costs",
+    "_limits.stored": "rate_stored",
+    "_limits.turns": "rate rate_several rate_late pause_rate",
+    "_limits.waiters": "rate rate_late pause_rate",
 }
 # What takes seconds runs last.
 SLOW = "retry rate start_soon cycles simulation hostile sweep_streams sweep"

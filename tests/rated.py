@@ -1,7 +1,7 @@
 """What the tests of rate limiters share."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,9 @@ from trio_conman import ConMan, RateLimiter
 
 @asynccontextmanager
 async def manager(
-    rate: RateLimiter | None, limit: float | trio.CapacityLimiter = math.inf, **options: Any
+    rate: RateLimiter | Iterable[RateLimiter] | None,
+    limit: float | trio.CapacityLimiter = math.inf,
+    **options: Any,
 ) -> AsyncIterator[ConMan[Any]]:
     async with trio.open_nursery() as nursery:
         async with ConMan[Any].open(nursery, limit, rate=rate, **options) as cm:

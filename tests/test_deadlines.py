@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -542,6 +542,32 @@ async def test_a_cancelled_handle_forbids_the_retry_of_an_attempt_that_is_cleani
         handle.cancel()
     assert ending(handle.outcome) == CANCELLED
     assert (handle.retries, trio.current_time()) == (0, 4)
+
+
+@pytest.mark.parametrize("seconds", [1.5, 2.5])
+@pytest.mark.parametrize("of", ["handle", "manager"])
+async def test_what_is_cancelled_after_an_attempt_has_timed_out(
+    autojump_clock: MockClock, of: str, seconds: float
+) -> None:
+    """While the task backs off, or while the next attempt runs."""
+    async with manager(attempt_timeout=1, task_timeout=50, retry=EVERY_SECOND) as cm:
+        handle = await cm.run(trio.sleep, 9)
+        await trio.sleep(seconds)
+        (handle if of == "handle" else cm).cancel()
+        with trio.CancelScope(shield=True):
+            outcome = await handle.wait()
+    assert outcome.elapsed == seconds
+    assert ending(outcome) == ((trio.TooSlowError, StopReason.CANCELLED) if seconds == 1.5 else CANCELLED)
+
+
+async def test_the_deadline_of_a_task_does_not_hit_the_next_one(autojump_clock: MockClock) -> None:
+    """Nor does that of an attempt, of tasks that run in one and the same trio task."""
+    async with manager(limit=2) as cm:
+        for options in cast("list[dict[str, Any]]", [{"attempt_timeout": 2}, {"task_timeout": 2}, {}]):
+            handles = [cm.start_soon(trio.sleep, 1.5, **options) for _ in range(4)]
+            handles += [cm.start_soon(trio.sleep, 5) for _ in range(2)]
+            await cm.wait()
+            assert all(isinstance(handle.outcome, Success) for handle in handles)
 
 
 async def test_a_handle_cancelled_after_its_task_timeout_changes_nothing(autojump_clock: MockClock) -> None:

@@ -19,7 +19,8 @@ import pytest
 import trio
 import trio.testing
 
-from trio_conman import ConMan, RetryBudget, StopReason, __main__ as program, _demo_server
+from trio_conman import ConMan, RetryBudget, StopReason, __main__ as program
+from trio_conman._leaves import demo_server
 
 MODULE = [sys.executable, "-m", "trio_conman"]
 WITHOUT_EXTRA = (
@@ -47,7 +48,7 @@ def server() -> Iterator[str]:
 
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
-            address = await nursery.start(_demo_server.serve)
+            address = await nursery.start(demo_server.serve)
             started.put((address, nursery.cancel_scope, trio.lowlevel.current_trio_token()))
 
     thread = threading.Thread(target=trio.run, args=(serve,))
@@ -114,7 +115,7 @@ def demo(environment: None) -> Iterator["subprocess.Popen[str]"]:
     ],
 )
 def test_expected_end(page: str, retries: int, reason: StopReason | None) -> None:
-    assert _demo_server.expected(page, retries) is reason
+    assert demo_server.expected(page, retries) is reason
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
@@ -123,7 +124,7 @@ def test_demo_with_other_numbers_of_retries(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # as after <&-
     pages = ("/10/ok", "/20/503,cut,ok", "/30/404", "/40/hang", "/50/closed", "/60/drop", "/70/500,ok")
-    monkeypatch.setattr(_demo_server, "PAGES", pages)
+    monkeypatch.setattr(demo_server, "PAGES", pages)
     assert program.main(["--max-attempts", str(retries), "--attempt-timeout", "0.2", "--limit", "9"]) == 0
     assert "\nAll as it should be" in capsys.readouterr().out
 
@@ -133,8 +134,8 @@ def test_demo_that_goes_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         return None
 
     monkeypatch.setattr(sys, "stdin", None)
-    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok", "/20/404", "/30/503"))
-    monkeypatch.setattr(_demo_server, "expected", success)
+    monkeypatch.setattr(demo_server, "PAGES", ("/10/ok", "/20/404", "/30/503"))
+    monkeypatch.setattr(demo_server, "expected", success)
     assert program.main(["--max-attempts", "1"]) == 1
     verdict = capsys.readouterr().out.partition("\nNot as it should be:\n")[2]
     assert re.fullmatch(r"http://127.0.0.1:\d+/20/404\nhttp://127.0.0.1:\d+/30/503\n", verdict)
@@ -144,7 +145,7 @@ def test_demo_that_runs_out_of_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    monkeypatch.setattr(_demo_server, "PAGES", ("/10/hang",))
+    monkeypatch.setattr(demo_server, "PAGES", ("/10/hang",))
     assert program.main(["--timeout", "0.1"]) == 1
     out = capsys.readouterr().out
     assert "\nThe time was up:\nsucceeded    0 of 1, 0 bytes\n" in out
@@ -378,7 +379,7 @@ def test_bad_pipe(args: Sequence[str], stdin: str, message: str) -> None:
 
 def test_silent_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(program, "STDIN_PATIENCE", 0.01)
-    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok",))
+    monkeypatch.setattr(demo_server, "PAGES", ("/10/ok",))
     reader, writer = os.pipe()
     with os.fdopen(reader) as stdin, os.fdopen(writer, "w"):
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -413,7 +414,7 @@ def test_pipe_that_takes_its_time(
 def test_standard_input_that_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_demo_server, "PAGES", ("/10/ok",))
+    monkeypatch.setattr(demo_server, "PAGES", ("/10/ok",))
     monkeypatch.setattr(sys, "stdin", io.StringIO())  # it has no descriptor; that of nohup refuses the read
     assert program.main([]) == 0
     assert capsys.readouterr().out.startswith("URLs: 1; ")
@@ -523,7 +524,7 @@ def test_an_error_of_the_system_that_is_not_of_a_request(
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(sys, "stdin", None)
-    monkeypatch.setattr(_demo_server, "serve", serve)
+    monkeypatch.setattr(demo_server, "serve", serve)
     assert program.main([]) == 1
     assert capsys.readouterr() == ("", "python -m trio_conman: [Errno 24] Too many open files\n")
 

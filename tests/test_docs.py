@@ -30,6 +30,7 @@ KINDS = {
     "{raw}",
     "{timeline}",
     "{toctree}",
+    "{tried}",
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 

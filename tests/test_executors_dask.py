@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import trio
 from distributed import Client, KilledWorker, LocalCluster
-from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RetryConfig, StopReason
 from trio_conman.executors import run_in_executor
@@ -160,11 +159,11 @@ async def test_a_running_call_is_left_to_dask_when_cancelled(executor: Any, tmp_
     assert cm.statistics().cancelled == 1
 
 
-async def test_a_call_that_a_shutdown_cancels_is_an_ordinary_error(client: Any) -> None:
+async def test_a_call_that_a_shutdown_cancels_is_an_ordinary_error(cluster: Any, client: Any) -> None:
     executor = client.get_executor(pure=False, resources=NOWHERE)
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery) as cm:
         handle = await cm.run(run_in_executor, executor, operator.pow, 2, 3)
-        await wait_all_tasks_blocked()
+        await until_scheduled(cluster, 1)
         executor.shutdown(wait=False)
         outcome = await handle.wait()
     assert isinstance(outcome, Failure)

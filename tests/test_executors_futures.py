@@ -15,6 +15,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_conman import ConMan, Failure, TaskCancelledError
 from trio_conman.executors import run_in_executor
 
+# A thread that submits would be there when everybody else waits.
+call_here: Any = partial(run_in_executor, submit_in_thread=False)
+
 
 class Gives(concurrent.futures.Executor):
     """Gives one future, which a test ends; some of its methods are replaced."""
@@ -93,7 +96,7 @@ async def call(executor: Gives, record: list[Any], abandon: bool = False) -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_and_end)
         with trio.CancelScope() as scope:
-            record.append(await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=abandon))
+            record.append(await call_here(executor, operator.pow, 2, 3, abandon_on_cancel=abandon))
         if scope.cancelled_caught:
             record.append("cancelled")
 
@@ -118,7 +121,7 @@ async def test_a_result_is_kept_though_the_cancel_raised(abandon: bool, record: 
         executor.future.set_result("result")
         raise NotImplementedError
 
-    executor.future.cancel = cancel  # type: ignore[method-assign]
+    executor.future.cancel = cancel  # type: ignore[method-assign]  # of this one
     await call(executor, record, abandon)
     assert record == ["result", "ends"]
 
@@ -137,23 +140,8 @@ async def test_cancelled_may_be_as_odd(answer: object, record: list[Any]) -> Non
 
 
 @pytest.mark.parametrize("abandon", [False, True])
-async def test_a_future_need_not_have_what_is_not_needed(abandon: bool, record: list[Any]) -> None:
-    class Bare:
-        def __init__(self, future: Future[Any]) -> None:
-            self.add_done_callback = future.add_done_callback
-            self.result = future.result
-
-    class GivesBare(Gives):
-        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            return Bare(self.future)
-
-    await call(GivesBare(), record, abandon)
-    assert record == (LEFT if abandon else WAITED_FOR)
-
-
-@pytest.mark.parametrize("abandon", [False, True])
 async def test_a_cancelled_manager_whose_futures_raise_loses_nothing(abandon: bool) -> None:
-    run = partial(run_in_executor, abandon_on_cancel=abandon)
+    run = partial(call_here, abandon_on_cancel=abandon)
     executors = [Gives(cancel=answers(NotImplementedError())) for _ in range(3)]
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4) as cm:
         for executor in executors:
@@ -179,10 +167,10 @@ async def test_a_call_that_goes_on_though_it_said_that_it_was_cancelled_disturbs
     end: str, autojump_clock: MockClock
 ) -> None:
     executor = CallsBack()
-    executor.future.cancel = answers(True)  # type: ignore[method-assign,assignment]
+    executor.future.cancel = answers(True)  # type: ignore[method-assign,assignment]  # of this one
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_in_executor, executor, operator.pow, 2, 3)
+            nursery.start_soon(call_here, executor, operator.pow, 2, 3)
             await wait_all_tasks_blocked()
             scope.cancel()
     match end:
@@ -211,7 +199,7 @@ async def test_a_callback_that_comes_too_early_is_no_end(record: list[Any]) -> N
     executor = CallsBack()
 
     async def run() -> None:
-        record.append(await run_in_executor(executor, operator.pow, 2, 3))
+        record.append(await call_here(executor, operator.pow, 2, 3))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -238,7 +226,7 @@ async def test_a_call_may_be_abandoned_after_a_callback_that_came_too_early() ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel)
         with trio.CancelScope() as scope:
-            await run_in_executor(executor, operator.pow, 2, 3, abandon_on_cancel=True)
+            await call_here(executor, operator.pow, 2, 3, abandon_on_cancel=True)
     assert scope.cancelled_caught
 
 
@@ -260,7 +248,7 @@ async def test_an_end_may_be_told_at_once_and_again_from_any_thread(
                 thread.join()
 
     executor = ToldAtOnce()
-    record.append(await run_in_executor(executor, operator.pow, 2, 3))
+    record.append(await call_here(executor, operator.pow, 2, 3))
     executor.tell()
     with trio.move_on_after(1) as asleep:
         await trio.sleep_forever()
@@ -279,9 +267,9 @@ async def test_a_future_that_refuses_the_callback_is_an_error_and_its_call_is_ca
             raise error
 
     executor = Refuses()
-    executor.future.cancel = lambda: record.append("cancelled")  # type: ignore[method-assign,assignment,return-value]
+    executor.future.cancel = lambda: record.append("cancelled")  # type: ignore[method-assign,assignment,return-value]  # of this one
     with pytest.raises(type(error)) as caught:
-        await run_in_executor(executor, operator.pow, 2, 3)
+        await call_here(executor, operator.pow, 2, 3)
     assert caught.value is error
     assert record == ["cancelled"]
     if kept:
@@ -300,7 +288,7 @@ async def test_what_result_raises_is_the_error(error: BaseException) -> None:
     executor = Gives(result=answers(error))
     executor.future.set_result("ended")
     with pytest.raises(type(error)) as caught:
-        await run_in_executor(executor, operator.pow, 2, 3)
+        await call_here(executor, operator.pow, 2, 3)
     assert caught.value is error
 
 
@@ -308,7 +296,7 @@ async def test_what_result_raises_is_the_error(error: BaseException) -> None:
 async def test_what_result_returns_is_the_result(result: object) -> None:
     executor = Gives(result=lambda: result)
     executor.future.set_result("ended")
-    assert await run_in_executor(executor, operator.pow, 2, 3) is result
+    assert await call_here(executor, operator.pow, 2, 3) is result
 
 
 # submit()
@@ -317,10 +305,23 @@ async def test_what_result_returns_is_the_result(result: object) -> None:
 @pytest.mark.parametrize("error", RAISED, ids=repr)
 async def test_what_submit_raises_is_the_error_and_nothing_else(error: BaseException) -> None:
     executor = Gives()
-    executor.submit = lambda *_: answers(error)()  # type: ignore[method-assign,assignment]
+    executor.submit = lambda *_: answers(error)()  # type: ignore[method-assign,assignment]  # of this one
     with pytest.raises(type(error)) as caught:
-        await run_in_executor(executor, operator.pow, 2, 3)
+        await call_here(executor, operator.pow, 2, 3)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_an_error_of_submit_comes_though_it_is_cancelled_meanwhile(abandon: bool) -> None:
+    def submit(*_: object) -> NoReturn:
+        scope.cancel()
+        raise OSError("no")
+
+    executor = Gives()
+    executor.submit = submit  # type: ignore[method-assign]  # of this one
+    with trio.CancelScope() as scope:
+        with pytest.raises(OSError, match=r"^no$"):
+            await call_here(executor, operator.pow, 2, 3, abandon_on_cancel=abandon)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=repr)

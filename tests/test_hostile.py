@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from types import FunctionType
 from typing import Any, TypeAlias
 
@@ -33,7 +34,7 @@ from trio_conman import (
     TaskHandle,
     parse_retry_after,
 )
-from trio_conman.executors import run_in_executor
+from trio_conman.executors import broken_worker_errors, restarting, run_in_executor
 from trio_conman.testing import FixedJitter, FlakyTask
 
 Wrong: TypeAlias = st.SearchStrategy[Any]
@@ -112,10 +113,8 @@ def made(make: Callable[..., object], name: str) -> Callable[[World, Any], objec
 def executed(name: str) -> Callable[[World, Any], Awaitable[Any]]:
     async def call(_: World, value: Any) -> None:
         with ThreadPoolExecutor(1) as pool:
-            given: dict[str, Any] = {"executor": pool, "fn": len, "abandon_on_cancel": False} | {name: value}
-            await run_in_executor(
-                given["executor"], given["fn"], (), abandon_on_cancel=given["abandon_on_cancel"]
-            )
+            given: dict[str, Any] = {"executor": pool, "fn": len} | {name: value}
+            await run_in_executor(given.pop("executor"), given.pop("fn"), (), **given)
 
     return call
 
@@ -211,6 +210,38 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
         NONE | SECONDS | INFINITE | st.just(0),
     ),
     ("RateLimiter", "burst"): (lambda _, value: RateLimiter(1, burst=value), NONE | counts(1)),
+    ("RateLimiter", "cost"): (
+        lambda _, value: RateLimiter(1, cost=value),
+        NONE | SECONDS | INFINITE | st.just(0) | st.just(nothing),
+    ),
+    ("RateLimiter.restore", "snapshot"): (
+        lambda _, value: RateLimiter.restore(value),
+        NONE | st.integers() | st.booleans() | TEXTS | THINGS,
+    ),
+    ("RateLimiter.restore", "cost"): (
+        lambda _, value: RateLimiter.restore(RateLimiter(1).snapshot(), cost=value),
+        NONE | SECONDS | INFINITE | st.just(0) | st.just(nothing),
+    ),
+    ("RateLimiter.acquire", "permits"): (
+        lambda _, value: RateLimiter(1).acquire(value),
+        NONE | SECONDS | INFINITE | st.just(0),
+    ),
+    ("RateLimiter.acquire_nowait", "permits"): (
+        lambda _, value: RateLimiter(1).acquire_nowait(value),
+        NONE | SECONDS | INFINITE | st.just(0),
+    ),
+    ("RateLimiter.charge", "permits"): (
+        lambda _, value: RateLimiter(1).charge(value),
+        NONE | NO_NUMBERS | INFINITE | st.sampled_from([math.nan, -math.inf]),
+    ),
+    ("RateLimiter.observe", "remaining"): (
+        lambda _, value: RateLimiter(1).observe(remaining=value, reset=1),
+        NONE | SECONDS,
+    ),
+    ("RateLimiter.observe", "reset"): (
+        lambda _, value: RateLimiter(1).observe(remaining=1, reset=value),
+        NONE | SECONDS | INFINITE,
+    ),
     ("RateLimiter.pause_for", "seconds"): (
         lambda _, value: RateLimiter(1).pause_for(value),
         NONE | SECONDS | INFINITE,
@@ -228,6 +259,20 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
     ("run_in_executor", "executor"): (executed("executor"), NONE | NO_OBJECTS | st.just(ThreadPoolExecutor)),
     ("run_in_executor", "fn"): (executed("fn"), NO_CALLABLES | st.just(nothing)),
     ("run_in_executor", "abandon_on_cancel"): (executed("abandon_on_cancel"), NO_BOOLS),
+    ("run_in_executor", "submit_in_thread"): (
+        executed("submit_in_thread"),
+        st.integers() | st.floats() | TEXTS | THINGS,
+    ),
+    ("broken_worker_errors", "executor"): (made(broken_worker_errors, "executor"), NONE | NO_OBJECTS),
+    ("restarting", "factory"): (made(restarting, "factory"), NO_CALLABLES | st.just(nothing) | st.just(list)),
+    ("restarting", "max_restarts"): (
+        made(partial(restarting, partial(ThreadPoolExecutor, 1)), "max_restarts"),
+        NONE | counts(0),
+    ),
+    ("restarting", "per"): (
+        made(partial(restarting, partial(ThreadPoolExecutor, 1)), "per"),
+        NONE | SECONDS | INFINITE,
+    ),
 }
 
 OVERRIDING = set(CONFIGS) - {"RetryConfig"}
@@ -298,7 +343,10 @@ def methods(kind: type) -> dict[str, Any]:
 
 
 def public_parameters() -> set[tuple[str, str]]:
-    functions: dict[str, Any] = {"run_in_executor": run_in_executor, "parse_retry_after": parse_retry_after}
+    functions: dict[str, Any] = {
+        function.__name__: function
+        for function in (run_in_executor, broken_worker_errors, restarting, parse_retry_after)
+    }
     for kind in (FixedJitter, FlakyTask, *map(vars(trio_conman).get, trio_conman.__all__)):
         if isinstance(kind, type) and not issubclass(kind, Instrument | StopReason):
             functions |= {f"{kind.__name__}.{name}": each for name, each in methods(kind).items()}

@@ -196,7 +196,7 @@ async def test_a_handle_can_be_cancelled_in_every_hook(
 
 async def test_a_hook_may_be_set_on_the_object(autojump_clock: MockClock, record: list[Any]) -> None:
     instrument = Instrument()
-    instrument.task_finished = lambda handle, outcome: record.append(handle.index)  # type: ignore[method-assign]
+    instrument.task_finished = lambda handle, outcome: record.append(handle.index)  # type: ignore[method-assign]  # the point
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, 2, instruments=[instrument]) as cm:
             await cm.run(trio.sleep, 1)

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from trio_conman import ConMan
 from trio_conman._base.outlast import outlast
-from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.worker import Worker
+from trio_conman._engine.drawn import DrawnMap
+from trio_conman._engine.pool import Worker
 
 Record = list[tuple[float, str]]
 
@@ -173,11 +173,11 @@ async def test_what_its_user_wrote_can_be_interrupted(nursery: trio.Nursery) -> 
 def test_a_worker_that_is_interrupted_before_it_draws_gives_its_slot_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(_: Mapping[None], worker: Worker) -> NoReturn:
+    def interrupted(_: DrawnMap[None], worker: Worker) -> NoReturn:
         assert worker.slot is not None
         raise KeyboardInterrupt  # as a signal would, in the worker's own frame, a moment earlier
 
-    monkeypatch.setattr(Mapping, "next", interrupted)
+    monkeypatch.setattr(DrawnMap, "draw", interrupted)
     limiter = trio.CapacityLimiter(2)
 
     async def main() -> None:

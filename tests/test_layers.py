@@ -13,7 +13,7 @@ import trio_conman
 
 PACKAGE = Path(trio_conman.__file__).parent
 MAX_LINES = 420
-MAX_FUNCTION = 80  # lines
+MAX_FUNCTION = 60  # lines
 
 # Each room may import from those after it. "" has the public names, with the leaves beside it.
 ROOMS = ["", "_leaves", "_manager", "_engine", "_limits", "_books", "_policy", "_base"]
@@ -169,3 +169,9 @@ def test_finds_imports_of_every_form(statement: str, names: set[str]) -> None:
 )
 def test_knows_a_wrong_arrow(module: str, neighbour: str, fault: str | None) -> None:
     assert faults(module, neighbour) == fault
+
+
+def test_the_picture_of_the_house_is_right() -> None:
+    from .house import PAGE, picture
+
+    assert picture() in PAGE.read_text(encoding="utf-8"), "draw it anew: python -m tests.house --write"

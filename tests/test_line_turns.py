@@ -4,7 +4,6 @@ hears of each other."""
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -49,6 +48,44 @@ async def test_tasks_that_fail_slowly_do_not_keep_out_the_healthy(
     # From 11 on there is always somebody who is back from a backoff; each second slot is for a beginner.
     assert record[:5] == [10] * 5
     assert record[-1] <= 22
+
+
+@each_kind
+@pytest.mark.parametrize("endless, starts", [(3, [1.0625, 2.125, 4.1875, 6.3125]), (4, [])])
+async def test_newcomers_start_until_twice_the_limit_retry_for_ever(
+    endless: int, starts: list[float], limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    retry = RetryConfig(initial_delay=1, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, limit_of(2), retry=retry, timeout=8) as cm:
+            for number in range(endless):
+                cm.start_soon(fail_after, 1 + number / 16)  # so that no two end in one tick
+            handles = [cm.start_soon(job, value, 1) for value in range(20)]
+    ended = [handle.outcome for handle in handles if isinstance(handle.outcome, Success)]
+    assert [outcome.waited for outcome in ended] == starts
+
+
+@each_kind
+async def test_an_endless_line_does_not_keep_out_a_retry(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def always() -> None:
+        record.append(("retry", trio.current_time()))
+        await fail_after(1)
+
+    async def new(cm: ConMan[None]) -> None:
+        record.append(("new", trio.current_time()))
+        cm.start_soon(new, cm)
+        await trio.sleep(1)
+
+    retry = RetryConfig(initial_delay=0.5, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(2), retry=retry, timeout=6.5) as cm:
+            cm.start_soon(trio.sleep_forever)
+            cm.start_soon(always)
+            cm.start_soon(new, cm)
+    # Back half a second after each failure, and served when the next slot is free.
+    assert record == [("retry" if second % 2 == 0 else "new", second) for second in range(7)]
 
 
 @each_kind
@@ -101,10 +138,6 @@ async def test_a_slot_passes_by_any_number_of_maps_without_room(
         assert isinstance(last.outcome, Success)
         assert len(maps) == 600
         cm.cancel()
-
-
-def tasks_of(cm: ConMan[Any]) -> list[bool]:
-    return [isinstance(outcome, Success) for outcome in cm.outcomes()]
 
 
 async def test_a_ring_that_another_manager_closes_on_a_shared_limiter_is_told(
@@ -275,51 +308,6 @@ def test_a_run_that_crashed_does_not_keep_its_limiter() -> None:
         trio.run(crash)
     assert kept
     trio.run(use)
-
-
-OPERATIONS: dict[str, Callable[[ConMan[Any], list[Any]], object]] = {
-    "resume": lambda cm, _: cm.resume(),
-    "pause": lambda cm, _: cm.pause(),
-    "limit": lambda cm, _: setattr(cm, "limit", 6),
-    "lower": lambda cm, _: setattr(cm, "limit", 2),
-    "cancel one": lambda cm, handles: handles[-1].cancel(),
-    "cancel another": lambda cm, handles: handles[0].cancel(),
-    "cancel": lambda cm, _: cm.cancel(),
-}
-
-
-@each_kind
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_at_the_end_of_the_stack_an_operation_is_done_wholly_or_not_at_all(
-    operation: str, limit_of: MakeLimit
-) -> None:
-    def descend(call: Callable[[], Any], left: int) -> Any:
-        return call() if left <= 0 else descend(call, left - 1)
-
-    def at_depth(call: Callable[[], Any], spare: int) -> None:
-        depth, frame = 0, sys._getframe()
-        while frame is not None:
-            depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]  # None in the end
-        with suppress(RecursionError):
-            descend(call, sys.getrecursionlimit() - depth - spare)
-
-    async def main(spare: int) -> None:
-        limiter = limit_of(3)
-        with trio.fail_after(1000):
-            async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
-                if operation == "resume":
-                    cm.pause()
-                handles = [cm.start_soon(job, value, 1) for value in range(8)]
-                await trio.sleep(0.5)
-                at_depth(partial(OPERATIONS[operation], cm, handles), spare)
-                assert cm.limit in (2, 3, 6)
-                await trio.sleep(0.1)
-        assert all(handle.outcome is not None for handle in handles)
-        assert len(cm.outcomes()) == 8
-        assert isinstance(limiter, int) or limiter.borrowed_tokens == 0
-
-    for spare in range(3, 90):
-        trio.run(main, spare, clock=MockClock(autojump_threshold=0))
 
 
 async def test_a_manager_that_is_not_open_yet_has_nothing_to_do_with_a_new_limit(

@@ -265,3 +265,22 @@ async def test_who_waits_for_a_consumer_is_told_of_the_end(
             else:
                 cm.cancel()
     assert record == [2.5]
+
+
+async def test_wait_waits_for_what_the_callers_own_map_may_still_start(autojump_clock: MockClock) -> None:
+    """Up to the room that there is: its consumer, who takes nothing meanwhile, is the one that waits."""
+    limiter = trio.CapacityLimiter(2)
+
+    async def hold() -> None:
+        async with limiter:
+            await trio.sleep(5)
+
+    async with trio.open_nursery() as others:
+        others.start_soon(hold)
+        others.start_soon(hold)
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limiter) as cm:
+            async with cm.map(trio.sleep, [1] * 10) as outcomes:
+                await cm.wait()
+                assert (trio.current_time(), cm.statistics().succeeded) == (7, 4)
+                assert len([outcome async for outcome in outcomes]) == 10

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError, Failure, StopReason
+from trio_conman import ConMan, ConManClosedError, Failure, Instrument, StopReason, TaskHandle
 
 
 class Work:
@@ -390,3 +390,31 @@ async def test_outcomes_can_be_taken_after_the_manager_has_closed(
             await cm.shutdown()
         assert trio.current_time() == 1
     assert sorted(record) == [(10, 0), (10, 1)]
+
+
+async def test_an_item_that_has_its_worker_but_has_not_begun_when_the_map_is_left_does_not_begin() -> None:
+    """Or it has, by chance, and meets its cancellation at its first checkpoint."""
+    ended: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await trio.sleep_forever()
+
+    async def item(value: int) -> None:
+        await trio.lowlevel.checkpoint()
+        ended.append(value)
+
+    class Leaving(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            scope.cancel()
+
+    for _ in range(50):
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[Leaving()]) as cm:
+                with trio.CancelScope() as scope:
+                    async with cm.map(item, source()) as outcomes:
+                        await anext(outcomes)
+        (outcome,) = cm.outcomes()
+        assert isinstance(outcome, Failure)
+        assert outcome.reason is StopReason.CANCELLED
+    assert ended == []

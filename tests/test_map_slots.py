@@ -162,8 +162,9 @@ async def test_maps_inside_of_the_items_of_a_map(
 
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit_of(3)) as cm:
         outcomes = await drain(cm, outer, range(2))
-        # The inner items run one after the other, on the slot that the outer ones leave.
-        assert trio.current_time() == 6
+        # The inner items run one after the other, on the slot that the outer ones leave. A source that has
+        # the next item at once may ask for its second slot before the other one asks for its first.
+        assert trio.current_time() in ([5, 6] if source is ready_items else [6])
     assert [outcome.value for outcome in outcomes if isinstance(outcome, Success)] == [3, 3]
     assert cm.statistics().succeeded == 8
 

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Outcome
-from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.stream import AT_ONCE
+from trio_conman._engine.drawn import DrawnMap
+from trio_conman._engine.pool import AT_ONCE, Worker
 
 ITEMS = 3000
 
@@ -167,7 +167,9 @@ async def test_the_map_is_not_idle_while_it_lets_others_on() -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 100_000) as cm:
         nursery.start_soon(consume, cm)
         await opened.wait()
-        await cm._runner.wait_idle()  # of tasks alone; cm.wait() waits for the consumer as well
+        # cm.wait() waits for the consumer as well.
+        while cm._runner.unfinished or any(each.is_coming for each in cm._block.maps):
+            await trio.lowlevel.checkpoint()
         assert cm.statistics().submitted == ITEMS
 
 
@@ -187,14 +189,14 @@ async def test_items_that_wait_do_not_pay_for_it(
     limit: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = 0
-    let_others_on = Mapping._let_others_on
+    go_on = DrawnMap.go_on
 
-    async def counted(self: Mapping[Any]) -> None:
+    def counted(self: DrawnMap[Any], worker: Worker) -> None:
         nonlocal pauses
-        pauses += 1
-        await let_others_on(self)
+        go_on(self, worker)
+        pauses += self._lets_others_on is worker
 
-    monkeypatch.setattr(Mapping, "_let_others_on", counted)
+    monkeypatch.setattr(DrawnMap, "go_on", counted)
     jobs: list[Any] = [trio.sleep, lambda _: trio.lowlevel.checkpoint()]
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
         for job in jobs:

@@ -22,9 +22,7 @@ from trio_conman import (
     Success,
     TaskHandle,
 )
-from trio_conman._books.handles import Slot
-from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.worker import Worker
+from trio_conman._engine.pool import Pool, Worker
 
 variable: ContextVar[Any] = ContextVar("variable")
 
@@ -81,20 +79,15 @@ def test_they_seldom_rest_while_the_consumer_keeps_up(ordered: bool, monkeypatch
                 assert len(await values(outcomes)) == 1000
 
     rests = waits = 0
-    rest, begin_reserved = Mapping.rest, Mapping._begin_reserved
+    wait = Pool.wait
 
-    async def counted_rest(self: Mapping[Any], worker: Worker) -> bool:
-        nonlocal rests
-        rests += 1
-        return await rest(self, worker)
-
-    def counted_begin(self: Mapping[Any], worker: Worker, slot: Slot) -> TaskHandle[Any] | None:
-        nonlocal waits
+    async def counted(self: Pool, worker: Worker) -> bool:
+        nonlocal rests, waits
         waits += 1
-        return begin_reserved(self, worker, slot)
+        rests += worker.source is None
+        return await wait(self, worker)
 
-    monkeypatch.setattr(Mapping, "rest", counted_rest)
-    monkeypatch.setattr(Mapping, "_begin_reserved", counted_begin)
+    monkeypatch.setattr(Pool, "wait", counted)
     # As it is outside of tests: trio runs every other batch of tasks backwards, at random.
     monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", False)
     for seed in range(20):
@@ -343,8 +336,7 @@ async def test_an_item_whose_deadline_is_its_end_ends_once_and_the_next_one_is_u
                 async for outcome in outcomes:
                     record.append(isinstance(outcome, Success))
                     assert outcome.elapsed == min(seconds, 1)
-    # On the tick itself, either may be; before and after it there is no doubt. The last two that are replaced
-    # find nothing to do.
+    # On the tick itself, either may be; before and after it there is no doubt.
     if seconds != 1:
         assert record == [seconds < 1] * 12
     assert len(record) == 12
@@ -363,8 +355,8 @@ async def test_an_item_that_ends_though_its_deadline_passed_keeps_its_result(
         async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
             async with cm.map(item, range(6), name="item", task_timeout=1) as outcomes:
                 assert sorted(await values(outcomes)) == list(range(6))
-    # A scope that was cancelled is of no use to the next item.
-    assert spawned.workers == 4
+    # A scope that was cancelled is of no use to the next item; its worker is.
+    assert spawned.workers == 2
     assert trio.current_time() == 4.5
 
 
@@ -393,8 +385,8 @@ async def test_an_item_that_ends_though_its_handle_was_cancelled_keeps_its_resul
             async with ConMan[int].open(nursery, 2, instruments=[seen]) as cm:
                 async with cm.map(item, range(6), name="item") as outcomes:
                     assert sorted(await values(outcomes)) == list(range(6))
-    # A scope that was cancelled is of no use to the next item.
-    assert spawned.workers > 3
+    # A scope that was cancelled is of no use to the next item; its worker is.
+    assert spawned.workers == 2
 
 
 async def test_the_timeout_of_an_item_does_not_pass_while_its_worker_rests(

@@ -291,3 +291,22 @@ def room() -> int:
     while frame is not None:
         depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]  # None at the end
     return sys.getrecursionlimit() - depth
+
+
+async def test_a_retry_that_a_pause_has_held_back_beyond_max_elapsed_is_not_made(
+    autojump_clock: MockClock,
+) -> None:
+    async def fail() -> None:
+        raise RetriableError("again")
+
+    retry = RetryConfig(initial_delay=1, jitter=False, max_elapsed=3, hold_slot=True)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=retry, rate=RateLimiter(100)) as cm:
+            handle = cm.start_soon(fail)
+            await trio.sleep(0.5)
+            cm.pause()
+            await trio.sleep(4)
+            cm.resume()
+            outcome = await handle.wait()
+    assert isinstance(outcome, Failure)
+    assert (outcome.reason, outcome.retries, outcome.elapsed) == (StopReason.MAX_ELAPSED, 0, 4.5)

@@ -19,7 +19,8 @@ import trio
 from rich.console import Console
 from trio.testing import MockClock
 
-from trio_conman import ConMan, _drawing
+from trio_conman import ConMan
+from trio_conman._leaves import drawing
 from trio_conman._leaves.pen import Pen
 from trio_conman.progress import RichProgress
 
@@ -71,7 +72,7 @@ def pens(monkeypatch: pytest.MonkeyPatch) -> list[Pen]:
         finish(pen, job, patience)
 
     monkeypatch.setattr(Pen, "finish", remember)
-    monkeypatch.setattr(_drawing, "PATIENCE", 0.01)
+    monkeypatch.setattr(drawing, "PATIENCE", 0.01)
     return ended
 
 
@@ -257,7 +258,7 @@ def test_a_forked_process_prints_as_ever(file: Stoppable, monkeypatch: pytest.Mo
     console = Console(file=file, force_terminal=True, width=80, _environ={})
     with RichProgress(0, console=console):
         assert sys.stdout is not stdout
-        _drawing.leave_to_parent()  # what a fork calls, see the next test
+        drawing.leave_to_parent()  # what a fork calls, see the next test
         assert (sys.stdout, sys.stderr) == (stdout, stderr)
 
 
@@ -392,10 +393,10 @@ def test_it_writes_past_the_buffer_of_a_file_and_in_order(real: io.TextIOWrapper
     console = Console(file=real, width=80, _environ={})
     with RichProgress(description="pages", console=console) as progress:
         real.write("before\n")
-        with _drawing.written_through(console):
+        with drawing.written_through(console):
             assert console.file is not real
             assert (console.file.fileno(), console.encoding) == (real.fileno(), "utf-8")
-            with _drawing.written_through(console):
+            with drawing.written_through(console):
                 console.print("within ✓")
         assert console.file is real
         real.write("after\n")

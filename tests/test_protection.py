@@ -32,20 +32,24 @@ MAY_BE_INTERRUPTED = {
         "Block.is_idle",
         "Block.refuse_inside",
         "Block.wait_idle",
-        "Opening.__init__",
     },
     "collector": {"Collector.__init__"},
     "execution": {
-        "Runner._attempts",
         "Runner._back_off",
+        "Runner._begin_attempt",
         "Runner._decide",
         "Runner._live",
+        "Runner._prepare",
+        "Runner._prepare_retry",
+        "_deadline",
     },
     "endings": {
         "Endings._failure",
         "Endings._success",
         "own",
     },
+    "drawn": set[str](),
+    "fed": {"FedMap._feed"},
     "feeder": {
         "Feeder._close",
         "Feeder._draw_all",
@@ -55,17 +59,14 @@ MAY_BE_INTERRUPTED = {
     "ledger": set[str](),
     "line": {"Line.__attrs_post_init__", "Line.limit"},
     "map_block": {"MapBlock.__init__"},
-    "mapping": {
-        "Mapping.__init__",
-        "Mapping._feed",
-    },
+    "mapping": {"Mapping.__init__", "most_in_memory"},
+    "opening": {"Opening.__init__"},
     "outlast": set[str](),
-    "permits": {"Permits.earliest", "Permits.pause_for"},
+    "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},
+    "pool": {"Worker.renew", "Worker.set_deadline"},
     "rate": {
         "RateLimiter.__init__",
-        "RateLimiter._due",
-        "RateLimiter._empty",
-        "RateLimiter._reset",
+        "RateLimiter._make",
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
@@ -79,7 +80,6 @@ MAY_BE_INTERRUPTED = {
         "is_async",
     },
     "stream": {"Stream.__aiter__", "Stream._add_consumer"},
-    "worker": {"is_same", "is_spent"},
 }
 
 

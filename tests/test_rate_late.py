@@ -19,6 +19,7 @@ from trio_conman import (
     StopReason,
     TaskHandle,
 )
+from trio_conman._limits.forecast import Forecast
 from trio_conman.testing import RecordingInstrument
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
@@ -332,6 +333,20 @@ async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
     assert record == [(0, "busy"), (31, "b"), (41, "busy")]
 
 
+async def test_who_comes_too_late_after_a_pause_is_told_no_time_before_its_end(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        await cm.run(note, record, "a")
+        await cm.run(note, record, "b", task_timeout=100)
+        await wait_all_tasks_blocked()
+        rate.pause_for(30)
+        handle = await cm.run(note, record, "c", task_timeout=5)
+        assert ending(await handle.wait()) == late(handle, 30)
+    assert record == [(0, "a"), (30, "b")]
+
+
 async def test_a_pause_counts_the_deadline_as_it_is_now(autojump_clock: MockClock, record: list[Any]) -> None:
     rate = RateLimiter(1, per=10)
     async with manager(rate, timeout=15) as cm, manager(rate) as other:
@@ -387,26 +402,26 @@ async def test_what_many_ask_is_linear(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    due = RateLimiter._due
+    foreseen = Forecast._foreseen
 
-    def counted(self: RateLimiter, before: int) -> float:
+    def counted(self: Forecast, *args: Any) -> float:
         nonlocal asked
         asked += 1
-        return due(self, before)
+        return foreseen(self, *args)
 
-    monkeypatch.setattr(RateLimiter, "_due", counted)
+    monkeypatch.setattr(Forecast, "_foreseen", counted)
     async with manager(RateLimiter(1), timeout=500.5) as cm:
         for index in range(1000):
             cm.start_soon(note, record, index)
         await wait_all_tasks_blocked()
-        assert (asked, cm.statistics().failed) == (999, 499)
+        assert (asked, cm.statistics().failed) == (1000, 499)
     assert record == [(index, index) for index in range(501)]
 
 
 async def test_without_a_deadline_nobody_asks(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RateLimiter, "_due")
+    monkeypatch.delattr(Forecast, "_foreseen")
     async with manager(RateLimiter(1)) as cm:
         for index in range(10):
             cm.start_soon(note, record, index)

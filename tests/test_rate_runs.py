@@ -160,6 +160,20 @@ def test_a_run_that_has_crashed_blocks_nobody() -> None:
     assert done.stdout == "crashed\n" + 2 * "refused\n3\n"
 
 
+async def test_who_waited_by_hand_in_a_run_that_is_over_does_not_count_in_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    rate = RateLimiter(1, per=1000)
+    rate.acquire_nowait()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rate.acquire)
+        await wait_all_tasks_blocked()
+        run, rate._run, rate._users = rate._run, None, 0  # the next one has begun
+        assert run is trio.lowlevel.current_trio_token()
+        nursery.cancel_scope.cancel()
+    assert rate._users == 0
+
+
 async def test_in_another_thread_nothing_changes_but_through_trio(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
@@ -212,7 +226,7 @@ def test_a_callback_of_the_host_may_pause_between_two_ticks(record: list[Any]) -
 
 
 @pytest.mark.parametrize("each", [RateLimiter(1), RetryBudget()])
-@pytest.mark.parametrize("name", ["rate", "per", "burst", "tokens", "ratio", "rates", "_limit"])
+@pytest.mark.parametrize("name", ["tokens", "ratio", "rates", "cost", "_limit"])
 def test_an_assignment_that_would_do_nothing_is_refused(each: RateLimiter | RetryBudget, name: str) -> None:
     with pytest.raises(AttributeError):
         setattr(each, name, 3)

@@ -36,7 +36,7 @@ async def retriable() -> None:
 
 
 async def asked() -> None:
-    raise RetriableError(ValueError("no"), retry_after=61)
+    raise RetriableError(ValueError("no"), retry_after=121)
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ SHOWN = [each for each in shown() if each.script.parent == RECIPES]
 REAL = {
     "crawler",
     "dask_cluster",
+    "interpreters",
     "polite_client",
     "processes",
     "sigterm",

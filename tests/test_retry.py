@@ -23,7 +23,7 @@ from hypothesis import given, settings, strategies as st
 
 from trio_conman import RetriableError, RetryBudget, RetryConfig, StopReason
 from trio_conman._base.texts import short
-from trio_conman._policy.decision import Retry, decide, real_error
+from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
 
 # No deadline, because it looks at the wall clock; the same examples in each run.
 reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=300)
@@ -300,7 +300,7 @@ def test_the_ends_of_each_range_are_allowed(door: Callable[..., RetryConfig], fi
     assert {name: getattr(config, name) for name in fields} == fields
 
 
-COMMON = {"max_elapsed": math.inf, "max_retry_after": 60.0, "hold_slot": False, "retry_on": None}
+COMMON = {"max_elapsed": math.inf, "max_retry_after": 120.0, "hold_slot": False, "retry_on": None}
 
 
 @pytest.mark.parametrize(
@@ -896,7 +896,7 @@ def test_a_named_group_type_is_that_type_and_its_subclasses_only() -> None:
 def test_what_the_leaves_of_a_named_group_ask_for_is_a_floor_too() -> None:
     config = attrs.evolve(DOUBLING, retry_on=ExceptionGroup)
     assert verdict(group(ValueError("x"), retriable(retry_after=50)), config) == Retry(50, False)
-    assert verdict(group(ValueError("x"), retriable(retry_after=61)), config) is StopReason.RETRY_AFTER
+    assert verdict(group(ValueError("x"), retriable(retry_after=121)), config) is StopReason.RETRY_AFTER
     soon = attrs.evolve(config, initial_delay=0.25)
     for quiet in (group(ValueError("x"), retriable()), group(ValueError("x"))):
         assert verdict(quiet, soon) == Retry(0.25, False)
@@ -996,6 +996,22 @@ def test_only_a_wait_beyond_max_retry_after_is_too_long() -> None:
     assert verdict(retriable(1e9), slow(1, max_retry_after=math.inf)) == Retry(1e9, False)
     # It limits what is asked for, not the delay of the strategy.
     assert verdict(retriable(2), slow(30, max_retry_after=8)) == Retry(30, False)
+
+
+def test_a_margin_is_waited_for_and_not_compared_with_max_retry_after() -> None:
+    config = slow(1, max_retry_after=8, retry_on=ExceptionGroup)
+    error = retriable(8.75)
+    assert verdict(error, config) is StopReason.RETRY_AFTER
+    error._margin = 0.75
+    assert verdict(error, config) == Retry(8.75, False)
+    both = group(error, retriable(8.5))
+    assert verdict(both, config) is StopReason.RETRY_AFTER
+    for quiet in (group(error, retriable(8)), group(error, ValueError("x"))):
+        assert verdict(quiet, config) == Retry(8.75, False)
+        assert asked_to_wait(quiet, config) == 8.75
+    assert asked_to_wait(both, config) == 8.75
+    error._margin = 0.5
+    assert (verdict(error, config), asked_to_wait(error, config)) == (StopReason.RETRY_AFTER, 0)
 
 
 def test_max_retry_after_is_that_of_the_config_used() -> None:

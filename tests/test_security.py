@@ -16,7 +16,9 @@ FUNCTIONS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 METHODS = {"system", "popen", "fork", "loads"}
 MODULES = {"pickle", "marshal", "shelve", "subprocess", "multiprocessing", "ctypes", "tempfile", "urllib"}
 # The demo is a program: it reads what it is piped, and makes requests.
-PROGRAM = {"__main__.py", "_demo_server.py"}
+PROGRAM = {"__main__.py", "demo_server.py"}
+# It unpickles what it has just pickled itself.
+ROUND_TRIP = {"remote_errors.py": {"pickle", "multiprocessing", "loads"}}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
@@ -34,7 +36,7 @@ def test_no_text_becomes_code_and_nothing_is_started(path: Path) -> None:
                 found |= {module.partition(".")[0]} & MODULES
             case _:
                 pass
-    assert found == set()
+    assert found == ROUND_TRIP.get(path.name, set())
 
 
 async def test_the_server_of_the_demo_listens_on_loopback_only(nursery: trio.Nursery) -> None:

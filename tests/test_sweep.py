@@ -278,7 +278,7 @@ async def tasks_that_add_tasks(stage: Stage) -> None:
 
 
 def assert_nobody_waits(rate: RateLimiter) -> None:
-    assert not rate._queue  # its statistics can be had only in a trio run
+    assert not rate._gate.queue  # its statistics can be had only in a trio run
 
 
 async def attempts_at_a_rate(stage: Stage) -> None:

@@ -239,21 +239,21 @@ async def run(options: Options, parser: Parser) -> int:
     """Do what the command line asks for; return the exit status."""
     import httpx
 
-    from trio_conman import _demo_server
+    from trio_conman._leaves import demo_server
 
     urls = await read_urls(options, parser)
     start = trio.current_time()
     demo, tokens = not urls, 100
     if demo:
         options.attempt_timeout = min(options.attempt_timeout, 1.2)  # its pages are quick, or hang
-        options.rate, tokens = min(options.rate, _demo_server.RATE), _demo_server.TOKENS
+        options.rate, tokens = min(options.rate, demo_server.RATE), demo_server.TOKENS
     care = Care(None if options.rate == math.inf else RateLimiter(options.rate), RetryBudget(tokens))
     # None stands for a closed one; a dumb one cannot move its cursor.
     on_terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     async with trio.open_nursery() as nursery:
         if demo:
-            server = await nursery.start(_demo_server.serve)
-            urls = [server + page for page in _demo_server.PAGES]
+            server = await nursery.start(demo_server.serve)
+            urls = [server + page for page in demo_server.PAGES]
         client = httpx.AsyncClient(
             timeout=None,  # that, and the limits, are the manager's business
             limits=httpx.Limits(max_connections=None),
@@ -270,7 +270,7 @@ async def run(options: Options, parser: Parser) -> int:
     if interrupted(cm):
         return 130
     if demo and not cm.timed_out:
-        wrong = _demo_server.unexpected(cm.outcomes(), urls, options.retries)
+        wrong = demo_server.unexpected(cm.outcomes(), urls, options.retries)
         verdict = "Not as it should be:" if wrong else "All as it should be; some are made to fail."
         print(f"\n{verdict}", *wrong, sep="\n")
         return 1 if wrong else 0

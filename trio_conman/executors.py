@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
-from typing import Generic, NoReturn, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from ._base.checks import check_bool, is_async
+from ._base.checks import check_bool, check_count, check_number, is_async
 from ._base.texts import short
+from ._leaves import executor_kinds as kinds
+from ._leaves.executor_calls import ExecutorCall
+from ._leaves.handover import handover_to
+from ._leaves.remote_errors import RemoteError
+from ._leaves.restarting import Restarting
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-__all__ = ["run_in_executor"]
+__all__ = ["RemoteError", "broken_worker_errors", "restarting", "run_in_executor"]
+
+# Here, not where it is defined: a process that does not know this module must send it under that name.
+RemoteError.__module__ = __name__
 
 
 @enable_ki_protection
@@ -28,160 +33,117 @@ async def run_in_executor(
     /,
     *args: *Ts,
     abandon_on_cancel: bool = False,
+    submit_in_thread: bool | None = None,
 ) -> T:
     """Call ``fn(*args)`` on an executor, and wait for it; always a checkpoint.
 
-    The executor may be a pool of threads or of processes, a loky executor, or that of a Dask client
+    The executor may be a pool of threads, of processes or of interpreters, that of a Dask client
     (``client.get_executor(pure=False)``: by default Dask takes equal calls for one, and a retry may get the
-    error of the first attempt again). It is neither started nor shut down here. Its ``submit`` is called in
-    trio's thread, so what it starts there, such as processes, holds up other tasks meanwhile. On a
-    `~concurrent.futures.ThreadPoolExecutor` the call sees the contextvars of its caller; elsewhere it does
-    not, since they cannot be sent.
+    error of the first attempt again), or another: see :doc:`executors`. It is neither
+    started nor shut down here. On a `~concurrent.futures.ThreadPoolExecutor` the call sees the contextvars of
+    its caller; on others it need not, since most cannot send them.
 
-    When it is cancelled, a call that has not started never will. One that runs is waited for, and its result
-    or error is what comes back, as with `trio.to_thread.run_sync`. What runs is for the executor to say: a
-    pool of processes counts a few calls that it has sent ahead as running, and Dask cancels any call. Where
-    its futures cannot be cancelled, as their ``cancel`` raises, every call counts as running.
+    Calls reach an executor in the order in which this function is called. A ``submit`` that may block is
+    called in a thread, where it holds up nothing but other calls on the same executor. Those of the standard
+    library's threads, and of its processes once there is one, are known to be quick, and called here.
+
+    When it is cancelled, a call that has not reached the executor, or that the executor takes back, is not
+    made. Any other is waited for, and its result or error is what comes back, as with
+    `trio.to_thread.run_sync`. What it takes back is for the executor to say, by ``cancel`` of its futures.
+    Pools of threads and of processes take back what has not started, except a few calls that processes have
+    been sent ahead. Dask and some others let go of any call, also of one that runs, and goes on; pebble ends
+    its process. Yet others take nothing back: every call counts as running.
 
     Args:
-        executor: where to call it: a `~concurrent.futures.Executor`, or an object with such a ``submit``.
+        executor: where to call it: a `~concurrent.futures.Executor`, or a ``pebble.ProcessPool``.
         fn: a sync callable; where it goes to another process, one that can be sent there.
         args: what to call it with.
-        abandon_on_cancel: leave a running call to itself when cancelled; what becomes of it is dropped.
+        abandon_on_cancel: leave a running call to itself when cancelled, also one whose ``submit`` blocks;
+            what becomes of it is dropped.
+        submit_in_thread: whether to call ``submit`` in a thread. Default: where it is not known to be quick.
+            False suits an executor of your own that is quick, or that belongs to trio's thread.
 
     Returns:
         what the call returned.
 
     Raises:
-        Exception: what the call raised, as it is, with the traceback from the other process if there is one.
-        concurrent.futures.BrokenExecutor: the executor has lost its workers; it stays broken.
+        Exception: what the call raised, as it is; most executors add the traceback from the other process.
+        RemoteError: what the call raised, as a text, since the error itself could not be pickled, or not
+            unpickled: on a `~concurrent.futures.ProcessPoolExecutor`, on loky and on pebble.
+        concurrent.futures.BrokenExecutor: the executor has lost its workers; it stays broken. See
+            `broken_worker_errors` for those of other executors, and `restarting`.
         concurrent.futures.CancelledError: somebody else cancelled the call, as a shutdown of the executor
             may. It is an ordinary `Exception`, not the cancellation of a trio scope.
-        RuntimeError: the executor is shut down.
-        TypeError: `executor` has no ``submit``, `fn` is not callable or is async, or `abandon_on_cancel` is
-            no bool.
+        RuntimeError: the executor is shut down (some raise something else, or go on), or no thread could be
+            started.
+        TypeError: `executor` is none, or its ``submit`` returns no `~concurrent.futures.Future`; `fn` is not
+            callable or is async; `abandon_on_cancel` or `submit_in_thread` is no bool.
     """
-    _check(executor, fn)
+    kinds.check_executor(executor)
+    _check_fn(fn)
     check_bool("abandon_on_cancel", abandon_on_cancel)
-    await trio.lowlevel.checkpoint()
+    if submit_in_thread is not None:
+        check_bool("submit_in_thread", submit_in_thread)
+    await trio.lowlevel.checkpoint_if_cancelled()
     try:
-        return await _end_of(_submit(executor, fn, args), abandon_on_cancel)
+        handover = handover_to(executor, submit_in_thread)
+        return await ExecutorCall(executor, fn, args, handover, abandon_on_cancel=abandon_on_cancel).end()
     finally:
         # An error's traceback leads to this frame.
         del executor, fn, args
 
 
-def _check(executor: object, fn: object) -> None:
-    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, not {short(executor)}")
+def _check_fn(fn: object) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be a sync callable, not {short(fn)}: pass fn, *args, not fn(*args)")
     if is_async(fn):
         raise TypeError(f"fn must be a sync callable, but {short(fn)} is async: the manager runs that itself")
 
 
-class _Call(Generic[T]):
-    """A call for a pool of threads, which sees the context of its caller and, when it is over, holds nothing.
+def broken_worker_errors(executor: concurrent.futures.Executor) -> tuple[type[Exception], ...]:
+    """Tell what the calls of an executor raise when their worker has died: what is worth another try.
 
-    The pool holds on to what it was given: in its queue, if that was cancelled, and from Python 3.14 on in a
-    frame to which the traceback of the call's error leads.
+    Hand it to a manager, or to a task: ``RetryConfig(retry_on=broken_worker_errors(executor))``. A call that
+    is made again may have been made before, up to any point.
+
+    Args:
+        executor: as for `run_in_executor`, or one that `restarting` has made.
+
+    Returns:
+        `~concurrent.futures.BrokenExecutor`, and the errors that deadpool, Dask, executorlib, parsl or pebble
+        have of their own, if `executor` is one of theirs.
+
+    Raises:
+        TypeError: `executor` is none.
     """
-
-    __slots__ = ("_run",)
-
-    def __init__(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> None:
-        self._run: Callable[[], T] = partial(copy_context().run, partial(fn, *args))
-
-    def __call__(self) -> T:
-        # More than once, if the pool is of a kind that repeats what failed.
-        return self._run()
-
-    def drop(self, _: object = None) -> None:
-        """It is over, or will never be made."""
-        self._run = _taken_back
+    kinds.check_executor(executor)
+    return kinds.died_of(executor.current if isinstance(executor, Restarting) else executor)
 
 
-def _taken_back() -> NoReturn:
-    raise concurrent.futures.CancelledError
+def restarting(
+    factory: Callable[[], concurrent.futures.Executor], *, max_restarts: float = 3, per: float = 60.0
+) -> concurrent.futures.Executor:
+    """Make an executor that is made anew when it is broken, once for all who use it.
 
+    The calls that a pool had when it broke fail all the same, as do those of any pool; retries reach the new
+    one. After too many restarts calls fail with a `~concurrent.futures.BrokenExecutor` until there have been
+    fewer for a while, so that a call which kills whatever runs it does not do so for ever.
 
-def _submit(
-    executor: concurrent.futures.Executor, fn: Callable[[*Ts], T], args: tuple[*Ts]
-) -> concurrent.futures.Future[T]:
-    call = _Call(fn, args) if _knows_contexts(executor) else None
-    try:
-        if call is None:
-            return executor.submit(fn, *args)
-        future = executor.submit(call)
-        future.add_done_callback(call.drop)
-        return future
-    except BaseException:
-        if call is not None:
-            # It may be in the queue all the same, of a pool that could start no thread.
-            call.drop()
-        raise
-    finally:
-        del executor, fn, args  # as above
+    Args:
+        factory: a sync callable that makes the executor, a ``partial(ProcessPoolExecutor, 4)`` for example.
+            It is called here, and later in whichever thread submits a call.
+        max_restarts: how many executors may be made in `per` seconds, besides the first; `math.inf` for no
+            limit. Default: 3.
+        per: seconds; finite. Default: 60.
 
+    Returns:
+        an executor; to shut it down shuts down the one that it has made last.
 
-def _knows_contexts(executor: object) -> bool:
-    # From Python 3.14 on there is a kind that sends its calls to other interpreters, where no context can go.
-    interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None) or ()
-    return isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(
-        executor, interpreters
-    )
-
-
-async def _end_of(future: concurrent.futures.Future[T], abandon_on_cancel: bool) -> T:
-    """Wait until a call has ended, and return or raise what came of it.
-
-    Its future is foreign, and may do other than it should. What asks it is in part trio's own loop, which an
-    error would break: see `_ask`.
+    Raises:
+        TypeError: a parameter is of the wrong kind, or `factory` returns no executor.
+        ValueError: a parameter is out of its range.
     """
-    token = trio.lowlevel.current_trio_token()
-    # None once something has woken it or is about to; used in trio's thread only.
-    sleeper: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-
-    def deliver(_: object) -> None:
-        # In whichever thread the call ends, this one included.
-        with suppress(trio.RunFinishedError):  # it was abandoned
-            token.run_sync_soon(wake)
-
-    def wake() -> None:
-        nonlocal sleeper
-        # To take the result of a call that runs would hold up everybody.
-        if sleeper is not None and _ask(future, "done") is not False:  # noqa: F821  # bound until the end
-            task, sleeper = sleeper, None
-            trio.lowlevel.reschedule(task)
-
-    def abort(_: RaiseCancelT) -> Abort:
-        nonlocal sleeper
-        # The second is for a cancel() that did what it should, but raised or said something else.
-        cancelled = _ask(future, "cancel") is True or _ask(future, "cancelled") is True  # noqa: F821  # as above
-        # What is done is on its way, and not abandoned any more.
-        if cancelled or (abandon_on_cancel and _ask(future, "done") is not True):  # noqa: F821  # as above
-            sleeper = None
-            return Abort.SUCCEEDED
-        return Abort.FAILED
-
-    try:
-        future.add_done_callback(deliver)
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        return future.result()
-    except BaseException:
-        if sleeper is not None:
-            # The callback was refused: nobody would hear of the end. It may still be called.
-            sleeper = None
-            _ask(future, "cancel")
-        raise
-    finally:
-        # The future holds the error, whose traceback leads to this frame.
-        del future
-
-
-def _ask(future: object, question: str) -> object:
-    """What a future answers, or None if it raises, be that an interrupt: a Ctrl-C is not raised here."""
-    try:
-        return getattr(future, question)()
-    except BaseException:
-        return None
+    if not callable(factory) or is_async(factory):  # type: ignore[redundant-expr]  # not all check types
+        raise TypeError(f"factory must be a sync callable that returns an executor, not {short(factory)}")
+    check_count("max_restarts", max_restarts, minimum=0)
+    return Restarting(factory, max_restarts, check_number("per", per, finite=True))

@@ -14,23 +14,16 @@ from trio_conman import (
     RetryBudget,
     RetryConfig,
     Success,
-    parse_retry_after,
 )
-
-WORTH_A_RETRY = {429, 500, 502, 503, 504}
+from trio_conman.http import raise_for_status
 
 
 async def fetch(client: httpx.AsyncClient, path: str) -> str:
     try:
         response = await client.get(path)
-        response.raise_for_status()
     except httpx.TransportError as error:  # no connection, no answer, or half of one
         raise RetriableError(error) from error
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code not in WORTH_A_RETRY:
-            raise
-        wait = parse_retry_after(error.response.headers.get("Retry-After", ""))
-        raise RetriableError(error, retry_after=wait) from error
+    raise_for_status(response)
     return response.text
 
 

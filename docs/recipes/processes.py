@@ -1,11 +1,12 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from math import isqrt
 
 import trio
 
-from trio_conman import ConMan, Failure, Success
-from trio_conman.executors import run_in_executor
+from trio_conman import ConMan, Failure, RetryConfig, Success
+from trio_conman.executors import broken_worker_errors, restarting, run_in_executor
 
 
 def count_primes(end: int) -> int:
@@ -22,13 +23,14 @@ def count_primes(end: int) -> int:
 async def main(workers: int) -> None:
     # Not fork, the default on Linux before Python 3.14: it is not safe once there are threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with restarting(partial(ProcessPoolExecutor, workers, mp_context=context)) as pool:
+        retry = RetryConfig.exponential(retry_on=broken_worker_errors(pool))
 
         async def count(end: int) -> int:
             return await run_in_executor(pool, count_primes, end)
 
         async with trio.open_nursery() as nursery:
-            async with ConMan.open(nursery, limit=workers) as cm:
+            async with ConMan.open(nursery, limit=workers, retry=retry) as cm:
                 async with cm.map(count, (1_000, 4_000_000, -5, 2_000_000), ordered=True) as outcomes:
                     async for outcome in outcomes:
                         match outcome:

@@ -28,18 +28,32 @@ def check_number(name: str, value: object, *, finite: bool = False) -> float:
         the number as a float, whose methods are not the user's.
     """
     wanted = "a finite number of at least 0" if finite else "a number of at least 0 (math.inf for no limit)"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.nan
-    except Exception as error:
-        raise TypeError(f"{name} must be {wanted}, not {short(value)}") from error
+    number = _as_float(name, value, wanted)
     # The comparison is false for NaN too.
     if not number >= 0 or (finite and math.isinf(number)):
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
     return number
+
+
+def check_finite(name: str, value: object) -> float:
+    """Refuse what is not a finite number, negative or not; returns it as a float."""
+    wanted = "a finite number"
+    number = _as_float(name, value, wanted)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return number
+
+
+def _as_float(name: str, value: object, wanted: str) -> float:
+    """A number as a float; NaN for what is beyond one."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+    except Exception as error:
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}") from error
 
 
 def check_text(name: str, value: str) -> str:

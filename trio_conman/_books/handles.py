@@ -50,6 +50,15 @@ class Terms:
     deliver: Callable[[TaskHandle[Any]], bool]
     # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
     withdraw: Callable[[TaskHandle[Any]], None]
+    # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
+    source: Any = None
+    # Whether there is a timeout.
+    is_timed: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: min(self.attempt_timeout, self.task_timeout) < inf, takes_self=True
+        ),
+    )
 
 
 # The terms of a task that is done.
@@ -194,7 +203,7 @@ class TaskHandle(Generic[T]):
         if get_ident() != self._terms.thread:
             raise wrong_thread("TaskHandle.cancel", "run_sync(handle.cancel)")
         scope = self._scope
-        if scope is not None and scope.cancel_called:
+        if self._cancelled is not None or self._is_over():
             return
         need_more_stack()
         # Whoever takes it up looks at this first.
@@ -207,6 +216,12 @@ class TaskHandle(Generic[T]):
         finally:
             # A Cancelled that becomes the context of the task's error leads to this frame.
             del self, scope
+
+    def _is_over(self) -> bool:
+        """Whether its time was over first."""
+        if self._started is None or self._scope is None or not self._scope.cancel_called:
+            return False
+        return trio.current_time() >= self._started + self._terms.task_timeout
 
 
 def callable_of(task: object, name: str = "task") -> Callable[..., Any]:

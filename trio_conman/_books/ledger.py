@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from trio_conman._base.outcomes import Outcome, StopReason, Success
+from trio_conman._base.outcomes import Failure, StopReason
 from trio_conman._policy.budget import RetryBudget
 
 from .handles import Slot, TaskHandle
@@ -32,7 +32,7 @@ class Slots(Protocol):
         ...
 
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot again, before all who have not started yet."""
+        """Wait for a slot again, in turn with those who have not started yet."""
         ...
 
 
@@ -52,7 +52,7 @@ class Ledger:
     retries: int = attrs.field(default=0, init=False)
     # The real errors, for max_errors.
     errors: list[Exception] = attrs.field(factory=list, init=False)
-    # Who is about to hand in a task: calls of run() that sleep, maps in the line, workers that will draw.
+    # Calls of run() that sleep: about to hand in a task.
     coming: int = attrs.field(default=0, init=False)
     # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
     # Others of those started wait for a permit of the rate.
@@ -96,19 +96,25 @@ class Ledger:
     def expect(self, count: int) -> None:
         """So many more, or less, wait to hand in a task."""
         self.coming += count
+        self.tell_if_idle()
+
+    def tell_if_idle(self) -> None:
+        """There may be nothing to wait for any more."""
         if not (self.unfinished or self.coming):
             self.idle.unpark_all()
 
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        if handle._index < 0:  # an item has one
-            handle._index = self.submitted
+        handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
         if self.instruments is not None:
-            # Who passes a slot on may be here for the submitter.
-            context = copy_context() if handle._context is None else handle._context.copy()
-            context.run(self.instruments.tell, "task_submitted", handle)
+            self._tell_submitted(handle, self.instruments)
+
+    def _tell_submitted(self, handle: TaskHandle[Any], instruments: Instruments) -> None:
+        # Who passes a slot on may be here for the submitter.
+        context = copy_context() if handle._context is None else handle._context.copy()
+        context.run(instruments.tell, "task_submitted", handle)
 
     def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """An accepted task has its slot."""
@@ -117,25 +123,26 @@ class Ledger:
         handle._state = "running"
         self.in_hand += 1
 
-    def count(self, outcome: Outcome[Any]) -> None:
-        """A task has its outcome."""
-        if isinstance(outcome, Success):
-            self.succeeded += 1
-            if self.budget is not None:
-                self.budget._refund()
-            return
+    def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """`accept` and `begin` in one."""
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
+        self.submitted += 1
+        self.unfinished += 1
+        self.in_hand += 1
+        handle._slot = slot
+        handle._started = now
+        if self.instruments is not None:
+            self._tell_submitted(handle, self.instruments)
+        handle._state = "running"
+
+    def count_failure(self, outcome: Failure) -> None:
+        """A task has failed."""
         self.failed += 1
         if outcome.reason is StopReason.CANCELLED:
             self.cancelled += 1
         elif self.max_errors is not None:
             self.errors.append(outcome.error)
-
-    def hand_over(self, last: TaskHandle[Any], handle: TaskHandle[Any]) -> None:
-        """The outcome of `last` has arrived, an accepted task gets its slot: `settle` and `begin` in one."""
-        handle._slot, last._slot = last._slot, None
-        handle._started = handle._submitted
-        handle._state = "running"
-        self.unfinished -= 1
 
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, final
+from typing import Any, Protocol, final
 
 import attrs
 import trio
@@ -32,17 +31,21 @@ from trio_conman._base.checks import wrong_thread
 from trio_conman._base.errors import ConManClosedError
 from trio_conman._base.outcomes import StopReason
 from trio_conman._base.outlast import outlast
+from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._limits.line import Line
 
 from .endings import Stop
 from .execution import Runner
 
-M = TypeVar("M")
-
 
 class Map(Protocol):
-    """What an open map is told."""
+    """What an open map is asked and told."""
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it has asked for a slot, or has one and no item yet."""
+        ...
 
     def holds_up(self, task: trio.lowlevel.Task) -> bool:
         """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
@@ -52,7 +55,7 @@ class Map(Protocol):
         """Nothing new is accepted any more."""
         ...
 
-    def want(self) -> None:
+    def resized(self) -> None:
         """The limit has changed: there may be more room than before."""
         ...
 
@@ -103,7 +106,8 @@ class Block:
             raise RuntimeError(
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
-        self.line.refuse_other_run()
+        need_more_stack()  # for leaving, which is done from here too
+        self.line.enter_run()
         self.line.on_resize = self.tell_resized
         self._entered = True
         try:
@@ -192,9 +196,8 @@ class Block:
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self.runner.nursery = nursery
-            self.line.open(nursery)
-            self.runner.now = trio.lowlevel.current_clock().current_time
+            self.runner.open(nursery)
+            self.line.nursery = nursery
             nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
             task_status.started()
             await self._sleep(self.tasks_cancelled)
@@ -203,14 +206,24 @@ class Block:
     async def _sleep(self, cancelled: Callable[[], None]) -> None:
         """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""
         task = trio.lowlevel.current_task()
+        is_late = False
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            nonlocal is_late
             self._sleepers.remove(task)
-            cancelled()
+            try:
+                need_more_stack()
+                cancelled()
+            except RecursionError:
+                is_late = True  # who cancels is deep in a recursion
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._sleepers.append(task)
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            if is_late:
+                cancelled()
 
     def _end(self) -> None:
         """The body has ended, and so have the tasks, or they are cancelled."""
@@ -223,6 +236,7 @@ class Block:
         """Let nobody in any more."""
         self._refuse()
         self.line.close()
+        self.runner.pool.close()
 
     def _refuse(self) -> None:
         self.closed = True
@@ -236,7 +250,7 @@ class Block:
 
         When nothing new is accepted a map has drawn all that it will, and what is left can be taken later.
         """
-        if self.runner.unfinished or self.runner.coming:
+        if self.runner.unfinished or self.runner.coming or any(each.is_coming for each in self.maps):
             return False
         task = trio.lowlevel.current_task()
         return self.closed or not any(each.holds_up(task) for each in self.maps)
@@ -264,7 +278,7 @@ class Block:
     def tell_resized(self) -> None:
         """The limit has changed."""
         for each in list(self.maps):
-            each.want()
+            each.resized()
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""
@@ -296,7 +310,7 @@ class Block:
         """Cancel the tasks, without touching the user's scope."""
         if self.runner.stopped is None:
             self.runner.stopped = Stop(StopReason.CANCELLED, text)
-        nursery, text = self.runner.nursery, self.runner.stopped.text
+        nursery, text = self.runner.pool.nursery, self.runner.stopped.text
         del self  # see TaskHandle.cancel()
         nursery.cancel_scope.cancel(reason=text)
 
@@ -366,7 +380,7 @@ class Block:
         task = trio.lowlevel.current_task()
         nursery = task.parent_nursery
         while nursery is not None:
-            if nursery is self.runner.nursery:
+            if nursery is self.runner.pool.nursery:
                 return self.stand_ins.get(task, task)
             task = nursery.parent_task
             nursery = task.parent_nursery
@@ -379,31 +393,3 @@ class Block:
                 f"{method}() was called from inside a task of {self.name!r}, which would wait for itself: "
                 + instead
             )
-
-
-@final
-class Opening(Generic[M]):
-    """What `ConMan.open` returns: the block of a manager, to be entered by ``async with``."""
-
-    __slots__ = ("_block", "_manager")
-
-    def __init__(self, manager: M, block: Block) -> None:
-        self._manager = manager
-        self._block = block
-
-    @enable_ki_protection
-    async def __aenter__(self) -> M:
-        await self._block.enter()
-        return self._manager
-
-    @enable_ki_protection
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        # The references of a frame that an error's traceback leads to keep what they refer to.
-        block = self._block
-        del self, kind, traceback
-        try:
-            return await block.exit(error)
-        finally:
-            del block, error

@@ -126,7 +126,12 @@ class Endings(Ledger):
         handle._outcome = outcome
         handle._state = "done"
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
-        self.count(outcome)
+        if isinstance(outcome, Success):
+            self.succeeded += 1
+            if self.budget is not None:
+                self.budget._refund()
+        else:
+            self.count_failure(outcome)
         if self.calm is not None:
             self.tell_if_calm()
         if self.permits is not None and handle._attempted is None:

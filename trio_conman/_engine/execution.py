@@ -1,7 +1,7 @@
-"""One task's life: attempts, deadlines and backoff, from its slot to its outcome.
+"""A task's life: attempts, deadlines and backoff, from its slot to its outcome.
 
-**Theory of operation.** A task is started with a slot by `Runner.start`, in a trio task of its own, and
-passes through these states:
+**Theory of operation.** A task is started with a slot by `Runner.start`, which hires a worker of the pool,
+and passes through these states:
 
     queued ──start──▶ running ◀──────▶ backing_off ──┐
        │                 └───────────────────────────┴──finish──▶ done
@@ -12,10 +12,14 @@ and its record. Whatever happens, an accepted task gets there exactly once. When
 once or when a slow consumer has taken it, `Ledger.settle` passes the slot on and wakes who waits for all
 tasks.
 
-Who ended a task is decided from the inside out, each time after the scope in question has exited: where an
-attempt's scope caught the `Cancelled` it was that attempt's timeout; where the task's scope did, its handle,
-or else its timeout; what passes both comes from the manager's scope or from further out, and then
-`Runner.stopped` tells, which is set in the instant the tasks are cancelled. That `Cancelled` travels on.
+A worker has one scope for all that it runs, with the deadline of the attempt, or of the task, whichever is
+first: to move a deadline costs less than a scope. A scope that was cancelled is spent, and the worker goes on
+in a new one: with the next attempt, if only the attempt's time was over, else with its next task.
+
+Who ended a task is decided from the inside out, after the worker's scope has exited: where that caught the
+`Cancelled` it was the task's handle, or its timeout, or else the attempt's; what passes it comes from the
+manager's scope or from further out, and then `Runner.stopped` tells, which is set in the instant the tasks
+are cancelled. That `Cancelled` travels on, and the worker ends with it.
 
 No frame of this module may be found from an outcome. A traceback leads to the frames that the error passed,
 and from CPython 3.13 on also to those that awaited them. So the traceback entries are cut off, and the
@@ -26,7 +30,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from math import inf
 from types import CoroutineType
 from typing import Any, final
@@ -41,7 +45,7 @@ from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_erro
 from trio_conman._policy.retry import made_of
 
 from .endings import Endings, own
-from .worker import Worker, is_same, is_spent
+from .pool import Pool, Worker
 
 
 @final
@@ -49,21 +53,29 @@ from .worker import Worker, is_same, is_spent
 class Runner(Endings):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 
+    pool: Pool
     rng: random.Random
     # Called when all tasks are, or will be, cancelled.
     tasks_cancelled: Callable[[], None] = attrs.field(init=False)
-    nursery: trio.Nursery = attrs.field(init=False)  # known only inside the trio run
 
-    def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
-        """Start a task, in the context of its submitter, and accept it, if that was not done before."""
-        handle._scope = trio.CancelScope(deadline=now + handle._terms.task_timeout)
+    # Whether an attempt without a timeout needs no preparation.
+    is_plain: bool = attrs.field(init=False)
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Begin: the workers live in `nursery`."""
+        self.pool.open(nursery, self._live)
+        self.is_plain = self.permits is None and self.instruments is None
+        self.now = trio.lowlevel.current_clock().current_time
+
+    def start(self, handle: TaskHandle[Any], slot: Slot, now: float, *, is_new: bool = False) -> None:
+        """Start a task, in the context of its submitter; one that is new is accepted here."""
         if handle._context is None:
-            self._spawn(handle, None, handle._name)
+            handle._context = copy_context()
+        self.pool.hire(handle)
+        if is_new:
+            self.begin_new(handle, slot, now)
         else:
-            handle._context.run(self._spawn, handle, None, handle._name)
-        if handle._index < 0:
-            self.accept(handle)
-        self.begin(handle, slot, now)
+            self.begin(handle, slot, now)
         if self.permits is not None:
             self.permits.join(handle)
 
@@ -83,152 +95,158 @@ class Runner(Endings):
             self.queued -= 1
             self._finish(handle, None)
 
-    def _spawn(self, handle: TaskHandle[Any] | None, worker: Worker | None, name: str) -> None:
-        self.nursery.start_soon(self._live, handle, worker, name=name)
-
-    def start_worker(self, worker: Worker, context: Context) -> None:
-        """Start a worker in a copy of `context`."""
-        context.run(self._spawn, None, worker, worker.name)
-
-    async def _live(self, handle: TaskHandle[Any] | None, worker: Worker | None) -> None:
-        """The trio task of one task, or of all those that a worker runs one after another."""
-        outcome: Outcome[Any] | None = None
-        travels: BaseException | None = None
-        error: Exception | None = None
-        value = None
-        task = trio.lowlevel.current_task()
-        scope = worker.scope if worker is not None else handle._scope  # type: ignore[union-attr]  # one is given
-        assert scope is not None
+    async def _live(self, worker: Worker) -> None:
+        """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
+        handle = outcome = value = travels = None
+        task, pool = trio.lowlevel.current_task(), self.pool
         try:
-            with scope:
-                # Private, because nothing public shows a scope that was left open, which would govern the
-                # backoff, or a worker's next item. Guarded by
-                # test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff.
-                status = task._cancel_status
-                renewed = False  # whether the worker has another context than at its last schedule point
-                while True:
-                    if worker is not None:
-                        while (handle := worker.relay.next(worker)) is None:
-                            if worker.slot is not None:
-                                await trio.lowlevel.cancel_shielded_checkpoint()
-                            elif not await worker.relay.rest(worker):
-                                return
-                        if renewed:
-                            await trio.lowlevel.cancel_shielded_checkpoint()  # makes the context take effect
-                        handle._scope = scope
-                        if handle._terms.task_timeout != inf:
-                            scope.deadline = self.now() + handle._terms.task_timeout
-                    assert handle is not None
-                    if handle._context is None:
-                        handle._context = copy_context()
-                    if handle._cancelled is not None:
-                        break  # before its first step: nothing of it shall run
-                    if self.permits is not None:
-                        now = self.now()
-                        if not self.permits.take(handle, now):
-                            outcome = await self._wait_for_permit(handle)
-                            now = self.now()
-                        handle._attempted = now
-                    if outcome is None and self.instruments is not None:
-                        self.instruments.tell("attempt_started", handle, 1)
+            pool.begin(worker)
+            while True:
+                with worker.renew() as scope:
+                    worker.status = task._cancel_status
+                    while True:
+                        if handle is None:
+                            while (handle := pool.next(worker)) is None:
+                                if not await pool.wait(worker):
+                                    return
+                            handle._scope = scope
+                            if handle._cancelled is not None:
+                                break  # before its first step: nothing of it shall run
+                            if not self.is_plain or handle._terms.is_timed or worker.is_timed:
+                                outcome = await self._prepare(worker, handle)
+                        else:
+                            outcome = await self._prepare_retry(worker, handle)
+                        if outcome is None:
+                            try:
+                                value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
+                                if type(value) is CoroutineType or is_awaitable(value):
+                                    value = await value
+                                    outcome = self._success(handle, value)
+                                else:
+                                    outcome = self._not_awaitable(handle, value)
+                            except Exception as exc:
+                                worker.error = own(exc)
+                        if task._cancel_status is not worker.status or (
+                            worker.is_timed and scope.cancel_called
+                        ):
+                            break
+                        if outcome is None:
+                            continue
                         if handle._cancelled is not None:
                             break
-                    if outcome is None and handle._terms.attempt_timeout == inf:
-                        # The first attempt of _attempts() without its coroutine and its scope, which cost a
-                        # quarter of the whole.
-                        try:
-                            value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
-                            if type(value) is CoroutineType or is_awaitable(value):
-                                value = await value
-                                outcome = self._success(handle, value)
-                            else:
-                                outcome = self._not_awaitable(handle, value)
-                        except Exception as exc:
-                            error = own(exc)
-                    if outcome is None and task._cancel_status is status:
-                        outcome = await self._attempts(handle, error)
-                    if worker is None or task._cancel_status is not status or handle._cancelled is not None:
-                        break
-                    if handle._terms.task_timeout != inf and is_spent(scope):
-                        break
-                    renewed = not is_same(task.context, handle._context)
-                    if renewed:
-                        task.context = handle._context.copy()
-                    self._finish(handle, outcome)
-                    handle = outcome = error = value = None
+                        self._end(worker, outcome)
+                        handle = outcome = value = None
+                worker.status = task._cancel_status
+                value = None
+                if outcome is None:
+                    outcome = self._interrupted(worker, handle)
+                if outcome is not None:
+                    self._end(worker, outcome)
+                    handle = outcome = None
         except BaseException as exc:
             # That of a spoiled one is the source's fault, and told.
-            if worker is None or not worker.is_spoiled:
-                outcome, travels = self._ended_by(handle, exc)
+            if not worker.is_spoiled:
+                outcome, travels = self._ended_by(worker.handle, exc)
         finally:
             # One call, since a Ctrl-C may come between two.
-            self._end_life(handle, worker, outcome, travels)
-            del self, worker, handle, outcome, error, value
+            self._end_life(worker, outcome, travels)
+            del self, worker, handle, outcome, value, pool
         if travels is not None:
             try:
                 raise travels
             finally:
                 del travels
 
+    async def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
+        """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
+        outcome = None
+        try:
+            if self.permits is not None:
+                outcome = await self._take_permit(worker, handle, inf)
+                if outcome is not None:
+                    return outcome
+            self._begin_attempt(worker, handle)
+            return None if handle._cancelled is None else self._cut_short(handle)
+        finally:
+            del self, worker, handle, outcome
+
+    def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
+        """Set the deadline of an attempt, and tell of it."""
+        terms = handle._terms
+        if terms.is_timed:
+            worker.set_deadline(min(_deadline(handle), self.now() + terms.attempt_timeout))
+        elif worker.is_timed:
+            worker.set_deadline(inf)
+        if self.instruments is not None:
+            self.instruments.tell("attempt_started", handle, handle._retries + 1)
+
     @enable_ki_protection
-    def _end_life(
-        self,
-        handle: TaskHandle[Any] | None,
-        worker: Worker | None,
-        outcome: Outcome[Any] | None,
-        travels: BaseException | None,
-    ) -> None:
+    def _end(self, worker: Worker, outcome: Outcome[Any]) -> None:
+        """Record the outcome of a worker's task, and find it another one for the same slot."""
+        handle, worker.handle = worker.handle, None
+        assert handle is not None
+        source, slot = handle._terms.source, handle._slot
+        if source is None or slot is None:
+            self.pool.let_go(worker)  # first: when the slot goes to another task, this worker is hired for it
+            self._finish(handle, outcome)
+        else:
+            handle._slot = None
+            worker.source, worker.slot = source, slot
+            self._finish(handle, outcome)
+            del handle, outcome  # an error of the source may lead to this frame
+            source.go_on(worker)
+
+    @enable_ki_protection
+    def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
+        """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""
+        assert handle is not None
+        if handle._cancelled is not None or self.now() >= _deadline(handle):
+            error, worker.error = worker.error, None
+            if error is None:
+                return self._cut_short(handle)
+            return self._failure(handle, real_error(error), StopReason.ERROR)  # it was being cancelled then
+        if worker.error is None:
+            worker.timed_out = True
+            limit = handle._terms.attempt_timeout
+            worker.error = trio.TooSlowError(
+                f"an attempt of task {handle._name!r} took longer than attempt_timeout={limit:g} s"
+            )
+        return None
+
+    @enable_ki_protection
+    def _end_life(self, worker: Worker, outcome: Outcome[Any] | None, travels: BaseException | None) -> None:
         """The last step of a trio task."""
         if travels is not None:
             # Now, not when it has left: the slot that is given back shall start nothing.
             self.tasks_cancelled()
+        handle, worker.handle, worker.error = worker.handle, None, None
         if handle is not None:
             self._finish(handle, outcome)
-        if worker is not None:
-            worker.relay.gone(worker)
+        self.pool.gone(worker)
         del handle, outcome, travels  # see _finish
 
-    async def _attempts(self, handle: TaskHandle[Any], error: Exception | None) -> Outcome[Any]:
-        """Attempts and the delays between them, until an outcome.
-
-        `error` is that of the first attempt, when it was already made.
-        """
-        terms = handle._terms
-        timed_out = False
-        value = None
+    async def _prepare_retry(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
+        """What comes between two attempts: a decision, a delay, a permit; or the outcome."""
+        error, worker.error = worker.error, None
+        timed_out, worker.timed_out = worker.timed_out, False
+        assert error is not None
+        outcome = None
         try:
-            while True:
-                if error is not None:
-                    verdict = self._decide(handle, error, timed_out)
-                    if isinstance(verdict, StopReason):
-                        return self._failure(handle, real_error(error), verdict)
-                    await self._back_off(handle, error, verdict)
-                    if self.permits is not None and not self.permits.take(handle, self.now()):
-                        value = await self._wait_for_permit(handle, verdict.latest)
-                        if value is not None:
-                            return value
-                    self._count_retry(handle, error, verdict)
-                    if self.instruments is not None:
-                        self.instruments.tell("attempt_started", handle, handle._retries + 1)
-                    error = None
-                timed_out = False
-                try:
-                    with trio.CancelScope(deadline=self.now() + terms.attempt_timeout) as scope:
-                        value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
-                        if not is_awaitable(value):
-                            return self._not_awaitable(handle, value)
-                        value = await value
-                        return self._success(handle, value)
-                except Exception as exc:
-                    error = own(exc)
-                else:
-                    timed_out = scope.cancelled_caught
-                    limit = terms.attempt_timeout
-                    error = trio.TooSlowError(
-                        f"an attempt of task {handle._name!r} took longer than attempt_timeout={limit:g} s"
-                    )
+            handle._scope = worker.scope  # it may be a new one
+            worker.set_deadline(_deadline(handle))
+            verdict = self._decide(handle, error, timed_out)
+            if isinstance(verdict, StopReason):
+                return self._failure(handle, real_error(error), verdict)
+            await self._back_off(handle, error, verdict)
+            if self.permits is not None:
+                outcome = await self._take_permit(worker, handle, verdict.latest)
+                if outcome is not None:
+                    return outcome
+            self._count_retry(handle, error, verdict)
+            self._begin_attempt(worker, handle)
+            return None
         finally:
-            del self, handle, terms, error, value
+            del self, worker, handle, error, outcome
 
     def _decide(self, handle: TaskHandle[Any], error: Exception, timed_out: bool) -> Retry | StopReason:
         deadline = trio.current_effective_deadline()
@@ -256,17 +274,34 @@ class Runner(Endings):
         )
 
     @enable_ki_protection
-    async def _wait_for_permit(self, handle: TaskHandle[Any], latest: float = inf) -> Failure | None:
-        """Wait until the rate lets an attempt start; a failure when that will not be in time."""
+    async def _take_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> Failure | None:
+        """Take what the rate asks for; a failure when that is due too late, or its cost cannot be told."""
         assert self.permits is not None
+        due = None
+        try:
+            if not self.permits.take(handle, self.now()):
+                due = await self._wait_for_permit(worker, handle, latest)
+            if due is not None:
+                return self._too_late(handle, due, latest)
+            if handle._attempted is None:
+                handle._attempted = self.now()
+            return None
+        except Exception as exc:
+            return self._failure(handle, own(exc), StopReason.ERROR)
+        finally:
+            del self, worker, handle
+
+    async def _wait_for_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> float | None:
+        """Wait until the rate lets an attempt start; when that would be, if it is too late."""
+        assert self.permits is not None
+        worker.set_deadline(_deadline(handle))
         self.without_permit += 1
         self.tell_if_calm()
         try:
-            due = await self.permits.acquire(handle, latest)
-            return None if due is None else self._too_late(handle, due, latest)
+            return await self.permits.acquire(handle, latest)
         finally:
             self.without_permit -= 1
-            del self, handle
+            del self, worker, handle
 
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
         """Wait for the next attempt, without a slot where that is allowed."""
@@ -327,3 +362,9 @@ class Runner(Endings):
         # The method of Exception, since an exception may be frozen, or have one of its own.
         for each in made_of(error):
             Exception.with_traceback(each, None)
+
+
+def _deadline(handle: TaskHandle[Any]) -> float:
+    """When the task's time is over."""
+    assert handle._started is not None
+    return handle._started + handle._terms.task_timeout

@@ -20,6 +20,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .pool import AT_ONCE
 from .source import close, foreign
 
 _NOTHING: Any = object()
@@ -53,6 +54,7 @@ class Feeder:
         self._stocked = stocked
         self._item: Any = _NOTHING
         self._stopped = False
+        self._at_once = 0  # items drawn since it rested
         # Whether it waits for the source, which can be interrupted then.
         self._inside = False
         self._sleeper: trio.lowlevel.Task | None = None
@@ -127,8 +129,18 @@ class Feeder:
 
     @enable_ki_protection
     async def _rest(self) -> None:
-        """Wait until there is room, or nothing more is to be drawn."""
-        if not self._stopped:
+        """Wait until the item was taken and there is room, or nothing more is to be drawn.
+
+        Others have a turn from time to time, though nothing is to be waited for.
+        """
+        goes_on = not self.has_item() and self._room() > 0
+        if goes_on and self._at_once < AT_ONCE:
+            self._at_once += 1
+            return
+        self._at_once = 0
+        if goes_on:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        elif not self._stopped:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
 

@@ -31,7 +31,7 @@ def check_items(items: object) -> None:
         raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
 
 
-_PACKAGE = __package__.partition(".")[0]
+_PACKAGE = __name__.partition(".")[0]
 
 
 @final

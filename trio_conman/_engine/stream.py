@@ -13,12 +13,10 @@ from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import TaskHandle
 
 from .block import Block
+from .pool import AT_ONCE
 from .source import presentable
 
 T = TypeVar("T")
-
-# How many items, or outcomes, may follow each other before other trio tasks have a turn.
-AT_ONCE = 100
 
 
 @final
@@ -36,6 +34,8 @@ class Stream(Generic[T]):
         self.taken = 0  # outcomes
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
+        self.is_left = False
+        self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
         self._block = block
         self._ordered = ordered
         self._tell_taken = tell_taken
@@ -97,12 +97,23 @@ class Stream(Generic[T]):
                 outcome = self._completed.popleft()
             if outcome is not None:
                 self.taken += 1
-                self._tell_taken()
+                try:
+                    self._tell_taken()
+                except BaseException:  # no room on the stack to start a worker
+                    self._put_back(outcome)
+                    raise
                 return outcome
             if self.is_empty:
                 self._raise_end()
             await self._sleep()
             self._next_turn = self.taken + self.at_once
+
+    def _put_back(self, outcome: Outcome[T]) -> None:
+        self.taken -= 1
+        if self._ordered:
+            self._indexed[self.taken] = outcome
+        else:
+            self._completed.appendleft(outcome)
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None
@@ -127,7 +138,7 @@ class Stream(Generic[T]):
         def tell() -> None:
             nonlocal is_deadlock
             is_deadlock = True
-            self._wake()
+            self.wake()
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             del self._sleepers[task]
@@ -145,32 +156,31 @@ class Stream(Generic[T]):
         if is_deadlock:
             raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the consumers that sleep have a turn, after those who have been woken by now."""
         for task in self._sleepers:
             trio.lowlevel.reschedule(task)
         self._sleepers.clear()
 
     def put(self, handle: TaskHandle[Any]) -> bool:
-        """An item has its outcome. False: its worker settles it."""
+        """An item has its outcome, which has arrived."""
         assert handle._outcome is not None
         if self._ordered:
             self._indexed[handle._index] = handle._outcome
         else:
             self._completed.append(handle._outcome)
         if self._sleepers and (not self._ordered or handle._index == self.taken):
-            self._wake()
-        return False
-
-    def nudge(self) -> None:
-        """Let a consumer that sleeps have a turn, between those who had theirs and those who will."""
-        self._wake()
+            self.wake()
+        if self.is_left and not self.unfinished:
+            self.ended.unpark_all()
+        return True
 
     def end(self, error: Exception | None) -> None:
         """Nothing more is drawn, because of an error of the source, or without one."""
         self.more = False
         self._error = self._error or error
         if self.is_empty:
-            self._wake()
+            self.wake()
 
     def drop(self) -> list[Outcome[T]]:
         """The map was left: what was not taken, in completion order, counts as taken."""

@@ -31,7 +31,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.outlast import is_over
+from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .rings import Rings, rings_of
@@ -70,36 +70,17 @@ class Line:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    # Of its trio run, where the limiter is shared.
-    _token: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rings = rings_of(self.limiter) if self.shared else Rings()
-        self._rings.lines.add(self)
+        self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
 
-    def open(self, nursery: trio.Nursery) -> None:
-        """Begin to grant; the envoy lives in `nursery`."""
-        self.nursery = nursery
-        self._token = trio.lowlevel.current_trio_token()
-
-    def refuse_other_run(self) -> None:
-        """Raise where the limiter is in use in another trio run, which it would take down with this one.
+    def enter_run(self) -> None:
+        """From here on the limiter is in use in this trio run.
 
         Raises:
-            RuntimeError: a manager of another trio run that has not ended is open on the limiter.
+            RuntimeError: a manager of another trio run that has not ended is open on it.
         """
-        token = trio.lowlevel.current_trio_token()
-        for line in list(self._rings.lines):
-            other = line.token()
-            if other is not None and other is not token and not is_over(other):
-                raise RuntimeError(
-                    f"limit is a CapacityLimiter that manager {line.name!r} of another trio run uses just "
-                    "now: ConMan.open() needs one of its own for each run"
-                )
-
-    def token(self) -> trio.lowlevel.TrioToken | None:
-        """That of the trio run in which it grants; None before and after."""
-        return None if self._closed else self._token
+        self._rings.enter(self)
 
     @property
     def limit(self) -> int | float:
@@ -117,8 +98,7 @@ class Line:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
         self._serve()
-        for line in list(self._rings.lines):
-            line.resized()
+        self._rings.tell_resized()
 
     @enable_ki_protection
     def resized(self) -> None:
@@ -128,10 +108,6 @@ class Line:
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
         return not (self.paused or self._closed)
-
-    def spare(self) -> int:
-        """How many tokens it keeps that nobody uses."""
-        return len(self._spare)
 
     @enable_ki_protection
     def pause(self) -> None:
@@ -148,7 +124,7 @@ class Line:
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
-        self._rings.lines.discard(self)
+        self._rings.leave(self)
         self.on_resize = _nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
@@ -158,7 +134,12 @@ class Line:
         self._mind_envoy()
 
     def take(self) -> Slot | None:
-        """A slot for somebody who has not waited; None when others wait, or none is free."""
+        """A slot for somebody who has not waited; None when others wait, or none is free.
+
+        Raises:
+            RecursionError: there is no room on the stack for what follows; nothing has changed.
+        """
+        need_stack()
         if self._queue or self._returning or self.paused or self._closed:
             return None
         return self._free()
@@ -170,7 +151,7 @@ class Line:
 
     def leave(self, key: Any) -> bool:
         """Wait no more; whether it did."""
-        waited = (self._queue.pop(key, None) or self._returning.pop(key, None)) is not None
+        waited = self._queue.pop(key, None) is not None
         self._mind_envoy()
         return waited
 
@@ -194,14 +175,20 @@ class Line:
             self._wake(handle)
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._forget(handle)
+            # Who cancels may be deep in a recursion: nothing is called here, the rest is done on waking.
+            del self.sleepers[handle], self._queue[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        if holder is None or self.block(handle, holder, deadlocked, lambda: True):
-            self.sleepers[handle] = trio.lowlevel.current_task()
+        self.sleepers[handle] = trio.lowlevel.current_task()
+        if holder is None or self.block(handle, holder, deadlocked, lambda: handle in self.sleepers):
             self.join(handle, granted)
-            await trio.lowlevel.wait_task_rescheduled(abort)
+            try:
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            finally:
+                self.unblock(handle)
+                self._mind_envoy()
         else:
+            del self.sleepers[handle]
             is_deadlock = True
         if is_deadlock:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
@@ -212,12 +199,8 @@ class Line:
             self._wake(handle)
 
     def _wake(self, handle: TaskHandle[Any]) -> None:
-        trio.lowlevel.reschedule(self._forget(handle))
-
-    def _forget(self, handle: TaskHandle[Any]) -> trio.lowlevel.Task:
-        self.leave(handle)
-        self.unblock(handle)
-        return self.sleepers.pop(handle)
+        self._queue.pop(handle, None)
+        trio.lowlevel.reschedule(self.sleepers.pop(handle))
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
@@ -234,12 +217,15 @@ class Line:
             return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self.leave(handle)
+            del self._returning[handle]  # and no calls, as in sleep()
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._returning[handle] = grant
         self._mind_envoy()
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            self._mind_envoy()
 
     def still_grants(self) -> bool:
         """Whether a slot that was granted a moment ago may still be used to start something."""
@@ -274,6 +260,9 @@ class Line:
             return slot
         return None
 
+    def _is_wanted(self) -> bool:
+        return bool(self._returning or self._queue) and self.grants()
+
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the head of the line, which leaves it; whether that took it."""
         queue = self._queue
@@ -285,7 +274,7 @@ class Line:
 
     def _serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not self.shared and self.grants() and (self._returning or self._queue):
+        while not self.shared and self._is_wanted():
             slot = self._free()
             if slot is None:
                 break
@@ -310,14 +299,14 @@ class Line:
         self._rings.unblock(key)
 
     def break_rings(self) -> None:
-        """Tell the last one of those who wait for each other, where that is so."""
-        self._rings.break_rings(self)
+        """Tell the last ones of those who wait for each other, where that is so."""
+        self._rings.break_rings()
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
         return RuntimeError(
             f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
-            f"one, so no slot would ever be free: {instead}"
+            f"one, so that one gets free only when one of them gives up: {instead}"
         )
 
     # The envoy
@@ -325,11 +314,11 @@ class Line:
     def _mind_envoy(self) -> None:
         if not self.shared:
             return
-        needed = bool(self._returning or self._queue) and self.grants()
-        if needed and self._envoy is None:
-            self._envoy = trio.CancelScope()
-            self.nursery.start_soon(self._wait_in_limiter, self._envoy, name=f"envoy of {self.name}")
-        elif self._envoy is not None and not needed:
+        if self._envoy is None and self._is_wanted():
+            scope = trio.CancelScope()
+            self.nursery.start_soon(self._wait_in_limiter, scope, name=f"envoy of {self.name}")
+            self._envoy = scope
+        elif self._envoy is not None and not self._is_wanted():
             self._envoy.cancel(reason="nobody waits for a slot any more")
             self._envoy = None
 
@@ -339,9 +328,8 @@ class Line:
             while self._envoy is scope:
                 slot = Slot(self.name)
                 await self.limiter.acquire_on_behalf_of(slot)
-                # The limit may have been lowered since the limiter gave the token.
-                if self._envoy is scope and self.still_grants() and self._grant(slot):
-                    self._mind_envoy()
-                else:
+                # Since the limiter gave the token, the limit may have been lowered, or all may have left.
+                wanted = self._envoy is scope and self._is_wanted() and self.still_grants()
+                if not (wanted and self._grant(slot)):
                     self.release(slot)
-                    self._mind_envoy()
+                self._mind_envoy()

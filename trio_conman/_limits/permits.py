@@ -1,128 +1,110 @@
-"""What the attempts of one manager take permits of, and where they wait for one."""
+"""What the attempts of one manager take permits of, and where they wait for them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from math import inf
-from typing import final
+from collections.abc import Iterable
+from typing import Any, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .rate import RateLimiter, Sleeper
+from trio_conman._base.texts import short
+from trio_conman._books.handles import TaskHandle
+
+from .meter import Meter
+from .rate import RateLimiter
+from .turns import Claims, Gate, link
+from .waiters import Waiters
+
+
+def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
+    """The limiters that were given as ``rate``: one, several, or none.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: it names a limiter twice, or none.
+    """
+    if rate is None:
+        return ()
+    if isinstance(rate, RateLimiter) or not isinstance(rate, Iterable):
+        rate = (rate,)
+    limiters: list[RateLimiter] = []
+    for each in rate:
+        if not isinstance(each, RateLimiter):
+            raise TypeError(f"rate must be a RateLimiter, or several, or None, not {short(each)}")
+        if each in limiters:
+            raise ValueError(f"rate must have each limiter once, not {each!r} twice")
+        limiters.append(each)
+    if not limiters:
+        raise ValueError(f"rate must have at least one limiter, not {short(rate)}; for none give None")
+    return tuple(limiters)
 
 
 @final
 @attrs.define(eq=False, repr=False)
-class Permits:
-    """The part of a manager that knows its rate limiter.
+class Permits(Waiters):
+    """The part of a manager that knows its rate limiters.
 
-    While the manager is paused, its attempts wait here and not in the queue of the limiter, which others may
-    share; then they join that again, in their order.
+    A cost is computed anew for each attempt, once, before it takes anything. Where that fails, `take` raises
+    what the task is to fail with.
     """
 
-    limiter: RateLimiter
-    # While the manager is paused, who waits, in order; those who sleep already with how to wake them.
-    _held: OrderedDict[object, Sleeper | None] | None = attrs.field(default=None, init=False)
+    gates: tuple[Gate, ...] = attrs.field(init=False)
+    claims: Claims | None = attrs.field(init=False)
+    limiters: tuple[RateLimiter, ...]
+    # No attempt takes less.
+    _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
     _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.gates = tuple(limiter._gate for limiter in self.limiters)
+        costs = [0.0 if callable(limiter._cost) else limiter._cost for limiter in self.limiters]
+        self.claims = tuple(zip(self.gates, costs, strict=True)) if all(costs) else None
+        self._least = tuple(zip((gate.meter for gate in self.gates), costs, strict=True))
 
     @enable_ki_protection
     def open(self) -> None:
-        """Use the limiter, until `close`.
+        """Use the limiters, until `close`.
 
         Raises:
-            RuntimeError: another trio run uses it.
+            RuntimeError: another trio run uses one of them.
         """
-        self.limiter._enter_run()
-        self.limiter._users += 1
-        self._run = self.limiter._run
+        for limiter in self.limiters:
+            limiter._enter_run()
+        for limiter in self.limiters:
+            limiter._users += 1
+        link(self.gates)
+        self._run = trio.lowlevel.current_trio_token()
 
     @enable_ki_protection
     def close(self) -> None:
-        """Use the limiter no more."""
-        # It may be another run's by now, if this one crashed, and this is the garbage collector's doing.
-        if self.limiter._run is self._run:
-            self.limiter._users -= 1
+        """Use the limiters no more."""
+        for limiter in self.limiters:
+            limiter._leave_run(self._run)
 
     def pause_for(self, seconds: float) -> None:
         """Give no permit for so many seconds, to anybody."""
         if seconds > 0:
-            self.limiter.pause_for(seconds)
+            for limiter in self.limiters:
+                limiter.pause_for(seconds)
 
+    @enable_ki_protection
     def earliest(self) -> float:
-        """When a permit can be had, at the earliest, by who asks for it from now on."""
-        return self.limiter._due(len(self.limiter._expected))
+        """When permits can be had, at the earliest, by who asks for them from now on."""
+        return self.gates[0].forecast.due(self._least, trio.current_time())
 
-    def join(self, key: object) -> None:
-        """Stand in the queue, from which an attempt must `take`, `acquire`, or `leave`."""
-        if self._held is None:
-            self.limiter._queue[key] = self
-        else:
-            self._held[key] = None
+    def leave(self, key: Any) -> None:
+        """Leave the queues, if there."""
+        self._priced.pop(key, None)
+        super().leave(key)
 
-    @enable_ki_protection
-    def take(self, key: object, now: float) -> bool:
-        """Take a permit if it is somebody's turn and one is due; no checkpoint."""
-        return self._held is None and self.limiter._take(key, now)
-
-    @enable_ki_protection
-    async def acquire(self, key: object, latest: float = inf) -> float | None:
-        """Wait for a permit, and take it.
-
-        Returns:
-            None; or, as soon as it is known that it would be due too late, when that is: on the effective
-            deadline or after it, or after `latest`.
-        """
-        sleeper = Sleeper(trio.lowlevel.current_task(), latest=latest)
-        try:
-            while sleeper.too_late is None:
-                # Cancelled in the very tick: then the permit is for the next one.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                until = inf
-                if self._held is not None:
-                    self._held[key] = sleeper
-                elif self.limiter._take(key, trio.current_time()):
-                    break
-                else:
-                    sleeper.deadline = trio.current_effective_deadline()
-                    until = self.limiter._wait(key, self, sleeper)
-                if sleeper.too_late is None:
-                    await sleeper.sleep(until)
-        finally:
-            self.leave(key)
-        return sleeper.too_late
-
-    def leave(self, key: object) -> None:
-        """Leave the queue, if there."""
-        if self._held is not None:
-            self._held.pop(key, None)
-        self.limiter._leave(key)
-
-    @enable_ki_protection
-    def hold(self) -> None:
-        """Let nobody have a permit until `resume`."""
-        if self._held is not None:
-            return
-        limiter = self.limiter
-        waiting = [*limiter._expected.items(), *limiter._queue.items()]
-        mine = [key for key, owner in waiting if owner is self]
-        held = OrderedDict((key, limiter._sleepers.get(key)) for key in mine)
-        # First what may fail, deep in a caller's stack: wake who will be the head.
-        limiter._wake(next((key for key, owner in waiting if owner is not self), None))
-        self._held = held
-        for key in mine:
-            limiter._expected.pop(key, None)
-            limiter._queue.pop(key, None)
-            limiter._sleepers.pop(key, None)
-
-    @enable_ki_protection
-    def resume(self) -> None:
-        """End a pause: those who wait join the queue in their order."""
-        if self._held is None:
-            return
-        for sleeper in self._held.values():
-            if sleeper is not None:
-                sleeper.wake()
-        self.limiter._queue.update(dict.fromkeys(self._held, self))
-        self._held = None
+    def _claims_of(self, key: TaskHandle[Any]) -> Claims:
+        claims = self._priced.get(key)
+        if claims is None:
+            try:
+                claims = tuple([(limiter._gate, limiter._price(key._args)) for limiter in self.limiters])
+                self._priced[key] = claims
+            finally:
+                del key
+        return claims

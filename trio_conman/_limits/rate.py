@@ -1,43 +1,26 @@
-"""How many attempts may start in a time.
-
-**Theory of operation.** GCRA, the generic cell rate algorithm, of ITU-T Recommendation I.371: with a permit
-every ``T = per / rate`` seconds, the limiter keeps the time at which the next permit would be due if all had
-come evenly, the *theoretical arrival time*. A permit may be taken up to ``(burst - 1) * T`` before that, and
-each one moves it by ``T``, from the present if it lies in the past. So ``burst`` permits can be had at once
-after idling, and in no window of time more than ``burst + rate * window``.
-
-That time is kept as a start and a number of permits, ``start + taken * T``: a sum of floats would drift.
-
-Tasks stand in a queue from when they have their slot, for in which order trio runs those that were started
-together is a matter of chance. The head sleeps until its permit is due; all others sleep until they are the
-head. A permit is taken when its time has come and not before: who gives up has taken nothing.
-
-*Too late.* Who stands before somebody says when his permit is due at the earliest. So each who waits says by
-when it must have one, and is judged in the order of the queue, as soon as all before it have been: it is
-*expected*, or it is told at once that it would be too late, and leaves. Who is expected stays so, as nobody
-can get in before it, unless permits come later than was thought. Then those who may be too late are woken,
-to say anew by when they must start, for deadlines can be moved; who stands behind them is judged after them.
-
-*One run at a time.* The times are those of one trio run's clock, and who waits can be woken in that run's
-thread only. So the limiter belongs to the run that has managers open with it, until they are closed, or that
-run is over, however it ended.
-"""
+"""How many attempts may start in a time: the limiter that users hold."""
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Self, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_count, check_number
+from trio_conman._base.checks import check_finite, check_number
 from trio_conman._base.outlast import is_over
-from trio_conman._base.texts import short
+from trio_conman._base.stack import need_more_stack
+
+from .cost import Cost, check_burst, check_cost, check_permits, price
+from .marks import Marks
+from .meter import MOST, Bound, Meter
+from .stored import Stored
+from .turns import Gate, delay, look_again
+from .waiters import Waiters
 
 
 @final
@@ -46,59 +29,17 @@ class RateLimiterStatistics:
     """Where a rate limiter stands, at one moment."""
 
     rate: float
-    """Permits in each `per` seconds."""
+    """Permits in each `per` seconds; `math.inf` if it only pauses."""
     per: float
     """Seconds."""
     burst: int
     """Permits that can be had at once after idling."""
     tasks_waiting: int
-    """Attempts that wait for a permit, those of paused managers aside."""
+    """Attempts that wait for permits, those of paused managers aside, and calls of `RateLimiter.acquire`."""
     paused_for: float
     """Seconds until permits are given again; 0 when it is not paused."""
-
-
-@final
-@attrs.define(eq=False, repr=False)
-class Sleeper:
-    """Who waits for a permit, by when it must have one, and how to wake it."""
-
-    task: trio.lowlevel.Task
-    # The permit must be due before the one, and not after the other.
-    deadline: float = math.inf
-    latest: float = math.inf
-    # When its permit would have been due, once that is known to be too late.
-    too_late: float | None = None
-    # Until when it sleeps; None while it is awake.
-    until: float | None = None
-
-    @property
-    def soonest(self) -> float:
-        """No permit that is due before is too late."""
-        return min(self.deadline, self.latest)
-
-    def misses(self, due: float) -> bool:
-        """Whether a permit that is due then is too late."""
-        return due >= self.deadline or due > self.latest
-
-    def wake(self) -> None:
-        """Let it look again, if it sleeps."""
-        if self.until is not None:
-            trio.lowlevel.reschedule(self.task)
-            self.until = None
-
-    async def sleep(self, until: float) -> None:
-        """Sleep until then, or until it is woken."""
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self.until = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self.until = until
-        if until == math.inf:
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        else:
-            with trio.CancelScope(deadline=until):
-                await trio.lowlevel.wait_task_rescheduled(abort)
+    available: float
+    """Permits that could be taken now, if nobody waited; negative when some are owed."""
 
 
 @final
@@ -115,6 +56,9 @@ class RateLimiter:
         rate: permits in each `per` seconds; above 0.
         per: seconds; above 0. Default: 1.
         burst: how many permits can be had at once after idling; an int of at least 1. Default: 1.
+        cost: how many permits an attempt takes, above 0: a number, or a sync callable that gets the arguments
+            of the task, once for each attempt. One that fails, fails the task. More than `burst` are taken
+            when none are owed, and are owed then; so they pass the bound above. Default: 1.
 
     Raises:
         TypeError: a parameter is of the wrong kind.
@@ -125,76 +69,196 @@ class RateLimiter:
         "__weakref__",
         "_burst",
         "_clock",
-        "_earliest",
-        "_even",
-        "_expected",
+        "_cost",
+        "_gate",
         "_lock",
+        "_meter",
         "_now",
-        "_per",
-        "_queue",
-        "_rate",
-        "_resume",
         "_run",
-        "_sleepers",
-        "_soonest",
-        "_spare",
-        "_start",
-        "_taken",
+        "_stored",
         "_users",
     )
 
-    def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1) -> None:
-        for name, value in (("rate", rate), ("per", per)):
-            check_number(name, value, finite=True)
-            if float(value) == 0:  # a Fraction may be too small for a float
-                raise ValueError(f"{name} must be above 0, not {short(value)}")
-        check_count("burst", burst, minimum=1)
-        if burst == math.inf:
-            raise ValueError("burst must be an int of at least 1, not inf: without a limit there is no rate")
+    def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:
         # As floats: a NumPy number would wrap around, or round, and so would all times that come from it.
-        self._rate, self._per, self._burst = float(rate), float(per), burst
-        self._spare = min(burst - 1, 2**53)  # more would be beyond a float
+        rate, per = check_permits("rate", rate), check_permits("per", per)
+        self._make(rate, per, check_burst("burst", burst), check_cost(cost))
+
+    def _make(self, rate: float, per: float, burst: int, cost: Cost) -> None:
+        self._burst, self._cost = burst, cost
+        self._meter = Meter(rate, per, float(min(burst, MOST)))
+        self._gate = Gate(self._meter)
         self._run: trio.lowlevel.TrioToken | None = None
         self._clock: trio.abc.Clock | None = None
         self._now: Callable[[], float] = trio.current_time
         self._lock = threading.Lock()  # for the change from one run to another
-        self._empty()
-        self._reset()
+        self._users = 0  # of the run: managers that have not closed, and calls that wait
+        self._stored: Stored | None = None  # where it stands as soon as there is a clock
 
-    def _empty(self) -> None:
-        self._users = 0  # managers of the run that have not closed
-        # Who waits, and for whom: those who will have their permits in time, and behind them those who have
-        # not been judged. Ordered: to find the first of a dict takes a step for each that was deleted before.
-        self._expected: OrderedDict[object, object] = OrderedDict()
-        self._queue: OrderedDict[object, object] = OrderedDict()
-        # Those who have said by when they must have a permit.
-        self._sleepers: dict[object, Sleeper] = {}
-        self._soonest = math.inf  # no permit that is due before is too late for any of them
+    @classmethod
+    def unlimited(cls) -> Self:
+        """A limiter without a rate: it only pauses, with `pause_for` or for a ``retry_after``."""
+        self = cls.__new__(cls)
+        self._make(inf, 1.0, 1, 1.0)
+        return self
 
-    def _reset(self) -> None:
-        self._start = -math.inf  # the last time that no permit was owed
-        self._taken = 0  # permits since then
-        self._even = -math.inf  # when the next one would be due if all had come evenly
-        self._earliest = -math.inf  # when it may be taken
-        self._resume = -math.inf  # the end of a pause
+    @classmethod
+    def restore(cls, snapshot: Mapping[str, float], *, cost: Cost = 1) -> Self:
+        """A limiter that goes on where another one stood when `snapshot` was taken of it.
+
+        The time since then counts by the wall clock. If that was set back, nothing has come back since then.
+
+        Args:
+            snapshot: what `snapshot` returned, also as JSON has kept it.
+            cost: as for a new one; it is not in the snapshot. Default: 1.
+
+        Raises:
+            TypeError: `snapshot` is no mapping, or lacks a key, or a value in it is no number; or `cost` is
+                of the wrong kind.
+            ValueError: a value in `snapshot`, or `cost`, is out of its range.
+        """
+        stored = Stored.of(snapshot)
+        self = cls.__new__(cls)
+        self._make(stored.rate, stored.per, stored.burst, check_cost(cost))
+        self._stored = stored
+        return self
+
+    def snapshot(self) -> dict[str, float]:
+        """Where it stands, for `restore`, maybe in another process: a small dict that JSON can keep.
+
+        Who was killed cannot save anything. So save it when an attempt has taken its permits, before it does
+        what they are for.
+
+        Raises:
+            RuntimeError: called outside of the trio run whose managers use the limiter.
+        """
+        now = self._time()
+        if self._stored is not None:
+            meter = self._meter
+            return attrs.evolve(self._stored, rate=meter.rate, per=meter.per, burst=self._burst).as_dict()
+        return Stored.now(self._meter, self._burst, now).as_dict()
 
     def __repr__(self) -> str:
-        return f"<RateLimiter of {self._rate:g} per {self._per:g} s, burst {self._burst}>"
+        meter = self._meter
+        if meter.rate == inf:
+            return "<RateLimiter without a rate>"
+        return f"<RateLimiter of {meter.rate:g} per {meter.per:g} s, burst {self._burst}>"
 
     @property
     def rate(self) -> float:
-        """Permits in each `per` seconds."""
-        return self._rate
+        """Permits in each `per` seconds. May be assigned at any time, as `per` and `burst` may.
+
+        What is owed stays so, and those who wait are served by the new numbers from now on.
+
+        Raises:
+            RuntimeError: assigned outside of the trio run whose managers use the limiter.
+            TypeError: assigned what is no number.
+            ValueError: assigned what is out of its range.
+        """
+        return self._meter.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._change(rate=check_permits("rate", rate))
 
     @property
     def per(self) -> float:
         """Seconds."""
-        return self._per
+        return self._meter.per
+
+    @per.setter
+    def per(self, per: float) -> None:
+        self._change(per=check_permits("per", per))
 
     @property
     def burst(self) -> int:
         """How many permits can be had at once after idling."""
         return self._burst
+
+    @burst.setter
+    def burst(self, burst: int) -> None:
+        check_burst("burst", burst)
+        self._change(burst=float(min(burst, MOST)))
+        self._burst = burst
+
+    async def acquire(self, permits: float = 1) -> None:
+        """Wait for permits in the queue of all others, and take them; always a checkpoint.
+
+        For code that makes several requests in one task. A deadline ends the wait when it has come.
+
+        Args:
+            permits: how many, above 0. Default: 1.
+
+        Raises:
+            RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
+            TypeError: `permits` is no number.
+            ValueError: `permits` is out of its range.
+        """
+        permits = check_permits("permits", permits)
+        self._enter_run()
+        need_more_stack()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._take(permits):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._wait(permits)
+
+    def acquire_nowait(self, permits: float = 1) -> None:
+        """Take permits at once.
+
+        Args:
+            permits: how many, above 0. Default: 1.
+
+        Raises:
+            trio.WouldBlock: they are not due, or others wait.
+            RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
+            TypeError: `permits` is no number.
+            ValueError: `permits` is out of its range.
+        """
+        permits = check_permits("permits", permits)
+        self._enter_run()
+        if not self._take(permits):
+            raise trio.WouldBlock
+
+    def charge(self, permits: float) -> None:
+        """Settle what was not known before: what an attempt took, less what it has cost.
+
+        What is owed by that is paid off before anybody starts. What is given back never makes more than
+        `burst`.
+
+        Args:
+            permits: how many more; negative to give some back.
+
+        Raises:
+            RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
+            TypeError: `permits` is no number.
+            ValueError: `permits` is infinite or NaN.
+        """
+        permits = check_finite("permits", permits)
+        self._enter_run()
+        need_more_stack()
+        self._charge(permits)
+
+    def observe(self, *, remaining: float, reset: float) -> None:
+        """Heed what the service says: so many permits are left for so many seconds. It only slows down.
+
+        Call it in the task whose attempt, or whose `acquire`, the answer is for: permits that others have
+        taken since then are counted. Those of other tasks count from the first call on only.
+
+        Args:
+            remaining: permits, at least 0; `math.inf` says nothing.
+            reset: seconds from now, at least 0.
+
+        Raises:
+            RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
+            TypeError: a parameter is no number.
+            ValueError: a parameter is out of its range.
+        """
+        remaining = check_number("remaining", remaining)
+        reset = check_number("reset", reset, finite=True)
+        self._enter_run()
+        need_more_stack()
+        self._observe(remaining, reset)
 
     def pause_for(self, seconds: float) -> None:
         """Give no permit for so many seconds from now; a longer pause stays. For everyone who shares it.
@@ -206,9 +270,10 @@ class RateLimiter:
             ValueError: `seconds` is negative, infinite or NaN.
             RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
         """
-        check_number("seconds", seconds, finite=True)
+        seconds = check_number("seconds", seconds, finite=True)
         self._enter_run()
-        self._pause_until(self._now() + float(seconds))
+        need_more_stack()
+        self._pause(seconds)
 
     def statistics(self) -> RateLimiterStatistics:
         """Where it stands now.
@@ -217,12 +282,37 @@ class RateLimiter:
             RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
         """
         self._enter_run()
+        meter, now = self._meter, self._now()
         return RateLimiterStatistics(
-            rate=self._rate,
-            per=self._per,
+            rate=meter.rate,
+            per=meter.per,
             burst=self._burst,
-            tasks_waiting=len(self._expected) + len(self._queue),
-            paused_for=max(0.0, self._resume - self._now()),
+            tasks_waiting=self._gate.waiting(),
+            paused_for=max(0.0, meter.resume - now),
+            available=meter.available(now),
+        )
+
+    # The run that it belongs to
+
+    def _time(self) -> float:
+        """The time on its clock, outside of trio too where no run uses it.
+
+        Raises:
+            RuntimeError: a run uses it, and this is not inside of that.
+        """
+        if trio.lowlevel.in_trio_run():
+            self._enter_run()
+        elif self._is_used():
+            raise self._outside()
+        return -inf if self._clock is None else self._now()
+
+    def _is_used(self) -> bool:
+        return self._users > 0 and self._run is not None and not is_over(self._run)
+
+    def _outside(self) -> RuntimeError:
+        return RuntimeError(
+            f"{self!r} can be used inside of a trio run only: "
+            "in another thread, call its methods with trio.from_thread.run_sync"
         )
 
     @enable_ki_protection
@@ -233,125 +323,95 @@ class RateLimiter:
             RuntimeError: there is no run, or another one uses the limiter.
         """
         if not trio.lowlevel.in_trio_run():
-            raise RuntimeError(
-                f"{self!r} can be used inside of a trio run only: "
-                "in another thread, call its methods with trio.from_thread.run_sync"
-            )
+            raise self._outside()
         run = trio.lowlevel.current_trio_token()
         if run is self._run:
             return
         clock = trio.lowlevel.current_clock()
         with self._lock:
-            if self._users and self._run is not None and not is_over(self._run):
+            if self._is_used():
                 raise RuntimeError(
                     f"{self!r} is used by a manager of another trio run: give each run a limiter of its own, "
                     "or call the methods of this one with trio.from_thread.run_sync"
                 )
-            self._empty()
+            self._gate.empty()
+            self._users = 0
             if clock is not self._clock:
-                self._reset()
+                self._meter.reset()
             self._run, self._clock, self._now = run, clock, clock.current_time
+            if self._stored is not None:
+                self._stored.go_on(self._meter, self._now())
+                self._stored = None
 
-    # When permits are due
+    def _leave_run(self, run: trio.lowlevel.TrioToken | None) -> None:
+        """One that has used it in that run does so no more."""
+        # It may be another run's by now, if this one crashed, and this is the garbage collector's doing.
+        if self._run is run:
+            self._users -= 1
 
-    def _count(self, now: float) -> None:
-        """A permit is taken."""
-        if now > self._even:
-            self._start, self._taken = now, 0
-        self._taken = taken = self._taken + 1
-        self._even = self._start + taken * self._per / self._rate
-        self._earliest = self._start + (taken - self._spare) * self._per / self._rate
-
-    def _due(self, before: int) -> float:
-        """When a permit is due, at the earliest, after so many others: as if all were taken in time."""
-        first = max(self._now(), self._earliest, self._resume)
-        start, taken = (first, 0) if first > self._even else (self._start, self._taken)
-        return max(first, start + (taken + before - self._spare) * self._per / self._rate)
+    # What must not be interrupted
 
     @enable_ki_protection
-    def _pause_until(self, time: float) -> None:
-        if time > self._resume:
-            self._resume = time
-            self._doubt()
+    def _take(self, permits: float) -> bool:
+        return self._waiters(permits).take(object(), self._now())
 
-    # The queue
+    def _waiters(self, permits: float) -> Waiters:
+        return Waiters((self._gate,), ((self._gate, permits),))
 
-    def _take(self, key: object, now: float) -> bool:
-        """Take a permit if it is somebody's turn and one is due; no checkpoint."""
-        queue = self._expected or self._queue
-        if next(iter(queue), key) is not key or now < self._earliest or now < self._resume:
-            return False
-        self._count(now)
-        if queue:
-            del queue[key]
-            if self._sleepers:
-                self._move_up()
-        return True
+    @enable_ki_protection
+    async def _wait(self, permits: float) -> None:
+        run = self._run
+        self._users += 1
+        try:
+            await self._waiters(permits).acquire(object(), patient=True)
+        finally:
+            self._leave_run(run)
 
-    def _wait(self, key: object, owner: object, sleeper: Sleeper) -> float:
-        """Join the queue, if not there, and be judged; returns until when to sleep."""
-        if key not in self._expected:
-            self._queue.setdefault(key, owner)
-            self._sleepers[key] = sleeper
-            self._soonest = min(self._soonest, sleeper.soonest)
-            self._move_up()
-        if next(iter(self._expected), None) is key:
-            return max(self._earliest, self._resume)
-        return math.inf
+    @enable_ki_protection
+    def _pause(self, seconds: float) -> None:
+        meter, now = self._meter, self._now()
+        longer = now + seconds - max(now, meter.resume)
+        if longer > 0:
+            meter.resume = now + seconds
+            delay(self._gate, longer)
 
-    def _leave(self, key: object) -> None:
-        """Leave the queue, if there."""
-        self._sleepers.pop(key, None)
-        if self._expected.pop(key, None) is not None or self._queue.pop(key, None) is not None:
-            self._move_up()
+    @enable_ki_protection
+    def _charge(self, permits: float) -> None:
+        meter, marks, now = self._meter, self._meter.marks, self._now()
+        total = None if marks is None else marks.mine()
+        meter.charge(permits, now, -inf if total is None else total)
+        if marks is not None:
+            marks.add(permits)
+        if permits > 0:
+            bounds = [bound.until - now for bound in meter.bounds]
+            delay(self._gate, max([permits * meter.per / meter.rate, *bounds]))
+        else:
+            look_again(self._gate)
 
-    def _move_up(self) -> None:
-        """Judge who can be judged now, and wake the head, if it is another one."""
-        if self._queue:
-            self._judge()
-        self._wake(next(iter(self._expected), None))
+    @enable_ki_protection
+    def _observe(self, remaining: float, reset: float) -> None:
+        meter, marks, now = self._meter, self._meter.marks, self._now()
+        if marks is None:
+            # All since nothing was owed count as later than the caller's attempt.
+            marks = meter.marks = Marks()
+            total = meter.before + (self._cost if isinstance(self._cost, float) else 0.0)
+        else:
+            total = meter.total if (mine := marks.mine()) is None else mine
+        left = max(0.0, remaining - max(0.0, meter.total - total))
+        if meter.observe(Bound(left, now + reset, total), now):
+            delay(self._gate, reset)
 
-    def _wake(self, head: object) -> None:
-        """Wake who is the head from now on."""
-        sleeper = self._sleepers.get(head)
-        if sleeper is not None and sleeper.until == math.inf:
-            sleeper.wake()
+    @enable_ki_protection
+    def _change(self, **changes: float) -> None:
+        now = self._time()
+        need_more_stack()
+        meter = self._meter
+        meter.change(now, **{"rate": meter.rate, "per": meter.per, "burst": meter.burst} | changes)
+        if trio.lowlevel.in_trio_run():
+            delay(self._gate, inf)
+            look_again(self._gate)
 
-    def _judge(self) -> None:
-        """Judge those who can be: up to the first who has not said yet by when it must have a permit."""
-        while self._queue:
-            key = next(iter(self._queue))
-            sleeper = self._sleepers.get(key)
-            if sleeper is None:
-                break
-            if sleeper.soonest < math.inf and sleeper.misses(due := self._due(len(self._expected))):
-                sleeper.too_late = due
-                sleeper.wake()
-                del self._queue[key]
-            else:
-                self._expected[key] = self._queue.pop(key)
-
-    def _doubt(self) -> None:
-        """Permits come later than was thought: who may be too late is to say anew by when it must have one.
-
-        What may fail, deep in a caller's stack, comes before what it must keep in step with.
-        """
-        if self._due(len(self._expected)) < self._soonest:
-            return
-        doubtful: list[object] = []
-        for before, key in enumerate(self._expected):
-            if self._sleepers[key].misses(self._due(before - len(doubtful))):
-                doubtful.append(key)
-        if not doubtful:
-            return
-        expected = list(self._expected)
-        behind = expected[expected.index(doubtful[0]) :]
-        for key in doubtful:
-            self._sleepers[key].wake()
-        for key in doubtful:
-            del self._sleepers[key]
-        # All keep their places: those behind are judged when those before them are.
-        for key in reversed(behind):
-            self._queue[key] = self._expected.pop(key)
-            self._queue.move_to_end(key, last=False)
-        self._soonest = min((each.soonest for each in self._sleepers.values()), default=math.inf)
+    def _price(self, args: tuple[Any, ...]) -> float:
+        """What an attempt costs; see `price`."""
+        cost = self._cost
+        return price(self, cost, args) if callable(cost) else cost

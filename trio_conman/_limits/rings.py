@@ -1,4 +1,4 @@
-"""Deadlocks that can be seen: every token of a limiter is held by a task that itself waits for one.
+"""Who shares a limiter, and deadlocks that can be seen: every token is held by a task that waits for one.
 
 **Theory of operation.** Who waits inside of a managed task says so with `block`, until `unblock`; the managed
 task is the *holder*. When as many holders wait as tokens are borrowed, none will ever come back: a ring. The
@@ -7,9 +7,10 @@ the limit is lower than it was, when a limit is lowered, when a pause ends, and 
 sleeps joins its line: then whoever did that calls `break_rings`.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
+Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
 The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
-many waits than for few.
+many waits than for few. A ring that is there has been seen whole: so all who have to go are told at once.
 """
 
 from __future__ import annotations
@@ -17,21 +18,19 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Protocol, final
 
 import attrs
 import trio
+
+from trio_conman._base.outlast import is_over
 
 
 class Waiting(Protocol):
     """The line that somebody waits in."""
 
     name: str
-    limiter: trio.CapacityLimiter
-
-    def token(self) -> trio.lowlevel.TrioToken | None:
-        """That of the trio run in which it grants; None before and after."""
-        ...
 
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
@@ -39,10 +38,6 @@ class Waiting(Protocol):
 
     def resized(self) -> None:
         """The limit has changed, by whoever shares it."""
-        ...
-
-    def spare(self) -> int:
-        """How many tokens it keeps that nobody uses."""
         ...
 
 
@@ -61,12 +56,50 @@ class _Wait:
 @final
 @attrs.define(eq=False, repr=False)
 class Rings:
-    """The waits of one limiter, and the lines that lend its tokens."""
+    """The lines that lend the tokens of one limiter, and the waits in them."""
 
-    lines: weakref.WeakSet[Waiting] = attrs.field(factory=weakref.WeakSet, init=False)
+    limiter: trio.CapacityLimiter
+    # Those of open managers, each with the token of its trio run.
+    _lines: weakref.WeakKeyDictionary[Waiting, trio.lowlevel.TrioToken] = attrs.field(
+        factory=weakref.WeakKeyDictionary, init=False
+    )
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
-    # Those that may go on come first.
+    # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
+
+    def enter(self, line: Waiting) -> None:
+        """A line lends tokens from here on, until it leaves or its trio run is over.
+
+        Raises:
+            RuntimeError: one of another trio run does, and would be taken down; nothing has changed.
+        """
+        own = trio.lowlevel.current_trio_token()
+        with _lock:
+            for other, token in list(self._lines.items()):
+                if token is own:
+                    continue
+                if not is_over(token):
+                    raise RuntimeError(
+                        f"limit is a CapacityLimiter that manager {other.name!r} of another trio run uses "
+                        "just now: ConMan.open() needs one of its own for each run"
+                    )
+                self._leave(other)  # its run has crashed
+            self._lines[line] = own
+
+    def leave(self, line: Waiting) -> None:
+        """A line lends nothing any more."""
+        with _lock:
+            self._leave(line)
+
+    def _leave(self, line: Waiting) -> None:
+        self._lines.pop(line, None)
+        for key in [key for key, wait in self._waits.items() if wait.line is line]:
+            self.unblock(key)
+
+    def tell_resized(self) -> None:
+        """The limit has changed: each line looks what follows."""
+        for line in list(self._lines):
+            line.resized()
 
     def block(
         self,
@@ -82,7 +115,7 @@ class Rings:
         when this would close a ring. Where it closes later, `tell` is called.
         """
         self._waits[key] = self._holders.setdefault(holder, {})[key] = _Wait(line, holder, tell, is_stuck)
-        if self._is_ring(line):
+        if self._too_many():
             self.unblock(key)
             return False
         return True
@@ -96,30 +129,42 @@ class Rings:
             if not waits:
                 del self._holders[wait.holder]
 
-    def break_rings(self, line: Waiting) -> None:
-        """Tell the last one of those who wait for each other, where that is so."""
-        while self._holders and self._is_ring(line):
-            key, wait = next((key, wait) for key, wait in reversed(self._waits.items()) if wait.counts())
-            self.unblock(key)
-            wait.tell()
+    def break_rings(self) -> None:
+        """Tell the last ones of those who wait for each other, where that is so."""
+        while self._holders and (too_many := self._too_many()):
+            last: dict[trio.lowlevel.Task, tuple[Any, _Wait]] = {}
+            for key, wait in reversed(self._waits.items()):
+                if wait.holder not in last and wait.counts():
+                    last[wait.holder] = key, wait
+                    if len(last) == too_many:
+                        break
+            for key, wait in last.values():
+                self.unblock(key)
+                wait.tell()
 
-    def _is_ring(self, line: Waiting) -> bool:
-        limiter = line.limiter
-        held = limiter.borrowed_tokens - line.spare()
-        if not self._holders or len(self._holders) < held or limiter.available_tokens > 0:
-            return False
+    def _too_many(self) -> int:
+        """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
+        free = self.limiter.available_tokens
+        if free > 0 or len(self._holders) < self.limiter.borrowed_tokens:
+            return 0
         for holder, waits in self._holders.items():
             if not any(wait.counts() for wait in waits.values()):
                 self._holders.move_to_end(holder, last=False)
-                return False
-        return True
+                return 0
+        return int(1 - free)
 
 
-# By limiter, since those who share one know nothing of each other. Weak: a limiter that is gone takes its
-# entry along, and nothing here keeps a line.
-_shared: weakref.WeakKeyDictionary[trio.CapacityLimiter, Rings] = weakref.WeakKeyDictionary()
+# By the id of the limiter, since those who share one know nothing of each other. Weak: an entry
+# goes when the last line of the limiter does, and before the limiter itself, which the lines hold.
+_shared: weakref.WeakValueDictionary[int, Rings] = weakref.WeakValueDictionary()
+# Two trio runs may open managers at once, in two threads.
+_lock = Lock()
 
 
 def rings_of(limiter: trio.CapacityLimiter) -> Rings:
     """What all lines of a limiter that may be shared have in common."""
-    return _shared.setdefault(limiter, Rings())
+    with _lock:
+        rings = _shared.get(id(limiter))
+        if rings is None:
+            rings = _shared[id(limiter)] = Rings(limiter)
+        return rings

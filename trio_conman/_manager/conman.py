@@ -24,15 +24,17 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
-from trio_conman._engine.block import Block, Opening
+from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
+from trio_conman._engine.pool import Pool
 from trio_conman._limits.line import Line
-from trio_conman._limits.permits import Permits
+from trio_conman._limits.permits import Permits, limiters_of
 from trio_conman._limits.rate import RateLimiter
 from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
 
 from .doors import Doors
+from .opening import Opening
 from .views import Views
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ class ConMan(Doors[R], Views[R]):
         *,
         name: str | None = None,
         retry: RetryConfig | None = None,
-        rate: RateLimiter | None = None,
+        rate: RateLimiter | Iterable[RateLimiter] | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -102,8 +104,9 @@ class ConMan(Doors[R], Views[R]):
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
-            rate: a rate limiter that every attempt takes a permit of, when it has its slot; may be shared
-                between managers of one trio run. Default: none.
+            rate: a rate limiter that every attempt takes permits of, when it has its slot; may be shared
+                between managers of one trio run. Or several: an attempt starts when all of them allow it, and
+                takes from all in that instant. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -138,8 +141,7 @@ class ConMan(Doors[R], Views[R]):
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
             check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
-        if rate is not None:
-            check_type("rate", rate, RateLimiter, "a RateLimiter or None")
+        limiters = limiters_of(rate)
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         watching = Instruments(instruments) or None
@@ -159,7 +161,8 @@ class ConMan(Doors[R], Views[R]):
             max_errors,
             retry_budget,
             watching,
-            None if rate is None else Permits(rate),
+            Permits(limiters) if limiters else None,
+            Pool(name),
             random.Random() if rng is None else rng,
         )
         runner, line, scope = self._runner, self._line, self._cancel_scope

@@ -13,12 +13,12 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from trio_conman._engine.block import Block
+from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.execution import Runner
-from trio_conman._engine.mapping import Mapping
-from trio_conman._engine.source import check_items
+from trio_conman._engine.fed import FedMap
+from trio_conman._engine.source import check_items, is_async
 from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
@@ -80,6 +80,10 @@ class Doors(Generic[R]):
         The caller's cancel scopes govern the wait only. A wait that is cancelled leaves nothing behind; once
         started, the task belongs to the manager.
 
+        Tasks of every door run in trio tasks that are used again and again. Each has the context variables of
+        its submitter, and what it sets is undone, but other state bound to a trio task, such as a `trio.Lock`
+        left held, is the task's to clean up. One that leaves a cancel scope open fails with a RuntimeError.
+
         Args:
             task: an async callable, or an object with ``async def execute(self)``.
             args: what to call it with; for keyword arguments use `functools.partial`.
@@ -94,8 +98,8 @@ class Doors(Generic[R]):
         Raises:
             ConManClosedError: the manager is closed, or was closed or cancelled meanwhile.
             RuntimeError: called inside a task of the manager while every slot is held by a task that itself
-                waits in `run`, so that it could never end; use `start_soon` there. Or called in another
-                thread than that of the trio run; nothing has changed then.
+                waits in `run`, so that it could never end but by a deadline; use `start_soon` there. Or
+                called in another thread than that of the trio run; nothing has changed then.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
@@ -254,11 +258,10 @@ class Doors(Generic[R]):
         """Start a task if it need not wait; whether it was started."""
         if self._block.closed:
             raise self._block.closed_error()
-        need_stack()  # for all that follows, also where it has to wait
         slot = self._line.take()
         if slot is None:
             return False
-        self._runner.start(handle, slot, handle._submitted)
+        self._runner.start(handle, slot, handle._submitted, is_new=True)
         return True
 
     @enable_ki_protection
@@ -282,7 +285,7 @@ class Doors(Generic[R]):
             raise self._block.closed_error()
 
     def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
-        self._runner.start(handle, slot, self._runner.now())
+        self._runner.start(handle, slot, self._runner.now(), is_new=True)
 
     def map(
         self,
@@ -305,15 +308,13 @@ class Doors(Generic[R]):
         scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
         At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
-        (1,000 when the limit is infinite). Items run in trio tasks that are used again and again: each sees
-        the context variables as they were when the block was entered, and what it sets is undone, but other
-        state bound to a trio task, such as a `trio.Lock` left held, is the item's to clean up. An item that
-        leaves a cancel scope open fails with a RuntimeError.
+        (1,000 when the limit is infinite). Each sees the context variables as they were when the block was
+        entered; for the rest see `run`.
 
-        An iterable is drawn from in these trio tasks, now in one and now in another: a generator that yields
-        inside of a cancel scope cannot be told whom to cancel, and the iterator raises a RuntimeError that
-        says so. An async generator has a trio task of its own and may do so, though it is better off with
-        `trio.as_safe_channel`.
+        An iterable is drawn from in the trio tasks that run the items, now in one and now in another: a
+        generator that yields inside of a cancel scope cannot be told whom to cancel, and the iterator raises
+        a RuntimeError that says so. An async generator has a trio task of its own and may do so, though it is
+        better off with `trio.as_safe_channel`.
 
         Args:
             fn: an async callable that takes one item.
@@ -346,9 +347,8 @@ class Doors(Generic[R]):
         check_items(items)
         check_bool("ordered", ordered)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
-        mapping: Mapping[T_co] = Mapping(
-            self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered
-        )
+        kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
+        mapping = kind(self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered)
         return MapBlock(self._block, mapping)
 
 

@@ -41,8 +41,8 @@ def asked_to_wait(error: Exception, config: RetryConfig | None) -> float:
             with suppress(Exception):  # the decision says what is wrong
                 wish = _wish(leaf, config)
                 most = (wish.config if leaf is part else config).max_retry_after
-                if longest < wish.retry_after <= min(most, sys.float_info.max):
-                    longest = wish.retry_after
+                if wish.asked <= min(most, sys.float_info.max):
+                    longest = max(longest, wish.retry_after)
     return longest
 
 
@@ -64,6 +64,7 @@ class _Plan:
 
     config: RetryConfig
     retry_after: float = 0.0
+    asked: float = 0.0  # by the service: less than that where there is a margin
     delay: float | None = None  # chosen by a predicate: taken as it is
 
 
@@ -95,7 +96,8 @@ def _wish(error: RetriableError, config: RetryConfig) -> _Plan:
     if own is not None:
         check_type("retry_config", own, RetryConfig, "a RetryConfig or None")
         config = own
-    return _Plan(config, 0.0 if seconds is None else check_number("retry_after", seconds))
+    wait = 0.0 if seconds is None else check_number("retry_after", seconds)
+    return _Plan(config, wait, wait - error._margin)
 
 
 def _granted(error: RetriableError, config: RetryConfig) -> _Plan | None:
@@ -152,13 +154,13 @@ def _parts(error: Exception, config: RetryConfig) -> Iterator[Exception]:
 
 def _group_plan(group: ExceptionGroup[Exception], config: RetryConfig) -> _Plan | None:
     """How a group that ``retry_on`` names is retried: not before the last of its leaves wants to."""
-    longest = 0.0
+    plan = _Plan(config)
     for leaf in filter(_asks, _leaves(group)):
         wish = _granted(leaf, config)
         if wish is None:
             return None
-        longest = max(longest, wish.retry_after)
-    return _Plan(config, longest)
+        plan = _Plan(config, max(plan.retry_after, wish.retry_after), max(plan.asked, wish.asked))
+    return plan
 
 
 def _plans(error: Exception, config: RetryConfig) -> list[_Plan]:
@@ -221,7 +223,7 @@ def decide(
             return StopReason.ERROR
     if any(retries >= plan.config.max_attempts for plan in plans):
         return spent
-    if any(plan.retry_after > plan.config.max_retry_after for plan in plans):
+    if any(plan.asked > plan.config.max_retry_after for plan in plans):
         return StopReason.RETRY_AFTER
     delay = max(_delay(plan, retries + 1, rng) for plan in plans)
     most = min(plan.config.max_elapsed for plan in plans)

@@ -99,7 +99,7 @@ class RetryConfig:
     """The formula of `delay`."""
     max_elapsed: float = attrs.field(default=math.inf, validator=_number)
     """Seconds from the start of the first attempt to the end of a delay; a longer delay is not begun."""
-    max_retry_after: float = attrs.field(default=60.0, validator=_number)
+    max_retry_after: float = attrs.field(default=120.0, validator=_number)
     """Seconds of ``retry_after`` that are waited for; when asked for more, the task fails."""
     hold_slot: bool = attrs.field(default=False, validator=_flag)
     """Whether a task keeps its slot while it backs off."""
@@ -223,6 +223,8 @@ class RetriableError(Exception):
     """How to retry; None when the error does not say."""
     retry_after: float | None = None
     """Seconds to wait at least; None for no such wish."""
+    # How much of them the service did not ask for: it is waited for, but not compared with max_retry_after.
+    _margin: float = 0.0
 
     def __init__(
         self,

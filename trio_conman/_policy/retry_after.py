@@ -33,17 +33,11 @@ def parse_retry_after(header: str, now: datetime.datetime | None = None) -> floa
         TypeError: `header` is no str, or `now` no datetime.
         ValueError: `now` has no time zone.
     """
-    import datetime  # noqa: ICN001, PLC0415  # few need it, and what follows: a tenth of the import
-
     check_type("header", header, str, "a str")
-    if now is not None:
-        check_type("now", now, datetime.datetime, "a datetime or None")
-        if now.utcoffset() is None:
-            raise ValueError(f"now must have a time zone, not {short(now)}")
+    now = check_now(now)
     parts = [part.strip(" \t") for part in header.split(",")]
     waits = [min(float(part), sys.float_info.max) for part in parts if re.fullmatch(_SECONDS, part)]
     if len(waits) < len(parts):
-        now = now or datetime.datetime.now(datetime.UTC)
         # The comma of a date comes after the day of the week, which nobody needs.
         dates = [wait for part in parts if (wait := _until(part, now)) is not None]
         if not dates and (wait := _until(header, now)) is not None:
@@ -52,13 +46,36 @@ def parse_retry_after(header: str, now: datetime.datetime | None = None) -> floa
     return max(waits, default=None)
 
 
+def check_now(now: datetime.datetime | None) -> datetime.datetime:
+    """Refuse what is no time to count from; None is the present."""
+    import datetime  # noqa: ICN001, PLC0415  # few need it, and what follows: a tenth of the import
+
+    if now is None:
+        return datetime.datetime.now(datetime.UTC)
+    check_type("now", now, datetime.datetime, "a datetime or None")
+    if now.utcoffset() is None:
+        raise ValueError(f"now must have a time zone, not {short(now)}")
+    return now
+
+
 def _until(text: str, now: datetime.datetime) -> float | None:
     """The seconds until a date, at least 0; None for what is no date."""
+    date = http_date(text, now)
+    if date is None:
+        return None
+    sixty = re.search(_SIXTY, text)
+    carried = 0 if sixty is None else 1 if sixty[1] else 60
+    return max(0.0, (date - now).total_seconds() + carried)
+
+
+def http_date(text: str, now: datetime.datetime) -> datetime.datetime | None:
+    """The time that a date of HTTP means, in any of its three forms; None for what is no date.
+
+    A leap second is the one before it, which a datetime can hold.
+    """
     import datetime  # noqa: ICN001, PLC0415  # as above
     from email.utils import parsedate_to_datetime  # noqa: PLC0415  # as above
 
-    sixty = re.search(_SIXTY, text)
-    carried = 0 if sixty is None else 1 if sixty[1] else 60
     try:
         date = parsedate_to_datetime(text.replace(":60 ", ":59 "))
         if date.tzinfo is None:
@@ -67,7 +84,7 @@ def _until(text: str, now: datetime.datetime) -> float | None:
             date = _nearest(date, now.astimezone(datetime.UTC))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return max(0.0, (date - now).total_seconds() + carried)
+    return date
 
 
 def _nearest(date: datetime.datetime, now: datetime.datetime) -> datetime.datetime:

@@ -7,6 +7,7 @@ from trio_conman import ConMan, RateLimiter, RateLimiterStatistics, RetryBudget,
 
 def opening(nursery: trio.Nursery) -> None:
     ConMan[int].open(nursery, rate=10)  # error
+    ConMan[int].open(nursery, rate=[10])  # error
     ConMan[int].open(nursery, retry_budget=0.1)  # error
 
 
@@ -14,6 +15,12 @@ def rates(rate: RateLimiter, statistics: RateLimiterStatistics) -> None:
     RateLimiter()  # error
     RateLimiter("10")  # error
     RateLimiter(10, 60)  # error
+    RateLimiter(10, cost="1")  # error
+    RateLimiter(10, cost=str)  # error
+    rate.burst = 1.5  # error
+    rate.observe(3, 5)  # error
+    rate.acquire("1")  # error
+    RateLimiter.restore(3)  # error
     RateLimiter(10, burst=1.5)  # error
     rate.pause_for(None)  # error
     rate.acquire()  # error

@@ -23,6 +23,8 @@ async def shared(nursery: trio.Nursery) -> None:
         ConMan[int].open(nursery, rate=rate, retry_budget=budget) as first,
         ConMan.open(nursery, rate=rate, retry_budget=budget),
         ConMan[str].open(nursery, rate=None, retry_budget=None),
+        ConMan[str].open(nursery, rate=(rate, RateLimiter.unlimited())),
+        ConMan[str].open(nursery, rate=iter([rate])),
     ):
         assert_type(first, ConMan[int])
 
@@ -41,6 +43,27 @@ def rates() -> None:
     assert_type(statistics.burst, int)
     assert_type(statistics.tasks_waiting, int)
     assert_type(statistics.paused_for, float)
+    assert_type(statistics.available, float)
+
+
+def size(url: str, *, longest: int = 5) -> float:
+    return len(url) * longest
+
+
+async def costs() -> None:
+    RateLimiter(1, cost=2.5)
+    RateLimiter(1, cost=len)
+    rate = RateLimiter(1, cost=size)
+    rate.rate, rate.per, rate.burst = 2, 0.5, 3
+    assert_type(await rate.acquire(), None)
+    await rate.acquire(2.5)
+    rate.acquire_nowait(3)
+    rate.charge(-0.5)
+    rate.observe(remaining=3, reset=1.5)
+    snapshot = rate.snapshot()
+    assert_type(snapshot, dict[str, float])
+    assert_type(RateLimiter.restore(snapshot, cost=size), RateLimiter)
+    assert_type(RateLimiter.unlimited(), RateLimiter)
 
 
 def budgets() -> None:

@@ -1,0 +1,802 @@
+"""trio_conman.http: what servers say of when to come back, and which responses are worth a retry.
+
+The headers are those that the servers of `nox -s limiters` and others have sent, word for word.
+"""
+
+from __future__ import annotations
+
+import copy
+import http
+import itertools
+import math
+import random
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.message import Message
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+import trio
+from hypothesis import given, settings, strategies as st
+from trio.testing import MockClock
+
+from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig, StopReason, Success
+from trio_conman.http import raise_for_status, retry_after
+from trio_conman.testing import FixedJitter
+
+# The same examples in each run.
+reproducible = settings(deadline=None, derandomize=True, database=None, max_examples=500)
+
+NOW = datetime(2026, 11, 28, 9, 38, 14, tzinfo=UTC)
+EPOCH = int(NOW.timestamp())  # 1795858694
+DATE = "Sat, 28 Nov 2026 09:38:14 GMT"
+LATER = "Sat, 28 Nov 2026 09:39:14 GMT"  # a minute
+
+# What a refused request got, with what was understood of it.
+OBSERVED: list[tuple[str, Any, float | None]] = [
+    (
+        "express-rate-limit 8.7.5",
+        {
+            "X-RateLimit-Limit": "10",
+            "X-RateLimit-Remaining": "0",
+            "Date": DATE,
+            "X-RateLimit-Reset": "1795858697",
+            "Retry-After": "2",
+        },
+        2,
+    ),
+    ("its default, read by a browser", {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1795858697"}, 3),
+    (
+        "express-rate-limit 8.7.5, draft-6",
+        {
+            "RateLimit-Policy": "10;w=2",
+            "RateLimit-Limit": "10",
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": "2",
+            "Retry-After": "2",
+            "Date": DATE,
+        },
+        2,
+    ),
+    (
+        "express-rate-limit 8.7.5, draft-7",
+        {
+            "RateLimit-Policy": "10;w=2",
+            "RateLimit": "limit=10, remaining=0, reset=2",
+            "Retry-After": "2",
+            "Date": DATE,
+        },
+        2,
+    ),
+    ("the same header alone", {"RateLimit": "limit=5, remaining=0, reset=57"}, 57),
+    (
+        "express-rate-limit 8.7.5, draft-8",
+        {
+            "RateLimit": '"10-in-2sec"; r=0; t=2',
+            "RateLimit-Policy": '"10-in-2sec"; q=10; w=2; pk=:MTJjYTE3YjQ5YWYy:',
+            "Retry-After": "2",
+            "Date": DATE,
+        },
+        2,
+    ),
+    ("the same header, alone", {"RateLimit": '"5-in-1min"; r=0; t=57'}, 57),
+    (
+        "@fastify/rate-limit 11.2.0",
+        {
+            "x-ratelimit-limit": "10",
+            "x-ratelimit-remaining": "0",
+            "x-ratelimit-reset": "2",
+            "retry-after": "2",
+            "Date": DATE,
+        },
+        2,
+    ),
+    (
+        "koa-ratelimit 6.0.0",
+        {
+            "X-RateLimit-Remaining": "0",
+            "X-RateLimit-Reset": "1795858696.838185",
+            "X-RateLimit-Limit": "10",
+            "Retry-After": "2",
+            "Date": DATE,
+        },
+        2,
+    ),
+    (
+        "koa-ratelimit 6.0.0, after as long as it said",
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1795858694.838185", "Retry-After": "0"},
+        0,
+    ),
+    (
+        "hono-rate-limiter 0.5.4",
+        {
+            "ratelimit-limit": "10",
+            "ratelimit-policy": "10;w=2",
+            "ratelimit-remaining": "0",
+            "ratelimit-reset": "2",
+            "retry-after": "2",
+        },
+        2,
+    ),
+    (
+        "hono-rate-limiter 0.5.4, draft-7",
+        {"ratelimit": "limit=10, remaining=0, reset=2", "ratelimit-policy": "10;w=2", "retry-after": "2"},
+        2,
+    ),
+    ("@nestjs/throttler 6.7.1", {"Retry-After": "60", "Date": DATE}, 60),
+    ("@nestjs/throttler 6.7.1, named", {"Retry-After-long": "60", "Date": DATE}, 60),
+    ("rate-limiter-flexible 11.4.0, as its documentation sets it", {"Retry-After": "57.267"}, 57.267),
+    (
+        "Flask-Limiter 4.1.1",
+        {
+            "Date": DATE,
+            "Retry-After": "2",
+            "X-Ratelimit-Limit": "10",
+            "X-Ratelimit-Remaining": "0",
+            "X-Ratelimit-Reset": "1795858697",
+        },
+        2,
+    ),
+    (
+        "Flask-Limiter 4.1.1, http-date",
+        {
+            "Date": "Sat, 28 Nov 2026 09:39:03 GMT",
+            "Retry-After": "Sat, 28 Nov 2026 09:39:06 GMT",
+            "X-Ratelimit-Limit": "10",
+            "X-Ratelimit-Remaining": "0",
+            "X-Ratelimit-Reset": "1795858746",
+        },
+        3,
+    ),
+    (
+        "slowapi 0.1.10",
+        {
+            "date": DATE,
+            "x-ratelimit-limit": "10",
+            "x-ratelimit-remaining": "0",
+            "x-ratelimit-reset": "1795858696.6594777",
+            "retry-after": "2",
+        },
+        2,
+    ),
+    ("Django REST framework 3.18.3", {"Date": DATE, "Retry-After": "57"}, 57),
+    ("django-ratelimit 4.1.0", {}, None),
+    (
+        "quart-rate-limiter 0.12.1",
+        [
+            ("retry-after", "10"),
+            ("retry-after", "10"),
+            ("ratelimit-limit", "5"),
+            ("ratelimit-remaining", "0"),
+            ("ratelimit-reset", "59"),
+            ("date", DATE),
+        ],
+        10,
+    ),
+    ("the same, joined", {"retry-after": "10, 10", "ratelimit-remaining": "0", "ratelimit-reset": "59"}, 10),
+    (
+        "Litestar 2.25.0",
+        {
+            "date": DATE,
+            "ratelimit-policy": "5; w=60",
+            "ratelimit-limit": "5",
+            "ratelimit-remaining": "0",
+            "ratelimit-reset": "58",
+        },
+        58,
+    ),
+    ("werkzeug 3.1.9, a float", {"Retry-After": "3.9"}, 3.9),
+    ("werkzeug 3.1.9, a datetime", {"Date": DATE, "Retry-After": LATER}, 60),
+    ("nginx 1.22, HAProxy 2.6, mod_evasive 1.10, mod_qos 11.63", {"Date": DATE, "Server": "any"}, None),
+    ("Varnish 7.1 vsthrottle", {"Retry-After": "5"}, 5),
+    ("Traefik 3.7.15", {"Retry-After": "1", "X-Retry-In": "94.733471ms", "Date": DATE}, 1),
+]
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [(headers, seconds) for _, headers, seconds in OBSERVED],
+    ids=[name for name, _, _ in OBSERVED],
+)
+def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None) -> None:
+    for status in (None, 429, 503):
+        assert retry_after(headers, status=status, now=NOW) == seconds
+    assert retry_after(headers, status=200, now=NOW) is None
+
+
+# Precedence
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        # The largest of the first family, whatever else is said.
+        ([("Retry-After", "3"), ("Retry-After", "10, 7"), ("retry-after", "5")], 10),
+        ({"Retry-After": "10", "Retry-After-short": "1", "Retry-After-long": "60"}, 60),
+        ({"Retry-After": "7", "retry-after-ms": "6500"}, 7),
+        ({"Retry-After": "6", "retry-after-ms": "6500"}, 6.5),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "0"}, 0),
+        ({"x-ms-retry-after-ms": "1500.5, 20"}, 1.5005),
+        ({"x-amz-retry-after": "1500"}, 1.5),
+        ({"Retry-After": "10", "RateLimit": '"a";r=0;t=59', "X-RateLimit-Remaining": "0"}, 10),
+        ({"Retry-After": "soon", "RateLimit": '"a";r=0;t=59'}, 59),
+        # Entries with something left are not waited for.
+        ({"RateLimit": '"burst";r=3;t=1, "day";r=0;t=50'}, 50),
+        ({"RateLimit": '"burst";r=0;t=1, "day";r=70;t=50'}, 1),
+        ({"RateLimit": '"burst";r=0;t=1, "day";r=0;t=50'}, 50),
+        ([("RateLimit", '"burst";r=3;t=1'), ("RateLimit", '"day";r=0;t=50')], 50),
+        ({"RateLimit": '"day";t=50;r=0'}, 50),
+        ({"RateLimit": '"day";r=0'}, None),
+        ({"RateLimit": '"day";limit=9;r=0;t=50'}, 50),
+        ({"RateLimit": '"a, r=0;t=5";r=1;t=50'}, None),
+        ({"RateLimit": '"a";r=0;t=-5'}, None),
+        ({"RateLimit": '"a";r=0;t=0.5'}, 0.5),
+        ({"RateLimit": "limit=5, remaining=1, reset=57"}, None),
+        ({"RateLimit": "reset=57, limit=5, remaining=0"}, 57),
+        ([("RateLimit", "limit=5, remaining=1, reset=9")] * 2, None),
+        (
+            [("RateLimit", f"limit=5, remaining={r}, reset={t}") for r, t in [(0, 7), (1, 99), (0, 5)]],
+            7,
+        ),
+        (
+            {"RateLimit": '"a";r=0;t=5', "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "59"},
+            5,
+        ),
+        ({"RateLimit": '"a";r=1;t=5', "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "59"}, 59),
+        # A reset counts where its own remaining is 0.
+        ({"RateLimit-Remaining": "1", "RateLimit-Reset": "59"}, None),
+        ({"RateLimit-Reset": "59"}, None),
+        ({"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "59"}, 59),
+        ({"X-RateLimit-Remaining": "0.0", "X-RateLimit-Reset": "59"}, 59),
+        ({"X-RateLimit-Remaining": "0", "RateLimit-Reset": "59"}, None),
+        ({"X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": str(EPOCH + 9)}, 9),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "8.64s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            360,
+        ),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "120ms",
+                "x-ratelimit-remaining-tokens": "149984",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            0.12,
+        ),
+        (
+            {
+                "acme-ratelimit-tokens-remaining": "0",
+                "acme-ratelimit-tokens-reset": "2026-11-28T09:39:14Z",
+                "acme-ratelimit-requests-remaining": "3",
+                "acme-ratelimit-requests-reset": "2026-11-28T10:00:00Z",
+            },
+            60,
+        ),
+        ({"x-quota-remaining": "0", "x-quota-reset": "59"}, None),
+    ],
+)
+def test_the_first_family_that_says_something_counts_and_the_longest_wait_in_it(
+    headers: Any, seconds: float | None
+) -> None:
+    assert retry_after(headers, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "reset, seconds",
+    [
+        ("0", 0),
+        ("57", 57),
+        ("57.5", 57.5),
+        ("999999999", 999999999),  # some 31 years: no time that has been
+        (str(EPOCH + 57), 57),
+        (f"{EPOCH + 57}.25", 57.25),
+        (str(EPOCH - 57), 0),
+        ("1000000000", 0),
+        (str(EPOCH * 1000 + 57250), 57.25),
+        (str(EPOCH * 1000 - 57250), 0),
+        ("1s", 1),
+        ("6m0s", 360),
+        ("1h0m0.5s", 3600.5),
+        ("250ms", 0.25),
+        ("500us", 0.0005),
+        ("500µs", 0.0005),
+        ("500000ns", 0.0005),
+        ("2026-11-28T09:39:14Z", 60),
+        ("2026-11-28t09:39:14.5z", 60.5),
+        ("2026-11-28 09:39:14.123456789+00:00", 60.123456),
+        ("2026-11-28T10:39:14+01:00", 60),
+        ("2026-11-28T09:37:14Z", 0),
+        ("10, 59", 59),
+        # No form that is known.
+        ("", None),
+        ("-5", None),
+        ("+5", None),
+        ("5 s", None),
+        ("1e3", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("5d", None),
+        ("6m0", None),
+        ("2026-11-28", None),
+        ("2026-11-28T09:39:14", None),
+        ("2026-13-28T09:39:14Z", None),
+        ("2026-11-28T09:39:61Z", None),
+        ("2026-11-28T09:39:14+99:99", None),
+        ("\u0665\u0667", None),
+        ("\uff15", None),
+    ],
+)
+def test_a_reset_is_told_apart_by_its_size_and_form(reset: str, seconds: float | None) -> None:
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    assert retry_after(headers, now=NOW) == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
+    assert retry_after(headers | {"X-RateLimit-Remaining": "2"}, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "9" * 400},
+        {"retry-after-ms": "9" * 400},
+        {"RateLimit": f'"a";r=0;t={"9" * 400}'},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 400},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 400 + "h"},
+    ],
+)
+def test_however_large_a_number_is_it_is_finite(headers: dict[str, str]) -> None:
+    seconds = retry_after(headers)
+    assert seconds is not None
+    assert 1e300 < seconds < math.inf
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": LATER},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(EPOCH + 60)},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(EPOCH * 1000 + 60_000)},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-11-28T09:39:14Z"},
+    ],
+)
+def test_times_are_counted_on_the_clock_of_the_server(headers: dict[str, str]) -> None:
+    assert retry_after(headers, now=NOW) == 60
+    assert retry_after(headers, now=NOW + timedelta(seconds=20)) == 40
+    for now in (None, NOW, NOW + timedelta(days=9), NOW - timedelta(days=9)):
+        assert retry_after(headers | {"Date": DATE}, now=now) == 60
+    assert retry_after(headers | {"Date": "Saturday, 28-Nov-26 09:38:14 GMT"}, now=NOW) == 60
+    # One that cannot be read is none.
+    for date in ("", "now", "Sat, 31 Feb 2026 09:38:14 GMT"):
+        assert retry_after(headers | {"Date": date}, now=NOW) == 60
+
+
+def test_without_any_other_clock_the_present_counts() -> None:
+    assert retry_after({"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}) == 0
+    assert retry_after({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}) == pytest.approx(2.5e11, rel=0.1)
+
+
+# Statuses
+
+
+@pytest.mark.parametrize("status", [403, 413, 429, 503, http.HTTPStatus.TOO_MANY_REQUESTS])
+def test_a_refusal_asks_to_wait(status: int) -> None:
+    assert retry_after({"Retry-After": "5"}, status=status) == 5
+
+
+@pytest.mark.parametrize("status", [100, 200, 201, 301, 304, 400, 401, 404, 500, 502, 504, 0, 999])
+def test_any_other_answer_does_not(status: int) -> None:
+    assert retry_after({"Retry-After": "5"}, status=status) is None
+
+
+# Containers
+
+
+def message(*pairs: tuple[str, str]) -> Message:
+    made = Message()
+    for name, value in pairs:
+        made[name] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"rEtRy-aFtEr": "5, 10"},
+        [("Retry-After", "10"), ("Retry-After", "5")],
+        iter([("Retry-After", "10")]),
+        ((name, "10") for name in ("Retry-After", "Other")),
+        [(b"Retry-After", b"10"), (b"X-Latin", b"\xe9\xff")],
+        {b"Retry-After": b"10"},
+        [["Retry-After", "10"]],
+        {"Retry-After": 10},  # what a test's double may have
+        httpx.Headers([("Retry-After", "5"), ("Retry-After", "10")]),
+        httpx.Headers([("Retry-After", "10")]).raw,
+        message(("Retry-After", "5"), ("Retry-After", "10")),  # as http.client has them
+    ],
+)
+def test_headers_come_in_many_containers(headers: Any) -> None:
+    assert retry_after(headers) == 10.0
+
+
+@pytest.mark.parametrize(
+    "headers", [None, 5, "Retry-After: 5", ["Retry-After"], [("a", "b", "c")], [5], object()]
+)
+def test_what_holds_no_headers_is_refused(headers: Any) -> None:
+    with pytest.raises(TypeError, match=r"^headers must be a mapping, or pairs of a name and a value, not "):
+        retry_after(headers)
+
+
+@pytest.mark.parametrize("status", ["429", 429.0, True, b"429"])
+def test_a_status_that_is_no_int_is_refused(status: Any) -> None:
+    with pytest.raises(TypeError, match=r"^status must be an int or None, not "):
+        retry_after({}, status=status)
+
+
+def test_a_now_that_is_no_time_to_count_from_is_refused() -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match=r"^now must be a datetime or None, not 5$"):
+        retry_after({}, now=wrong)
+    with pytest.raises(ValueError, match=r"^now must have a time zone, not "):
+        retry_after({}, now=datetime(2026, 11, 28))  # noqa: DTZ001  # that is the point
+
+
+# Anything
+
+NAMES = [
+    *("Retry-After", "Retry-After-long", "retry-after-ms", "x-ms-retry-after-ms", "x-amz-retry-after"),
+    *("RateLimit", "RateLimit-Reset", "RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Remaining"),
+    *(
+        "x-ratelimit-reset-tokens",
+        "x-ratelimit-remaining-tokens",
+        "Date",
+        "",
+        "reset",
+        "ratelimit-reset-reset",
+    ),
+]
+PIECES = [
+    *("0", "5", "-1", "1e3", "nan", "inf", "9" * 400, "9" * 5000, "1795858697", "1795858696.838185", "1e999"),
+    *("6m0s", "9" * 400 + "h", "2026-11-28T09:39:14Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:60Z"),
+    *(DATE, "Fri, 31 Dec 9999 23:59:60 GMT", "Mon, 01 Jan 0001 00:00:00 +2359", "٣", "\uff15", "\0", "\r\n"),
+    *(
+        '"a"',
+        ";",
+        "r=0",
+        "t=5",
+        "t=",
+        "remaining=0",
+        "reset=5",
+        "=",
+        ",",
+        '"',
+        "\\",
+        " ",
+        "\t",
+        "é",
+        "\ud800",
+    ),
+]
+values = st.lists(st.sampled_from(PIECES), max_size=6).map("".join) | st.text(max_size=20)
+pairs = st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), values), max_size=6)
+raw_pairs = st.lists(st.tuples(st.sampled_from([name.encode() for name in NAMES]), st.binary(max_size=20)))
+
+
+@given(pairs | raw_pairs, st.booleans())
+@reproducible
+def test_no_header_raises_or_asks_for_what_cannot_be_waited(headers: Any, bare: bool) -> None:
+    seconds = retry_after(headers, now=None if bare else NOW)
+    if seconds is not None:
+        assert type(seconds) is float
+        assert 0 <= seconds < math.inf
+        assert RetriableError("later", retry_after=seconds).retry_after == seconds
+
+
+@given(st.permutations(["Retry-After", "RateLimit", "X-RateLimit-Remaining", "X-RateLimit-Reset"]))
+@reproducible
+def test_the_order_of_the_headers_does_not_matter(names: list[str]) -> None:
+    said = {"RateLimit": '"a";r=0;t=5', "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "59"}
+    assert retry_after([(name, said.get(name, "10")) for name in names]) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", ["1", "1.", "1,", '"', '\\"', "r=0;", "t=5,", "remaining=0,", "1h", "é"])
+def test_headers_as_long_as_any_are_read_in_time(piece: str) -> None:
+    import time
+
+    started = time.perf_counter()
+    for name in NAMES:
+        retry_after({name: piece * (2**16 // len(piece)), "X-RateLimit-Remaining": "0"}, now=NOW)
+    assert time.perf_counter() - started < 5
+
+
+# Responses
+
+
+class RefusedError(Exception):
+    """What the responses below raise, when they are asked to."""
+
+
+@attrs.define(weakref_slot=True)
+class LikeRequests:
+    """A response as that of requests: a status code, and headers whose names have no case."""
+
+    status_code: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, converter=httpx.Headers)
+
+    def raise_for_status(self) -> None:
+        if 400 <= self.status_code < 600:
+            raise RefusedError(self.status_code)
+
+
+@attrs.define(weakref_slot=True)
+class LikeAiohttp:
+    """A response as that of aiohttp: a status, headers that may repeat, and an error that lets go of it."""
+
+    status: int
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
+    released: bool = False
+
+    def raise_for_status(self) -> None:
+        if self.status >= 400:
+            self.released = True
+            raise RefusedError(self.status)
+
+
+def like_httpx(status: int, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return httpx.Response(status, headers=headers, request=httpx.Request("GET", "http://localhost/"))
+
+
+KINDS: list[Any] = [like_httpx, LikeRequests, LikeAiohttp]
+OWN = (httpx.HTTPStatusError, RefusedError)
+
+
+def refusal(response: Any, **options: Any) -> RetriableError:
+    with pytest.raises(RetriableError) as caught:
+        raise_for_status(response, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [200, 201, 204, 206])
+def test_a_good_response_comes_back(kind: Any, status: int) -> None:
+    response = kind(status, {"Retry-After": "5"})
+    assert raise_for_status(response) is response
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_status_that_may_pass_is_worth_a_retry(kind: Any, status: int) -> None:
+    error = refusal(kind(status))
+    assert isinstance(error.err, OWN)
+    assert error.__cause__ is error.err
+    assert (error.retry_after, error.retry_config, str(error)) == (None, None, str(error.err))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422, 501, 505])
+def test_any_other_raises_the_error_of_the_response(kind: Any, status: int) -> None:
+    with pytest.raises(OWN):
+        raise_for_status(kind(status))
+
+
+def test_a_redirection_is_what_the_client_takes_it_for() -> None:
+    with pytest.raises(httpx.HTTPStatusError):
+        raise_for_status(like_httpx(302, {"Location": "/elsewhere"}))
+    assert raise_for_status(LikeRequests(302)).status_code == 302
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [403, 413])
+def test_what_is_forbidden_or_too_large_is_worth_a_retry_when_it_says_when(kind: Any, status: int) -> None:
+    said = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7.5"}
+    assert refusal(kind(status, said)).retry_after == 7.5
+    with pytest.raises(OWN):
+        raise_for_status(kind(status, said | {"X-RateLimit-Remaining": "3"}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_of_the_server_does_not_say_when(kind: Any) -> None:
+    # Flask-Limiter puts its header on every answer, that of a failed view included.
+    assert refusal(kind(500, {"Retry-After": "57"})).retry_after is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_statuses_are_worth_a_retry_can_be_said(kind: Any) -> None:
+    assert isinstance(refusal(kind(418), statuses={418}).err, OWN)
+    assert isinstance(refusal(kind(429), statuses=iter([418, 429])).err, OWN)
+    for status, statuses in ((503, {429}), (429, ()), (403, {403})):
+        with pytest.raises(OWN):
+            raise_for_status(kind(status), statuses=statuses)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_is_no_error_may_be_worth_a_retry_too(kind: Any) -> None:
+    error = refusal(kind(202, {"Retry-After": "5"}), statuses={202})
+    assert (error.err, str(error), error.retry_after) == (None, "HTTP status 202", None)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, trio.TooSlowError])
+def test_what_is_no_exception_is_nothing_to_retry(error: type[BaseException]) -> None:
+    class Interrupted(LikeRequests):
+        def raise_for_status(self) -> None:
+            raise error
+
+    wanted = RetriableError if issubclass(error, Exception) else error
+    with pytest.raises(wanted):
+        raise_for_status(Interrupted(429))
+
+
+@pytest.mark.parametrize("statuses", [429, "429", None, ["429"], [429.0], [None]])
+def test_statuses_that_are_no_ints_are_refused(statuses: Any) -> None:
+    with pytest.raises(TypeError, match=r"^statuses must be ints, as in \{429, 503\}, not "):
+        raise_for_status(like_httpx(200), statuses=statuses)
+
+
+@pytest.mark.parametrize("response", [None, 429, "429", {"status": 429}, httpx.Request("GET", "http://x/")])
+def test_what_is_no_response_is_refused(response: Any) -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"^response must have a status_code or status, headers, and raise_for_status, not be [^;]*$",
+    ):
+        raise_for_status(response)
+
+
+async def test_a_response_that_was_not_waited_for_is_refused() -> None:
+    async def get() -> httpx.Response:
+        raise AssertionError
+
+    coroutine = get()
+    with pytest.raises(TypeError, match=r" not be <coroutine object .*>; await it first$"):
+        raise_for_status(coroutine)
+    coroutine.close()
+
+
+def test_an_rng_that_is_none_is_refused() -> None:
+    wrong: Any = random
+    with pytest.raises(TypeError, match=r"^rng must be a random.Random or None, not <module 'random'"):
+        raise_for_status(like_httpx(200), rng=wrong)
+
+
+# The margin
+
+
+@pytest.mark.parametrize(
+    "headers, seconds, whole",
+    [
+        ({"Retry-After": "0"}, 0, True),
+        ({"Retry-After": "57"}, 57, True),
+        ({"Retry-After": "57.267"}, 57.267, False),
+        ({"Retry-After": "57, 57.267"}, 57.267, False),
+        ({"Retry-After": "58, 57.267"}, 58, True),
+        ({"Retry-After-long": "60"}, 60, True),
+        ({"Retry-After": LATER, "Date": DATE}, 60, True),
+        ({"retry-after-ms": "57000"}, 57, False),
+        ({"RateLimit": '"a";r=0;t=57'}, 57, True),
+        ({"RateLimit": '"a";r=0;t=57.5'}, 57.5, False),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "57"}, 57, True),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "57.5"}, 57.5, False),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(EPOCH + 57), "Date": DATE}, 57, True),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{EPOCH}.5", "Date": DATE}, 0.5, False),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{EPOCH}500", "Date": DATE}, 0.5, False),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "6m0s"}, 360, True),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "120ms"}, 0.12, False),
+        (
+            {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-11-28T09:39:14Z", "Date": DATE},
+            60,
+            True,
+        ),
+        (
+            {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-11-28T09:39:14.5Z", "Date": DATE},
+            60.5,
+            False,
+        ),
+    ],
+)
+def test_up_to_a_second_is_added_to_whole_seconds(
+    headers: dict[str, str], seconds: float, whole: bool
+) -> None:
+    for share in (0.0, 0.25, 1.0):
+        error = refusal(like_httpx(429, headers), rng=FixedJitter(share))
+        assert error.retry_after == seconds + (share if whole else 0)
+
+
+def test_a_date_is_told_in_whole_seconds_also_where_the_time_that_is_left_is_not() -> None:
+    later = datetime.now(UTC) + timedelta(days=365)
+    headers = {"Retry-After": later.strftime("%a, %d %b %Y 12:00:00 GMT")}
+    error = refusal(like_httpx(429, headers), rng=FixedJitter(1.0))
+    without = refusal(like_httpx(429, headers), rng=FixedJitter(0.0))
+    assert error.retry_after is not None and without.retry_after is not None
+    assert error.retry_after - without.retry_after == pytest.approx(1, abs=0.5)
+
+
+def test_nobody_says_where_chance_comes_from() -> None:
+    state = random.getstate()
+    waits = [refusal(like_httpx(429, {"Retry-After": "3"})).retry_after for _ in range(50)]
+    assert all(wait is not None and 3 <= wait <= 4 for wait in waits)
+    assert len(set(waits)) > 40
+    assert random.getstate() == state
+
+
+def test_the_same_seed_gives_the_same_margin() -> None:
+    made = [
+        refusal(like_httpx(429, {"Retry-After": "3"}), rng=random.Random(seed)).retry_after
+        for seed in (1, 1, 2)
+    ]
+    assert made[0] == made[1] != made[2]
+
+
+CAPPED = RetryConfig.none(max_attempts=1, max_retry_after=60)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 1.0])
+@pytest.mark.parametrize("rate", [None, RateLimiter(1e9)])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
+async def test_the_margin_is_not_compared_with_max_retry_after(
+    share: float, rate: RateLimiter | None, grouped: bool, copied: bool, autojump_clock: MockClock
+) -> None:
+    answers = itertools.chain([like_httpx(429, {"Retry-After": "60"})], itertools.repeat(like_httpx(200)))
+
+    async def fetch() -> int:
+        try:
+            response = raise_for_status(next(answers), rng=FixedJitter(share))
+        except RetriableError as error:
+            raised = copy.copy(error) if copied else error
+            raise (ExceptionGroup("some", [raised]) if grouped else raised) from None
+        status: int = response.status_code
+        return status
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery, retry=CAPPED, rate=rate) as cm:
+            handle = await cm.run(fetch)
+    assert isinstance(handle.outcome, Success)
+    assert handle.outcome.elapsed == 60 + share
+
+
+async def test_what_was_told_is_compared_with_max_retry_after(autojump_clock: MockClock) -> None:
+    async def fetch() -> None:
+        raise_for_status(like_httpx(429, {"Retry-After": "61"}), rng=FixedJitter(0.0))
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=CAPPED) as cm:
+            handle = await cm.run(fetch)
+    outcome = handle.outcome
+    assert isinstance(outcome, Failure)
+    assert isinstance(outcome.error, httpx.HTTPStatusError)
+    assert (outcome.reason, outcome.elapsed) == (StopReason.RETRY_AFTER, 0)
+
+
+async def test_a_window_of_a_minute_as_a_date_is_waited_for_by_default(autojump_clock: MockClock) -> None:
+    answers = iter([like_httpx(429, {"Date": DATE, "Retry-After": "Sat, 28 Nov 2026 09:39:15 GMT"})])
+
+    async def fetch() -> None:
+        raise_for_status(next(answers, like_httpx(200)), rng=FixedJitter(1.0))
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery) as cm:
+            handle = await cm.run(fetch)
+    assert isinstance(handle.outcome, Success)
+    assert handle.outcome.elapsed == 62
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("status", [404, 429])
+def test_no_cycle_holds_the_response_of_an_error_that_was_dropped(status: int) -> None:
+    response = LikeRequests(status, {"Retry-After": "5"})
+    gone = weakref.ref(response)
+    with suppress(RetriableError, RefusedError):
+        raise_for_status(response)
+    del response
+    assert gone() is None

@@ -1,0 +1,272 @@
+"""Workers: trio tasks that run one task after another, whatever door it came through."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import weakref
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_conman import ConMan, Failure, RateLimiter, StopReason, Success
+from trio_conman._engine.pool import MAX_IDLE
+
+VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
+
+
+async def here(*_: object) -> trio.lowlevel.Task:
+    """The trio task that runs it."""
+    await trio.lowlevel.checkpoint()
+    return trio.lowlevel.current_task()
+
+
+def workers_of(cm: ConMan[Any]) -> list[trio.lowlevel.Task]:
+    return [worker.task for worker in cm._runner.pool.workers]
+
+
+async def test_tasks_of_every_door_run_on_the_same_workers() -> None:
+    used: set[trio.lowlevel.Task] = set()
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        for _ in range(5):
+            used.add(await (await cm.run(here)).result())
+        handles = [cm.start_soon(here) for _ in range(5)]
+        used |= {await handle.result() for handle in handles}
+        used.add(await cm.run_nowait(here).result())
+        async with cm.map(here, range(5)) as outcomes:
+            used |= {outcome.value async for outcome in outcomes if isinstance(outcome, Success)}
+        assert used == set(workers_of(cm))
+    assert len(used) == 2
+
+
+async def test_a_queued_task_follows_the_one_before_without_a_turn_in_between() -> None:
+    """Its worker does not sleep."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        async with ConMan[Any].open(nursery, 2) as cm:
+            for _ in range(200):
+                cm.start_soon(trio.lowlevel.checkpoint)
+            await cm.wait()
+        nursery.cancel_scope.cancel()
+    assert turns < 115
+
+
+async def test_a_worker_bears_the_name_of_its_task_and_an_idle_one_says_that_it_is_idle() -> None:
+    async def name() -> str:
+        return trio.lowlevel.current_task().name
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, name="cm") as cm:
+        assert await (await cm.run(name, name="first")).result() == "first"
+        await wait_all_tasks_blocked()
+        assert [task.name for task in workers_of(cm)] == ["idle worker of cm"]
+        assert await (await cm.run(name, name="second")).result() == "second"
+        async with cm.map(lambda _: name(), range(3), name="item") as outcomes:
+            assert {outcome.value async for outcome in outcomes if isinstance(outcome, Success)} == {"item"}
+
+
+async def test_an_idle_worker_holds_nothing_of_its_last_task(no_collector: None) -> None:
+    class Big:
+        pass
+
+    async def task(argument: Big) -> Big:
+        VARIABLE.set(argument)
+        await trio.lowlevel.checkpoint()
+        return argument
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        big = Big()
+        gone = weakref.ref(big)
+        await (await cm.run(task, big)).wait()
+        cm.pop_outcomes()
+        del big
+        await wait_all_tasks_blocked()
+        assert gone() is None
+        (worker,) = workers_of(cm)
+        assert len(worker.context) == 0
+
+
+@pytest.mark.parametrize("limit", [2, math.inf])
+async def test_each_task_has_the_context_of_its_submitter(limit: float) -> None:
+    async def task(expected: object) -> bool:
+        seen = VARIABLE.get(None) is expected
+        VARIABLE.set("left behind")
+        await trio.lowlevel.checkpoint()
+        return seen and VARIABLE.get() == "left behind"
+
+    async with trio.open_nursery() as nursery, ConMan[bool].open(nursery, limit) as cm:
+        for value in ("a", "b", "b", "c"):
+            VARIABLE.set(value)
+            cm.start_soon(task, value)
+            await cm.run(task, value)
+            async with cm.map(task, [value] * 3) as outcomes:
+                VARIABLE.set("later")
+                assert [outcome.value async for outcome in outcomes if isinstance(outcome, Success)] == [
+                    True
+                ] * 3
+    assert cm.outputs() == [True] * 8
+
+
+async def test_no_more_than_so_many_idle_workers_are_kept() -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, math.inf) as cm:
+        for _ in range(MAX_IDLE + 50):
+            cm.start_soon(trio.lowlevel.checkpoint)
+        assert len(cm._runner.pool.workers) == MAX_IDLE + 50
+        await cm.wait()
+        await wait_all_tasks_blocked()
+        assert len(cm._runner.pool.workers) == MAX_IDLE
+        for _ in range(MAX_IDLE + 50):
+            cm.start_soon(trio.lowlevel.checkpoint)
+    assert len(cm.outcomes()) == 2 * (MAX_IDLE + 50)
+    assert not cm._runner.pool.workers
+
+
+async def hold(scopes: list[trio.CancelScope]) -> None:
+    scopes.append(trio.CancelScope().__enter__())
+
+
+@pytest.mark.parametrize("door", ["run", "start_soon"])
+async def test_a_task_that_leaves_a_scope_open_fails_alone_and_its_worker_is_replaced(door: str) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        first = await (await cm.run(here)).result()
+        scopes: list[trio.CancelScope] = []
+        handle = await cm.run(hold, scopes) if door == "run" else cm.start_soon(hold, scopes)
+        outcome = await handle.wait()
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, RuntimeError)
+        assert "Cancel scope stack corrupted" in str(outcome.error)
+        second = await (await cm.run(here)).result()
+        assert second is not first
+        await wait_all_tasks_blocked()
+        assert workers_of(cm) == [second]
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of trio's loop, in each of which the order of tasks is chance."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_who_has_to_wake_a_worker_is_not_overtaken_by_who_finds_one_awake() -> None:
+    passes = Passes()
+    started: dict[str, int] = {}
+    release = trio.Event()
+
+    async def task(name: str) -> None:
+        started[name] = passes.count
+
+    async def resumes() -> None:
+        await release.wait()
+        cm.resume()  # wakes a worker for the first in the line; the second gets the one of this task
+
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        early = await cm.run(trio.lowlevel.checkpoint)
+        await cm.run(resumes)
+        await early.wait()
+        await wait_all_tasks_blocked()
+        cm.pause()
+        for name in ("first", "second"):
+            cm.start_soon(task, name)
+        release.set()
+        await cm.wait()
+    trio.lowlevel.remove_instrument(passes)
+    assert started["first"] == started["second"]
+
+
+async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:
+    """Though a queued task follows the one before without a sleep."""
+    ran: list[int] = []
+
+    async def task() -> None:
+        ran[-1] += 1
+
+    async def bystand() -> None:
+        while True:
+            ran.append(0)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystand)
+        await trio.lowlevel.checkpoint()
+        async with ConMan[Any].open(nursery, 3) as cm:
+            for _ in range(300):
+                cm.start_soon(task)
+            await cm.wait()
+        nursery.cancel_scope.cancel()
+    assert sum(ran) == 300
+    assert max(ran) <= 2 * 3  # every other batch of trio's may put others first and last
+
+
+async def test_a_cost_that_cannot_be_told_costs_no_worker() -> None:
+    def cost(*args: object) -> float:
+        if args:
+            raise ValueError("unknown")
+        return 1
+
+    rate = RateLimiter(1000, burst=9, cost=cost)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, rate=rate) as cm:
+        before = await (await cm.run(here)).result()
+        outcome = await (await cm.run(here, "dear")).wait()
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, RuntimeError)
+        assert await (await cm.run(here)).result() is before
+
+
+@pytest.mark.parametrize("end", ["leave", "cancel", "shutdown"])
+async def test_idle_workers_end_with_the_manager(end: str) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+        async with cm.map(here, range(9)) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 9
+        await wait_all_tasks_blocked()
+        assert len(workers_of(cm)) == 3
+        if end == "cancel":
+            cm.cancel()
+        elif end == "shutdown":
+            await cm.shutdown()
+    assert not cm._runner.pool.workers
+
+
+async def test_a_worker_that_is_woken_in_the_instant_of_a_cancellation_ends_its_task() -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        await (await cm.run(here)).wait()
+        await wait_all_tasks_blocked()
+        handle = cm.run_nowait(trio.sleep_forever)
+        cm.cancel()
+    assert isinstance(handle.outcome, Failure)
+    assert handle.outcome.reason is StopReason.CANCELLED
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_of_a_task_ends_all_and_loses_none(interrupt: type[BaseException]) -> None:
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise interrupt
+
+    managers: list[ConMan[Any]] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 7) as cm:
+            managers.append(cm)
+            await (await cm.run(here)).wait()
+            for _ in range(5):
+                cm.start_soon(trio.sleep_forever)
+            await cm.run(fail)
+
+    with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
+        trio.run(main)
+    (cm,) = managers
+    assert cm.statistics().submitted == len(cm.outcomes())
+    assert not cm._runner.pool.workers

@@ -1,0 +1,310 @@
+"""What the lines of one limiter have in common: the search for rings, and who may use it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_conman import ConMan, Failure, Outcome
+from trio_conman._limits.rings import Rings, _shared, _Wait
+
+each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
+
+
+async def job(value: int, seconds: float = 1) -> int:
+    await trio.sleep(seconds)
+    return value
+
+
+async def parent(cm: ConMan[Any], delay: float) -> None:
+    await trio.sleep(delay)
+    await cm.run(job, 0)
+
+
+async def consumer(cm: ConMan[Any], delay: float) -> None:
+    await trio.sleep(delay)
+    async with cm.map(job, range(3)) as outcomes:
+        async for _ in outcomes:
+            pass
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[_Wait]:
+    """The waits that were looked at."""
+    asked: list[_Wait] = []
+    counts = _Wait.counts
+
+    def watched(self: _Wait) -> bool:
+        asked.append(self)
+        return counts(self)
+
+    monkeypatch.setattr(_Wait, "counts", watched)
+    return asked
+
+
+@each_kind
+@pytest.mark.parametrize("task", [parent, consumer])
+def test_a_ring_of_many_that_a_lowered_limit_closes_is_seen_once(
+    task: Callable[..., Any], limit_of: Callable[[int], int | trio.CapacityLimiter], asked: list[_Wait]
+) -> None:
+    async def main(tasks: int) -> int:
+        asked.clear()
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(tasks + 1)) as cm:
+            cm.start_soon(job, 0, 5)
+            for _ in range(tasks):
+                cm.start_soon(task, cm, 1)
+            await trio.sleep(2)
+            assert cm.statistics().failed == 0
+            cm.limit = 2
+            await trio.sleep(3.5)
+            # All but one have gone, at once: so a slot is free for what the last one waits for.
+            assert cm.statistics().failed == tasks - 1
+        assert all(isinstance(error, RuntimeError) for error in cm.errors())
+        assert len(cm.errors()) == tasks - 1
+        return len(asked)
+
+    few, many = (trio.run(main, tasks, clock=MockClock(autojump_threshold=0)) for tasks in (50, 200))
+    assert many <= 5 * few
+
+
+@each_kind
+@pytest.mark.parametrize("task", [parent, consumer])
+def test_as_long_as_somebody_goes_on_nobody_is_looked_at(
+    task: Callable[..., Any], limit_of: Callable[[int], int | trio.CapacityLimiter], asked: list[_Wait]
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(102)) as cm:
+            cm.start_soon(job, 0, 1000)
+            cm.start_soon(job, 0, 10)
+            for _ in range(100):
+                cm.start_soon(task, cm, 1)
+            await trio.sleep(900)
+            assert len(cm.outputs()) >= 101
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert asked == []
+
+
+@each_kind
+async def test_the_search_begins_with_one_that_may_go_on(
+    limit_of: Callable[[int], int | trio.CapacityLimiter], asked: list[_Wait], autojump_clock: MockClock
+) -> None:
+    async def late() -> AsyncIterator[int]:
+        await trio.sleep(1000)
+        yield 1
+
+    async def wait_for_it(cm: ConMan[Any]) -> None:
+        await trio.sleep(2)
+        async with cm.map(job, late()) as outcomes:
+            with trio.move_on_after(10):
+                await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(51)) as cm:
+        for _ in range(50):
+            cm.start_soon(consumer, cm, 1)
+        cm.start_soon(wait_for_it, cm)
+        await trio.sleep(5)
+        asked.clear()
+        for _ in range(100):
+            cm.pause()
+            cm.resume()
+        assert len(asked) == 100
+    assert cm.errors() == []
+
+
+async def test_two_tasks_that_consume_one_map_are_two_in_a_ring(
+    autojump_clock: MockClock,
+) -> None:
+    limiter = trio.CapacityLimiter(3)
+    streams: list[AsyncIterator[Outcome[Any]]] = []
+
+    async def first(cm: ConMan[Any]) -> None:
+        async with cm.map(job, range(3)) as outcomes:
+            streams.append(outcomes)
+            await anext(outcomes)
+
+    async def second() -> None:
+        await wait_all_tasks_blocked()
+        await anext(streams[0])
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        cm.start_soon(job, 0, 5)
+        handles = [cm.start_soon(first, cm), cm.start_soon(second)]
+        await wait_all_tasks_blocked()
+        limiter.total_tokens = 1
+        with trio.fail_after(6):
+            ends = [await handle.wait() for handle in handles]
+    assert [type(end) for end in ends] == [Failure, Failure]
+    assert trio.current_time() == 5
+
+
+@each_kind
+async def test_deadlines_make_no_difference(
+    limit_of: Callable[[int], int | trio.CapacityLimiter], autojump_clock: MockClock
+) -> None:
+    async def impatient(cm: ConMan[Any], delay: float) -> float:
+        await trio.sleep(delay)
+        with trio.move_on_after(10):
+            await cm.run(job, 0)
+        return trio.current_time()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+        first, second = cm.start_soon(impatient, cm, 1), cm.start_soon(impatient, cm, 2)
+        assert await first.result() == 2
+        assert isinstance(second.outcome, Failure)
+    assert str(second.outcome.error) == (
+        "run() was called inside a task of 'conman' while every slot is held by a task that itself waits for "
+        "one, so that one gets free only when one of them gives up: use start_soon(), which does not wait"
+    )
+
+
+def test_what_the_lines_of_a_limiter_have_in_common_goes_with_them(no_collector: None) -> None:
+    before = len(_shared)
+
+    async def main() -> weakref.ref[trio.CapacityLimiter]:
+        limiter = trio.CapacityLimiter(2)
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, limiter), ConMan[Any].open(nursery, limiter):
+                assert len(_shared) == before + 1
+        return weakref.ref(limiter)
+
+    limiter = trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert limiter() is None
+    assert len(_shared) == before
+
+
+def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> None:
+    rings = Rings(trio.CapacityLimiter(2))
+
+    @attrs.define(eq=False)
+    class Line:
+        name: str
+
+        def grants(self) -> bool:
+            return True
+
+        def resized(self) -> None:
+            record.append(self.name)
+
+    lost, here = Line("lost"), Line("here")
+
+    async def leave_it() -> None:
+        rings.enter(lost)
+        assert rings.block(
+            lost, "key", trio.lowlevel.current_task(), lambda: record.append("told"), lambda: True
+        )
+
+    async def use() -> None:
+        rings.enter(here)
+        rings.limiter.total_tokens = 1
+        rings.limiter.acquire_on_behalf_of_nowait("slot")  # as many as had waited
+        rings.break_rings()
+        rings.tell_resized()
+
+    trio.run(leave_it)
+    trio.run(use)
+    assert record == ["here"]
+
+
+CRASH = """
+import gc
+import trio
+import trio.testing
+from trio_conman import ConMan
+
+limiter = trio.CapacityLimiter(4)
+
+async def consume(cm):
+    async with cm.map(trio.sleep, [1000]) as outcomes:
+        await anext(outcomes)
+
+async def crash():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
+        cm.start_soon(consume, cm)
+        await trio.testing.wait_all_tasks_blocked()
+        print(len(cm._line._rings._waits))
+        with trio.move_on_after(0):
+            await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)
+
+async def use():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
+        print(len(cm._line._rings._waits))
+        cm.start_soon(trio.sleep, 0)
+    print(len(cm.outputs()))
+
+gc.disable()
+try:
+    trio.run(crash)
+except trio.TrioInternalError:
+    print("crashed")
+trio.run(use)
+"""
+
+
+def test_a_run_that_has_crashed_blocks_nobody() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["1", "crashed", "0", "1"]
+
+
+def test_a_manager_that_could_not_be_opened_does_not_use_its_limiter() -> None:
+    limiter = trio.CapacityLimiter(2)
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+            await cm.run(job, 0, 0)
+
+    async def main() -> None:
+        async with trio.open_nursery() as closed:
+            pass
+        opening = ConMan[Any].open(closed, limiter)
+        with pytest.raises(RuntimeError, match="closed"):
+            await opening.__aenter__()
+        await trio.to_thread.run_sync(trio.run, use)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("tokens, told", [(3, 1), (2, 2), (1, 3), (0, 3)])
+async def test_as_many_are_told_as_must_go_until_a_token_is_free(
+    tokens: int, told: int, limit_of_0: None, autojump_clock: MockClock
+) -> None:
+    async def twice(cm: ConMan[Any], delay: float) -> None:
+        await trio.sleep(delay)
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(parent, cm, 0)
+
+    limiter = trio.CapacityLimiter(4)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        cm.start_soon(job, 0, 5)
+        handles = [cm.start_soon(task, cm, at) for at, task in enumerate([parent, parent, twice], 1)]
+        await trio.sleep(4)
+        limiter.total_tokens = tokens
+        with trio.fail_after(2):
+            await handles[-1].wait()
+        await wait_all_tasks_blocked()
+        # The last ones, at once, and of each task one wait. At 0 that helps nobody, but they hold no token.
+        assert trio.current_time() == 5
+        assert [isinstance(handle.outcome, Failure) for handle in handles] == [
+            number >= 3 - told for number in range(3)
+        ]
+
+
+async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(2)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        async with ConMan[Any].open(nursery, limiter) as other:
+            pass
+        cm.limit = 3
+        assert list(cm._line._rings._lines) == [cm._line]
+        other._line.resized()

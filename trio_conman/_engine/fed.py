@@ -1,0 +1,74 @@
+"""A map over an async iterable, which has a trio task of its own: its `Feeder`.
+
+An item that was drawn starts at once where a slot is free, and the feeder draws the next one; where none is,
+the feeder keeps the item and rests, and the map waits in the line. So one item at most is drawn without a
+slot.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._books.handles import Slot
+
+from .feeder import Feeder
+from .mapping import Mapping
+
+T = TypeVar("T")
+
+
+@final
+class FedMap(Mapping[T], Generic[T]):
+    """A map over an async iterable."""
+
+    _feeder: Feeder
+
+    def _prepare(self) -> None:
+        self._opener = self._block.holder()
+        self._feeder = Feeder(self._items, self._room, self.want)
+
+    def _begin(self) -> None:
+        self._drawing = 1
+        self._runner.pool.nursery.start_soon(self._feed, name=f"feeder of {self._name}")
+
+    async def _feed(self) -> None:
+        """The trio task of the feeder."""
+        task = trio.lowlevel.current_task()
+        stand_ins = self._block.stand_ins
+        stand_ins[task] = self._opener
+        try:
+            await self._feeder.draw(self._exhausted)
+        finally:
+            del stand_ins[task]
+            self._drawing = 0
+            self._stream.ended.unpark_all()
+
+    @enable_ki_protection
+    def want(self) -> None:
+        """There may be room for another item, or one that waits for a slot."""
+        self._feeder.wake()
+        super().want()
+
+    def _may_give(self) -> bool:
+        return self._feeder.has_item()
+
+    def _give(self, slot: Slot) -> None:
+        handle = self._new(self._feeder.take())
+        self._runner.start(handle, slot, handle._submitted, is_new=True)
+        self._feeder.wake()
+
+    @enable_ki_protection
+    def _exhausted(self, feeder: Feeder, error: Exception | None) -> None:
+        """A feeder draws no more."""
+        if feeder.has_item():
+            feeder.take()  # it was stopped before the item had a slot
+        self._end_drawing(error)
+
+    def _stop(self, reason: str) -> None:
+        self._feeder.stop(reason)
+
+    async def _close(self) -> None:
+        self._feeder.raise_close_error()

@@ -1,0 +1,261 @@
+"""The workers of a manager: trio tasks that run one task after another.
+
+**Theory of operation.** A worker is *hired*, for a task that has its slot, or with a slot for which it is to
+draw a task from a source. When it has nothing to do it is *idle*: it stands on a stack, from which the next
+one is hired, the last one first.
+
+The whole trick is the order at a task's end. The worker joins the idle ones first; then the task is recorded,
+and its slot given back. So when somebody waits for that slot, this very worker is hired for him, and goes on
+without a sleep. Only when it was not hired by then it rests, and whoever hires it wakes it.
+
+A worker that was woken begins in the next turn of trio's loop, and one that goes on would overtake it. So who
+goes on lets others have a turn while there are any that were hired and have not begun. So does who goes on
+after a task that passed no checkpoint, lest such tasks keep everybody else waiting, and who needs another
+context, since trio makes that effective at the next schedule point. What a task leaves in its trio task's
+`custom_sleep_data` shows whether it has passed a checkpoint: trio clears that when it reschedules a task.
+
+A worker that rests cannot be cancelled. Whatever cancels the tasks closes the pool in that instant, and that
+dismisses who rests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Protocol, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._books.handles import Slot, TaskHandle
+
+MAX_IDLE = 1000  # workers
+# How many tasks, or outcomes, may follow each other before other trio tasks have a turn.
+AT_ONCE = 100
+NO_TURN: Any = object()
+
+
+class Source(Protocol):
+    """What workers draw tasks from."""
+
+    def draw(self, worker: Worker) -> TaskHandle[Any] | None:
+        """Draw a task, in the worker's trio task, and begin it with the slot that the worker was hired with.
+
+        None where there is none: then the slot was given back, and the worker is idle; or where the worker,
+        which is still hired, shall ask again in its next turn.
+        """
+        ...
+
+    def go_on(self, worker: Worker) -> None:
+        """The same for a worker that has ended a task of this source, and has its slot.
+
+        Where others wait for that, it is given back.
+        """
+        ...
+
+    def missed(self, slot: Slot) -> None:
+        """The worker that was hired to draw has ended before it could."""
+        ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Worker:
+    """A trio task that runs tasks one after another."""
+
+    # What it was hired for: a task, until that has its outcome, or a source, with a slot for what it draws.
+    handle: TaskHandle[Any] | None = None
+    source: Source | None = None
+    slot: Slot | None = None
+    # Its trio task, and the scope of its task, from its first step on.
+    task: trio.lowlevel.Task = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.field(init=False)
+    # That of trio inside of the scope. Private, because nothing public shows that a scope was left open,
+    # which would govern the backoff, or the next task. Guarded by
+    # test_a_scope_left_open_by_an_attempt_does_not_govern_the_backoff.
+    status: Any = None
+    # Whether the source has left a scope open in it.
+    is_spoiled: bool = False
+    is_resting: bool = False
+    # Whether it had a turn since it was hired.
+    is_ready: bool = True
+    # Whether the source keeps it, and its slot, for its next turn.
+    kept: bool = False
+    # Whether its scope has a deadline.
+    is_timed: bool = False
+    # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
+    error: Exception | None = None
+    timed_out: bool = False
+
+    def is_hired(self) -> bool:
+        """Whether it has something to do."""
+        return self.handle is not None or self.source is not None
+
+    def renew(self) -> trio.CancelScope:
+        """A new scope, to be entered."""
+        self.scope = trio.CancelScope()
+        self.is_timed = False
+        return self.scope
+
+    def set_deadline(self, deadline: float) -> None:
+        """Move the deadline of its scope; inf lifts it."""
+        if self.is_timed or deadline != math.inf:
+            self.is_timed = deadline != math.inf
+            self.scope.deadline = deadline
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Pool:
+    """Hires workers, lets them rest, and dismisses them."""
+
+    name: str
+    # Known from `open` on: where the workers live, and the trio task of each.
+    nursery: trio.Nursery = attrs.field(init=False)
+    _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
+    workers: set[Worker] = attrs.field(factory=set, init=False)
+    _idle: list[Worker] = attrs.field(factory=list, init=False)
+    # How many were woken, or made, for a task that they have not begun.
+    _hired: int = attrs.field(default=0, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    # Of who rests: nothing of a task.
+    _blank: Context = attrs.field(factory=Context, init=False)
+
+    def open(self, nursery: trio.Nursery, live: Callable[[Worker], Any]) -> None:
+        """Begin to hire."""
+        self.nursery = nursery
+        self._live = live
+
+    def hire(self, handle: TaskHandle[Any]) -> None:
+        """Have a task run that has its slot, or will have it before the next schedule point."""
+        context = handle._context
+        assert context is not None
+        if self._idle:
+            worker = self._idle.pop()
+            worker.handle = handle
+            if not worker.is_resting:
+                return
+            self._wake(worker, context)
+        else:
+            self._add(Worker(handle), handle._name, context)
+        self._hired += 1
+
+    def hire_to_draw(self, source: Source, slot: Slot, name: str, context: Context) -> None:
+        """Have a task drawn for a slot, and run."""
+        if self._idle:
+            worker = self._idle.pop()
+            worker.source = source
+            worker.slot = slot
+            if worker.is_resting:
+                self._wake(worker, context)
+        else:
+            self._add(Worker(None, source, slot), name, context)
+
+    def _add(self, worker: Worker, name: str, context: Context) -> None:
+        live = self._live
+        assert live is not None  # nobody is hired before and after
+        context.run(lambda: self.nursery.start_soon(live, worker, name=name))
+        self.workers.add(worker)
+
+    def _wake(self, worker: Worker, context: Context) -> None:
+        trio.lowlevel.reschedule(worker.task)
+        worker.is_resting = False
+        worker.is_ready = True
+        worker.task.context = context.copy()
+
+    def let_go(self, worker: Worker) -> None:
+        """A worker has nothing to do, for all it knows."""
+        worker.is_ready = False
+        if not self._closed:
+            self._idle.append(worker)
+
+    @enable_ki_protection
+    def next(self, worker: Worker) -> TaskHandle[Any] | None:
+        """The task that a worker is to begin now; None while it has none, or others come first."""
+        handle = worker.handle
+        is_drawn = False
+        if handle is None:
+            if worker.source is None:
+                return None
+            handle = worker.source.draw(worker)
+            if handle is None:
+                return None
+            is_drawn = True
+        task, context = worker.task, handle._context
+        assert context is not None
+        if not is_same(task.context, context):
+            task.context = context.copy()
+            return None
+        if worker.is_ready:
+            worker.is_ready = False
+        elif self._hired or not (is_drawn or task.custom_sleep_data is not NO_TURN):
+            return None
+        task.name = handle._name
+        task.custom_sleep_data = NO_TURN
+        return handle
+
+    @enable_ki_protection
+    async def wait(self, worker: Worker) -> bool:
+        """Let others have a turn, where the worker has something to do; else rest until it has.
+
+        Returns whether it has; else it is dismissed.
+        """
+        worker.set_deadline(math.inf)  # of its last task
+        if worker.is_hired():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            worker.is_ready = True
+            return True
+        if self._closed or worker.is_spoiled:
+            return False
+        if len(self._idle) > MAX_IDLE:
+            self._idle.pop()  # this one: since it joined them it was not hired
+            return False
+        worker.task.name = f"idle worker of {self.name}"
+        worker.task.context = self._blank
+        worker.is_resting = True
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        if worker.handle is not None:
+            self._hired -= 1
+        return worker.is_hired()
+
+    @enable_ki_protection
+    def begin(self, worker: Worker) -> None:
+        """A new worker's first step."""
+        worker.task = trio.lowlevel.current_task()
+        if worker.handle is not None:
+            self._hired -= 1
+
+    def gone(self, worker: Worker) -> None:
+        """A worker has ended."""
+        self.workers.discard(
+            worker
+        )  # it is not idle: who is idle was dismissed first, if an interrupt hit it
+        source, slot = worker.source, worker.slot
+        if source is not None and slot is not None:
+            worker.source = worker.slot = None
+            source.missed(slot)
+
+    def close(self) -> None:
+        """Dismiss who is idle now, or will be."""
+        self._closed = True
+        self._live = None  # it leads to who holds the pool
+        for worker in self._idle:
+            if worker.is_resting:
+                worker.is_resting = False
+                trio.lowlevel.reschedule(worker.task)
+        self._idle.clear()
+
+
+def is_same(context: Context, base: Context) -> bool:
+    """Whether every variable holds the very object that it holds in `base`.
+
+    Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
+    """
+    if len(context) != len(base):
+        return False
+    for variable in base:  # noqa: SIM110  # a generator for all() costs more than the whole, once for each task
+        if context.get(variable) is not base[variable]:
+            return False
+    return True

@@ -1,0 +1,91 @@
+"""How errors come from another process: as they are, or as a text where they would not survive the way."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Generic, TypeVar, final
+
+T = TypeVar("T")
+
+
+@final
+class RemoteError(Exception):
+    """Stands for the error of a call in another process that cannot be pickled, or not be unpickled.
+
+    Such an error would break the whole pool. As a text it is the name of its class and what it says.
+    """
+
+    type_name: str
+    """The name of the error's class, with its module: ``"httpx.HTTPStatusError"``."""
+    text: str
+    """What the error says, its ``str``."""
+    traceback: str
+    """The traceback, as a text."""
+
+    def __init__(self, type_name: str, text: str, traceback: str) -> None:
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
+class Guarded(Generic[T]):
+    """A function for another process, whose errors all arrive."""
+
+    __slots__ = ("_fn",)
+
+    def __init__(self, fn: Callable[..., T]) -> None:
+        self._fn = fn
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._fn,)
+
+    def __call__(self, *args: Any) -> T:
+        try:
+            return self._fn(*args)
+        except BaseException as exc:  # a pool sends all of them back
+            if self.arrives(exc):
+                raise
+            raise as_text(exc) from exc
+
+    def arrives(self, error: BaseException) -> bool:
+        """Whether an error can be pickled and unpickled."""
+        try:
+            return isinstance(pickle.loads(self.dumps(error)), BaseException)
+        except Exception:
+            return False
+
+    def dumps(self, error: BaseException) -> bytes | memoryview:
+        """Pickle as the pool does."""
+        return ForkingPickler.dumps(error)
+
+
+class GuardedByLoky(Guarded[T]):
+    """The same where loky pickles, which takes classes along that cannot be imported."""
+
+    __slots__ = ()
+
+    def dumps(self, error: BaseException) -> bytes | memoryview:
+        """Pickle as the pool does."""
+        # It is there where this is unpickled; it has no types.
+        from loky.backend.reduction import dumps  # type: ignore[import-untyped]  # noqa: PLC0415  # see above
+
+        pickled: memoryview = dumps(error)
+        return pickled
+
+
+def as_text(error: BaseException) -> RemoteError:
+    """What of an error can be sent in any case."""
+    kind = type(error)
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text could not be had)"
+    lines = traceback.format_exception(error)
+    return RemoteError(f"{kind.__module__}.{kind.__qualname__}", str.__str__(text), "".join(lines))

@@ -1,0 +1,84 @@
+"""Where a rate limiter stood, as it can be kept across restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from math import inf
+from typing import final
+
+import attrs
+
+from trio_conman._base.checks import check_number, check_type
+from trio_conman._base.texts import short
+
+from .cost import check_burst, check_permits
+from .meter import Bound, Meter
+
+
+@final
+@attrs.frozen(eq=False, repr=False)
+class Stored:
+    """The state of a meter, by the wall clock, without whatever a clock that is set would make larger."""
+
+    rate: float
+    per: float
+    burst: int
+    time: float  # of the wall clock
+    owed: float
+    paused_for: float  # seconds
+    # What the service has said: so many permits are left for so many seconds.
+    bounds: list[tuple[float, float]]
+
+    @classmethod
+    def now(cls, meter: Meter, burst: int, now: float) -> Stored:
+        """The state of a meter at a time of its own clock, which is the present one."""
+        pause = max(0.0, meter.resume - now)
+        bounds = [(max(0.0, each.left), each.until - now) for each in meter.bounds if each.until > now]
+        return cls(meter.rate, meter.per, burst, time.time(), meter.owed(now), pause, bounds)
+
+    @classmethod
+    def of(cls, snapshot: Mapping[str, float]) -> Stored:
+        """What `as_dict` gave, checked: it comes from a file."""
+        check_type("snapshot", snapshot, Mapping, "a mapping, as RateLimiter.snapshot() gives it")
+        rate, per, burst = inf, 1.0, 1
+        if not {"rate", "per", "burst"}.isdisjoint(snapshot):
+            rate, per = (check_permits(_name(key), _value(snapshot, key)) for key in ("rate", "per"))
+            burst = check_burst(_name("burst"), _value(snapshot, "burst"))
+        bounds: list[tuple[float, float]] = []
+        while (left := f"left_{len(bounds)}") in snapshot:
+            bounds.append((_number(snapshot, left), _number(snapshot, f"for_{len(bounds)}")))
+        seconds, owed, pause = (_number(snapshot, key) for key in ("time", "owed", "paused_for"))
+        return cls(rate, per, burst, seconds, owed, pause, bounds)
+
+    def as_dict(self) -> dict[str, float]:
+        """The same for JSON, which has no infinity."""
+        fields = {"time": self.time, "owed": self.owed, "paused_for": self.paused_for}
+        if self.rate < inf:
+            fields |= {"rate": self.rate, "per": self.per, "burst": self.burst}
+        for index, (left, seconds) in enumerate(self.bounds):
+            fields |= {f"left_{index}": left, f"for_{index}": seconds}
+        return fields
+
+    def go_on(self, meter: Meter, now: float) -> None:
+        """Let a meter go on from here, at a time of its own clock, which is the present one."""
+        passed = max(0.0, time.time() - self.time)
+        meter.start, meter.taken = now, max(0.0, self.owed - passed * meter.rate / meter.per)
+        meter.resume = now + max(0.0, self.paused_for - passed)
+        meter.told = bool(self.bounds)
+        meter.bounds = [Bound(left, now + max(0.0, seconds - passed)) for left, seconds in self.bounds]
+
+
+def _number(snapshot: Mapping[str, float], key: str) -> float:
+    return check_number(_name(key), _value(snapshot, key), finite=True)
+
+
+def _name(key: str) -> str:
+    return f"snapshot[{key!r}]"
+
+
+def _value(snapshot: Mapping[str, float], key: str) -> float:
+    try:
+        return snapshot[key]
+    except KeyError:
+        raise TypeError(f"snapshot must have the key {key!r}, not only {short(list(snapshot))}") from None
