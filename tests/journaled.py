@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+
 from trio_conman._books.records import Answer, Recorder
 
 
@@ -12,8 +14,13 @@ async def run(journal: Recorder[Any], fn: Callable[..., Awaitable[Any]], *args: 
     """What a task comes to: its value, and whether it was recalled."""
     records = journal._records
     key = records.key_of(args)
-    while (value := records.claim(key)) is Answer.WAIT:
-        await records.changed(key)
+    while (value := records.claim(key)) in (Answer.READ, Answer.WAIT):
+        if value is Answer.READ:
+            await records.arrival(key)
+        else:
+            ended = trio.Event()
+            records.follow(key, ended.set)
+            await ended.wait()
     if value is not Answer.RUN:
         return value, True
     try:

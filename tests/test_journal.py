@@ -392,18 +392,21 @@ async def test_the_second_of_a_key_runs_when_the_first_has_failed(path: Path, re
     assert sorted(record) == [(5, False), (5, True)]
 
 
-async def test_who_waits_for_a_key_may_give_up(path: Path) -> None:
+async def test_who_follows_a_key_is_told_once(path: Path) -> None:
+    record: list[str] = []
     async with open_journal(path) as journal:
         records = journal._records
         assert records.claim("1") is Answer.RUN
         assert records.claim("1") is Answer.WAIT
-        with trio.move_on_after(0) as scope:
-            await records.changed("1")
-        assert scope.cancelled_caught
+        records.follow("1", lambda: record.append("a"))
+        records.follow("1", lambda: record.append("b"))
+        records.release("1")
+        assert record == ["a", "b"]
+        assert records.claim("1") is Answer.RUN
         assert records.keep("1", "value") is None
-        await records.changed("1")  # nothing to wait for
-        await records.changed("2")
+        await records.arrival("1")  # nothing to wait for
         assert records.claim("1") == "value"
+    assert record == ["a", "b"]
 
 
 # The block

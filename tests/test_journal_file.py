@@ -318,7 +318,7 @@ async def test_a_discard_amid_a_read(path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(JournalFile, "read", late)
         records.claim("15")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(records.changed, "15")
+            nursery.start_soon(records.arrival, "15")
             await journal.discard("")
             discarded.set()
         assert await run(journal, Counting("anew"), 15) == ("anew", False)
@@ -443,11 +443,11 @@ async def test_of_several_faults_the_first_is_told(
             monkeypatch.setattr(JournalFile, "read", wrong("read"))
             monkeypatch.setattr(JournalFile, "close", wrong("close"))
             records = journal._records
-            assert records.claim("15") is Answer.WAIT
+            assert records.claim("15") is Answer.READ
             await run(journal, Counting("value"), 30)
             with pytest.raises(JournalError):
                 await journal.flush()
-            await records.changed("15")
+            await records.arrival("15")
     close(file, in_order=False)
     first = str(caught.value)
     assert first in {f"{path}: it cannot be used (OSError(5, '{text}'))" for text in ("commit", "read")}

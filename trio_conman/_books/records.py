@@ -4,9 +4,10 @@ The journal itself is a leaf, which nothing in here imports. A door takes a `Rec
 of one, and asks it for its `Records`; the engine talks to those. For each task, in this order:
 
 1. ``key = records.key_of(args)``, when it is taken up. An error is the task's failure.
-2. ``answer = records.claim(key)``, before its keys, its permit and its first attempt. An error is the task's
-   failure. Any value but an `Answer` is that of the task, which ends with it as recalled. On ``WAIT`` the
-   slot is given back; after ``await records.changed(key)`` it claims again.
+2. ``answer = records.claim(key)``, before its permit and its first attempt. An error is the task's failure.
+   Any value but an `Answer` is that of the task, which ends with it as recalled. On ``READ`` it claims again
+   after ``await records.arrival(key)``. On ``WAIT`` it gives its slot back, and asks by
+   ``records.follow(key, tell)`` to be told when to claim again.
 3. On ``RUN`` the claim is the task's, which makes its attempts, with all their retries. Exactly one of two
    calls gives the claim back, whatever ends the task:
 
@@ -21,8 +22,11 @@ disk, and takes no lock that a disk could hold up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
+
+from trio_conman._base.checks import check_type
 
 T = TypeVar("T")
 
@@ -32,15 +36,22 @@ class Answer(Enum):
 
     RUN = "run"
     """Its value is not recorded: run it. Until it has ended, others of its key are told to wait."""
+    READ = "read"
+    """Its value is being read, which soon ends."""
     WAIT = "wait"
-    """Its value is being read, or another task of its key runs."""
+    """Another task of its key runs."""
 
 
 class Records(Protocol[T]):
     """A section of a journal, as the engine sees it."""
 
     def enter(self) -> None:
-        """Raise RuntimeError in another trio run than that of the journal, or when that is closed."""
+        """Look whether it can be used.
+
+        Raises:
+            JournalError: it is closed, or its disk has failed.
+            RuntimeError: it was opened in another trio run.
+        """
         ...
 
     def key_of(self, args: tuple[Any, ...]) -> str:
@@ -73,11 +84,15 @@ class Records(Protocol[T]):
         ...
 
     def release(self, key: str) -> None:
-        """Give a claim back without a value: the next who waits for it runs."""
+        """Give a claim back without a value: the first who claims it again runs."""
         ...
 
-    async def changed(self, key: str) -> None:
-        """Wait until `claim` may have another answer than ``WAIT``; not always a checkpoint."""
+    async def arrival(self, key: str) -> None:
+        """Wait until `claim` has another answer than ``READ``; not always a checkpoint."""
+        ...
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Have `tell` called, once, when the task that has claimed the key has given it back."""
         ...
 
     async def committed(self, ticket: int) -> None:
@@ -94,3 +109,19 @@ class Recorder(Generic[T]):
 
     __slots__ = ("__weakref__", "_records")
     _records: Records[T]
+
+
+def records_of(journal: object) -> Records[Any]:
+    """The records of what a door was given.
+
+    Raises:
+        JournalError: they can be used no more.
+        RuntimeError: they belong to another trio run.
+        TypeError: it is nothing of that kind.
+    """
+    wanted = "what 'async with open_journal(path) as journal:' yields, a section of it, or None"
+    check_type("journal", journal, Recorder, wanted)
+    assert isinstance(journal, Recorder)
+    records: Records[Any] = journal._records
+    records.enter()
+    return records

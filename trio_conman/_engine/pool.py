@@ -192,6 +192,7 @@ class Pool:
             worker.is_ready = False
         elif self._hired or not (is_drawn or task.custom_sleep_data is not NO_TURN):
             return None
+        handle._scope = worker.scope
         task.name = handle._name
         task.custom_sleep_data = NO_TURN
         return handle

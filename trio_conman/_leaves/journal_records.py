@@ -55,10 +55,8 @@ class SectionRecords:
     def claim(self, key: str) -> Any:
         """The value of a key, or an `Answer`."""
         data = self._shelf.claim(key)
-        if data is True:
-            return Answer.RUN
-        if data is False:
-            return Answer.WAIT
+        if isinstance(data, Answer):
+            return data
         try:
             value = self._decode(data)
         except Exception as error:
@@ -89,9 +87,13 @@ class SectionRecords:
         """Give a claim back."""
         self._shelf.release(key)
 
-    async def changed(self, key: str) -> None:
-        """Wait for another answer."""
-        await self._shelf.changed(key)
+    async def arrival(self, key: str) -> None:
+        """Wait until a value was read."""
+        await self._shelf.arrival(key)
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Be told when a claim was given back."""
+        self._shelf.follow(key, tell)
 
     async def committed(self, ticket: int) -> None:
         """Wait for the disk."""

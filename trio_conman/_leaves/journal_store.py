@@ -8,6 +8,7 @@ a while.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import final
 
@@ -15,6 +16,7 @@ import attrs
 import trio
 
 from trio_conman._base.log import log
+from trio_conman._books.records import Answer
 
 from .journal_file import Change, Data, JournalError, JournalFile, Record, SectionInfo, creation, removal
 from .journal_index import Index
@@ -80,8 +82,8 @@ class Shelf:
         self._store = store
         self.name, self.version, self.is_json = name, version, is_json
         self.in_use = False
-        # By the keys of tasks that run; an event where others wait for them.
-        self._claims: dict[str, trio.Event | None] = {}
+        # By the keys of tasks that run: whom to tell when one has ended, if anybody.
+        self._claims: dict[str, list[Callable[[], object]] | None] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -101,8 +103,8 @@ class Shelf:
         self._ahead = Ahead(self._store.reader, section, window, self._last)
         self._store.pending[section] = self.pending
 
-    def claim(self, key: str) -> Data | bool:
-        """The value of a key; else whether it is the caller's now, who shall `add` or `release` it."""
+    def claim(self, key: str) -> Data | Answer:
+        """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
         ahead, store = self._ahead, self._store
         if ahead is not None:
             data = ahead.pop(key) if ahead.windows else None
@@ -112,15 +114,15 @@ class Shelf:
                 if numbers and (numbers := self._on_disk(numbers)):
                     store.check()
                     ahead.want(key, numbers)
-                    return False
+                    return Answer.READ
             if data is not None and data is not Missing.MISSING:
                 return data
         if key in self._claims:
-            return False
+            return Answer.WAIT
         if store.is_ending:
             store.check()
         self._claims[key] = None
-        return True
+        return Answer.RUN
 
     def _on_disk(self, numbers: list[int]) -> list[int]:
         # In the order of their numbers they are written; those of other keys may not be there yet.
@@ -140,24 +142,25 @@ class Shelf:
         self._last = number = self._last + 1
         self._index.add(key, number)
         self.pending[key] = data
-        if (event := self._claims.pop(key)) is not None:
-            event.set()
-        return store.put_record((section, number, key, data))
+        ticket = store.put_record((section, number, key, data))
+        self.release(key)
+        return ticket
 
     def release(self, key: str) -> None:
         """Who has claimed a key is done with it."""
-        event = self._claims.pop(key)
-        if event is not None:
-            event.set()
+        for tell in self._claims.pop(key) or ():
+            tell()
 
-    async def changed(self, key: str) -> None:
-        """Wait until `claim` may have another answer than False."""
-        if key in self._claims:
-            event = self._claims[key]
-            if event is None:
-                event = self._claims[key] = trio.Event()
-            await event.wait()
-        elif self._ahead is not None:
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Have somebody told when who has claimed a key is done with it."""
+        followers = self._claims[key]
+        if followers is None:
+            followers = self._claims[key] = []
+        followers.append(tell)
+
+    async def arrival(self, key: str) -> None:
+        """Wait until the value of a key was read, if it is being read."""
+        if self._ahead is not None:
             await self._ahead.arrival(key)
 
     def drop(self) -> None:
