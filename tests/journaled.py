@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -32,6 +32,82 @@ async def run(journal: Recorder[Any], fn: Callable[..., Awaitable[Any]], *args: 
     if ticket is not None:
         await records.committed(ticket)
     return value, False
+
+
+class Memory(Recorder[Any]):
+    """A journal that keeps what it is told in memory, and takes its time when it is told to."""
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self._records = MemoryRecords({} if values is None else values)
+
+    @property
+    def records(self) -> MemoryRecords:
+        return cast("MemoryRecords", self._records)
+
+
+class MemoryRecords:
+    """See `trio_conman._books.records.Records`."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.claims: dict[str, list[Callable[[], object]]] = {}
+        self.calls: list[tuple[str, str]] = []
+        # Seconds for each key until its value has been read, and for each commit, where they take any.
+        self.reading: dict[str, float] = {}
+        self.commit: float | None = None
+        # What is wrong, by the name of what shall raise it.
+        self.wrong: dict[str, Exception] = {}
+
+    def enter(self) -> None:
+        self._do("enter", "")
+
+    def _do(self, what: str, key: str) -> None:
+        self.calls.append((what, key))
+        if what in self.wrong:
+            raise self.wrong[what]
+
+    def key_of(self, args: tuple[Any, ...]) -> str:
+        if "key_of" in self.wrong:
+            raise self.wrong["key_of"]
+        return ",".join(map(str, args))
+
+    def claim(self, key: str) -> Any:
+        self._do("claim", key)
+        if key in self.reading:
+            return Answer.READ
+        if key in self.values:
+            return self.values[key]
+        if key in self.claims:
+            return Answer.WAIT
+        self.claims[key] = []
+        return Answer.RUN
+
+    def keep(self, key: str, value: Any) -> int | None:
+        self._do("keep", key)
+        self.values[key] = value
+        self._give_back(key)
+        return None if self.commit is None else 1
+
+    def release(self, key: str) -> None:
+        self._do("release", key)
+        self._give_back(key)
+
+    def _give_back(self, key: str) -> None:
+        for tell in self.claims.pop(key):
+            tell()
+
+    async def arrival(self, key: str) -> None:
+        if key in self.reading:
+            await trio.sleep(self.reading[key])
+            self.reading.pop(key, None)
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        self.claims[key].append(tell)
+
+    async def committed(self, ticket: int) -> None:
+        assert self.commit is not None
+        await trio.sleep(self.commit)
+        self._do("committed", str(ticket))
 
 
 class Counting:

@@ -41,7 +41,6 @@ MAY_BE_INTERRUPTED = {
         "Runner._live",
         "Runner._prepare",
         "Runner._prepare_retry",
-        "_deadline",
     },
     "endings": {
         "Endings._failure",
@@ -64,6 +63,7 @@ MAY_BE_INTERRUPTED = {
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},
     "pool": {"Worker.renew", "Worker.set_deadline"},
+    "recalls": {"Recalls._recall", "Recalls._store", "deadline_of"},
     "rate": {
         "RateLimiter.__init__",
         "RateLimiter._make",

@@ -56,7 +56,7 @@ class OpenTelemetryInstrument(Instrument):
     ``trio_conman.task.name``            the task's name
     ``trio_conman.task.index``           the task's index
     ``trio_conman.task.retries``         how many attempts followed the first one
-    ``trio_conman.task.outcome``         "success", "failure", or "cancelled"
+    ``trio_conman.task.outcome``         "success", "recalled" (by a journal), "failure", or "cancelled"
     ``trio_conman.task.stop_reason``     of those that did not succeed, the reason in lower case
     ``error.type``                       of failures, the type of the error
     ===================================  ======================================================
@@ -160,8 +160,10 @@ class OpenTelemetryInstrument(Instrument):
         """End its span, and count it."""
         followed = self._followed.pop(handle)
         span = followed.span
-        told: dict[str, str] = {"trio_conman.task.outcome": "success"}
-        if isinstance(outcome, Failure):
+        told: dict[str, str] = {}
+        if not isinstance(outcome, Failure):
+            told["trio_conman.task.outcome"] = "recalled" if outcome.recalled else "success"
+        else:
             told["trio_conman.task.stop_reason"] = outcome.reason.name.lower()
             if outcome.reason is StopReason.CANCELLED:
                 told["trio_conman.task.outcome"] = "cancelled"

@@ -82,6 +82,7 @@ class ConMan(Doors[R], Views[R]):
         name: str | None = None,
         retry: RetryConfig | None = None,
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
+        journal: Recorder[R] | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -89,7 +90,6 @@ class ConMan(Doors[R], Views[R]):
         retry_budget: RetryBudget | None = None,
         send_to: trio.MemorySendChannel[Outcome[R]] | None = None,
         instruments: Iterable[Instrument] = (),
-        journal: Recorder[R] | None = None,
         rng: random.Random | None = None,
     ) -> AbstractAsyncContextManager[ConMan[R]]:
         """Open a manager whose tasks live in `nursery`.
@@ -109,6 +109,8 @@ class ConMan(Doors[R], Views[R]):
             rate: a rate limiter that every attempt takes permits of, when it has its slot; may be shared
                 between managers of one trio run. Or several: an attempt starts when all of them allow it, and
                 takes from all in that instant. Default: none.
+            journal: what may know the values of tasks, so that they do not run, and keeps those of the
+                others: what `open_journal` yields, or a section of it. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -120,8 +122,6 @@ class ConMan(Doors[R], Views[R]):
             send_to: a channel that outcomes go to, instead of being kept. A task keeps its slot until the
                 channel has taken its outcome. What it does not take is kept. Closed with the manager.
             instruments: what follows the tasks. Default: nothing.
-            journal: what may know the values of tasks, so that they do not run, and keeps those of the
-                others: what `open_journal` yields, or a section of it. Default: none.
             rng: the source of jitter. Default: a private `random.Random`.
 
         Returns:
