@@ -1,4 +1,4 @@
-"""Managers with a journal: which tasks run, what they wait for, and what becomes of those that are cut short."""
+"""Managers with a journal: which tasks run, what they wait for, and what is kept of those cut short."""
 
 from __future__ import annotations
 

@@ -160,9 +160,10 @@ class OpenTelemetryInstrument(Instrument):
         """End its span, and count it."""
         followed = self._followed.pop(handle)
         span = followed.span
-        told: dict[str, str] = {}
+        told: dict[str, str] = {"trio_conman.task.outcome": "success"}
         if not isinstance(outcome, Failure):
-            told["trio_conman.task.outcome"] = "recalled" if outcome.recalled else "success"
+            if outcome.recalled:
+                told["trio_conman.task.outcome"] = "recalled"
         else:
             told["trio_conman.task.stop_reason"] = outcome.reason.name.lower()
             if outcome.reason is StopReason.CANCELLED:

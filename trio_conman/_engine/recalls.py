@@ -47,8 +47,6 @@ class Recalls(Endings):
         try:
             key = records.key_of(handle._args)
             while (answer := self._claim(handle, key)) is Answer.READ:
-                if self.permits is not None:
-                    self.permits.leave(handle)  # whoever is behind it
                 worker.set_deadline(deadline_of(handle))
                 await records.arrival(key)
             if answer is Answer.WAIT:
@@ -69,6 +67,8 @@ class Recalls(Endings):
             answer = handle._terms.records.claim(key)
             if answer is Answer.RUN:
                 handle._claimed = key
+            elif self.permits is not None:
+                self.permits.leave(handle)  # who stands behind it need not wait for it
             return answer
         finally:
             del self, handle
@@ -78,8 +78,6 @@ class Recalls(Endings):
         """Have a task wait for another one of its key; its worker goes on."""
         source, records = handle._terms.source, handle._terms.records
         assert records is not None
-        if self.permits is not None:
-            self.permits.leave(handle)
         slot = self.put_back(handle)
         self.tell_if_calm()
         self.slots.park(handle, self.granted)
