@@ -28,7 +28,7 @@ class Server(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.may_go = threading.Semaphore(0)
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         pass  # who asked was killed
 
     def pages(self, number: int) -> list[str]:
@@ -36,17 +36,17 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
-
     def do_GET(self) -> None:
-        self.server.requests[self.path] += 1
-        self.server.may_go.acquire()
+        server = self.server
+        assert isinstance(server, Server)
+        server.requests[self.path] += 1
+        server.may_go.acquire()
         self.send_response(200)
         self.send_header("Content-Length", "5")
         self.end_headers()
         self.wfile.write(b"bytes")
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # that is its name
         pass
 
 

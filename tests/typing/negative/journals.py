@@ -1,10 +1,26 @@
 """What is refused of journals."""
 
-from trio_conman.journal import Journal, JournalStatistics, open_journal
+import trio
+
+from trio_conman import ConMan
+from trio_conman.journal import Journal, JournalStatistics, Section, open_journal
 
 
 def encode(value: object) -> int:
     return 1
+
+
+async def fetch(url: str) -> bytes:
+    return b""
+
+
+async def use(nursery: trio.Nursery, cm: ConMan[bytes], texts: Section[str]) -> None:
+    ConMan[bytes].open(nursery, journal="pages.journal")  # error
+    ConMan[bytes].open(nursery, journal=open_journal("pages.journal"))  # error
+    ConMan[bytes].open(nursery, journal=texts)  # error
+    await cm.run(fetch, "a", journal=texts)  # error
+    cm.start_soon(fetch, "a", journal="pages.journal")  # error
+    cm.map(fetch, ["a"], journal=True)  # error
 
 
 async def main(journal: Journal, statistics: JournalStatistics) -> None:

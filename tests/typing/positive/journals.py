@@ -5,6 +5,9 @@ import pickle
 from pathlib import Path
 from typing import Any, assert_type
 
+import trio
+
+from trio_conman import ConMan, Success, TaskHandle
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
 
@@ -19,6 +22,25 @@ def pack(page: dict[str, int]) -> str:
 def unpack(text: str) -> dict[str, int]:
     page: dict[str, int] = json.loads(text)
     return page
+
+
+async def fetch(url: str) -> dict[str, int]:
+    return {url: 1}
+
+
+async def use(nursery: trio.Nursery, journal: Journal, pages: Section[dict[str, int]]) -> None:
+    async with ConMan[dict[str, int]].open(nursery, journal=pages) as cm:
+        assert_type(await cm.run(fetch, "a", journal=journal), TaskHandle[dict[str, int]])
+        assert_type(cm.run_nowait(fetch, "a", journal=pages), TaskHandle[dict[str, int]])
+        assert_type(cm.start_soon(fetch, "a", journal=None), TaskHandle[dict[str, int]])
+        async with cm.map(fetch, ["a"], journal=pages) as outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, Success):
+                    assert_type(outcome.recalled, bool)
+        assert_type(cm.statistics().recalled, int)
+    async with ConMan[int].open(nursery, journal=journal) as other:
+        assert_type(other, ConMan[int])
+    ConMan.open(nursery, journal=pages)
 
 
 async def main(path: Path) -> None:
