@@ -56,8 +56,8 @@ def finished(path: Path, items: int, *options: str, env: dict[str, str] | None =
     return Ran(out.splitlines(), errors, child.returncode)
 
 
-def killed(path: Path, items: int, lines: int, *options: str) -> Ran:
-    """A run that is killed when it has said so many lines, if it does; all that it said counts."""
+def killed(path: Path, items: int, lines: int, *options: str, later: float = 0) -> Ran:
+    """A run that is killed so many seconds after it has said so many lines; all that it said counts."""
     with start(path, items, *options) as child:
         watchdog = threading.Timer(120, child.kill)
         watchdog.start()
@@ -65,6 +65,7 @@ def killed(path: Path, items: int, lines: int, *options: str) -> Ran:
         said: list[str] = []
         while len(said) < lines and (line := child.stdout.readline()):
             said.append(line)
+        time.sleep(later)
         now = time.monotonic()
         child.kill()
         said += child.stdout.readlines()
@@ -89,7 +90,8 @@ def kill_again_and_again(
     published: dict[int, tuple[float, float]] = {}
     lost: list[tuple[float, float]] = []
     for _ in range(times):
-        ran = killed(path, items, rng.randrange(1, items // 4), *options)
+        lines, later = rng.randrange(1, items // 4), rng.random() / 10
+        ran = killed(path, items, lines, *options, later=later)
         assert ran.items("failed") == {}
         lost += [published[item] for item in ran.items("ran") if item in published]
         published |= {item: (when, ran.killed) for item, when in ran.items("ran").items()}

@@ -12,13 +12,12 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import trio
 
 sys.path.append(str(Path(__file__).parents[2]))
-from tests.journaled import run  # found by the line above
+from trio_conman import ConMan, Failure  # found by the line above
 from trio_conman.journal import JournalError, open_journal
 
 
@@ -33,24 +32,19 @@ async def main(given: argparse.Namespace) -> None:
         await trio.sleep(random.random() / 1000)
         return f"value of {item} " + "x" * 100
 
-    async def worker(items: Iterator[int]) -> None:
-        for item in items:
-            try:
-                value, recalled = await run(journal, work, item)
-            except JournalError as error:
-                say(f"failed {item} {time.monotonic()} {error}")
-            else:
-                assert value == f"value of {item} " + "x" * 100
-                say(f"{'recalled' if recalled else 'ran'} {item} {time.monotonic()}")
-
     async with open_journal(given.file, durable=given.durable) as journal:
         say("open")
         if given.hold:
             await trio.to_thread.run_sync(sys.stdin.read)
-        async with trio.open_nursery() as nursery:
-            items = iter(range(0 if given.hold else given.items))
-            for _ in range(10):
-                nursery.start_soon(worker, items)
+        async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 10, journal=journal) as cm:
+            async with cm.map(work, range(0 if given.hold else given.items)) as outcomes:
+                async for outcome in outcomes:
+                    (item,) = outcome.args
+                    if isinstance(outcome, Failure):
+                        say(f"failed {item} {time.monotonic()} {outcome.error}")
+                    else:
+                        assert outcome.value == f"value of {item} " + "x" * 100
+                        say(f"{'recalled' if outcome.recalled else 'ran'} {item} {time.monotonic()}")
 
 
 parser = argparse.ArgumentParser()
