@@ -177,6 +177,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def kills(session: nox.Session) -> None:
+    """Kill a job with a journal 200 times, or as `-- --kills N` says: is a published outcome ever lost?"""
+    session.install("-e", SELF, *group("tests"))
+    session.run("python", "-m", "tests.soak.kills", *session.posargs)
+
+
+@nox.session(default=False)
 def limiters(session: nox.Session) -> None:
     """Push requests through real rate limiters, which pip and npm install in a temporary folder."""
     session.install("-e", SELF, *group("limiters"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import bench_growth, bench_import, bench_memory, bench_run
+from tests.benchmarks import bench_growth, bench_import, bench_journal, bench_memory, bench_run
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from tests.benchmarks import bench_growth, bench_import, bench_memory, bench_run
         (bench_growth, [], {"growth_by_tasks", "growth_by_limit"}),
         (bench_memory, [], {"memory_waiting", "memory_peaks"}),
         (bench_import, [], {"import"}),
+        (bench_journal, ["--no-rivals"], {"journal", "journal_opening"}),
     ],
 )
 def test_benchmark_makes_its_tables(

@@ -268,6 +268,7 @@ async def test_statistics_tell_where_the_tasks_stand(autojump_clock: MockClock) 
             queued=0,
             backing_off=backing_off,
             retries=retries,
+            recalled=0,
             **counts,
         )
 

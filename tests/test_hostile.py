@@ -124,6 +124,7 @@ OPTIONS: dict[str, Wrong] = {
     "retry": NO_OBJECTS,
     "attempt_timeout": SECONDS,
     "task_timeout": SECONDS,
+    "journal": NO_OBJECTS,
 }
 CONFIG: dict[str, Wrong] = {
     "max_attempts": NONE | counts(0),
@@ -163,6 +164,7 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
             "retry_budget": NO_OBJECTS,
             "send_to": NO_OBJECTS,
             "instruments": NONE | st.integers() | st.builds(Hostile) | st.lists(st.integers(), min_size=1),
+            "journal": NO_OBJECTS,
             "rng": NO_OBJECTS | st.just(random),
         }.items()
     },

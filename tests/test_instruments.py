@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.journaled import Memory
 from trio_conman import (
     ConMan,
     Instrument,
@@ -377,6 +378,23 @@ async def test_retries_are_warnings_and_failures_errors(
     assert [retry.get(field) for field in fields] == ["good", 0, 1, 2, "OSError", "busy", None, None]
     assert [failure.get(field) for field in fields] == ["bad", 1, None, None, "ValueError", "no", "ERROR", 0]
     assert (failure["waited"], failure["elapsed"], failure["exc_info"][1]) == (0, 1, error)
+
+
+async def test_what_was_recalled_is_logged_as_such(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_conman")
+    journal = Memory({"1": "value"})
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, instruments=[LoggingInstrument()], journal=journal) as cm:
+            await cm.run(second, 1, name="task")
+            await cm.run(second, 2, name="other")
+    assert logged(caplog)[::4] == [
+        ("DEBUG", "task (index 0): submitted"),
+        ("DEBUG", "other (index 1): succeeded in 1.000 s"),
+    ]
+    assert ("DEBUG", "task (index 0): recalled") in logged(caplog)
+    assert [record.__dict__.get("recalled") for record in caplog.records].count(True) == 1
 
 
 async def test_arguments_are_logged_where_that_is_asked_for(

@@ -50,7 +50,7 @@ COMMON = ["index", "name", "args", "retries", "waited", "elapsed"]
 
 
 def test_outcomes_have_exactly_the_promised_fields() -> None:
-    assert {field.name for field in attrs.fields(Success)} == {"value", *COMMON}
+    assert {field.name for field in attrs.fields(Success)} == {"value", "recalled", *COMMON}
     assert {field.name for field in attrs.fields(Failure)} == {"error", "reason", "history", *COMMON}
     assert [field.name for field in attrs.fields(RetriedError)] == ["error_type", "message", "delay"]
 

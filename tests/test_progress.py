@@ -21,6 +21,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from trio.testing import MockClock
 
+from tests.journaled import Memory
 from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
 from trio_conman._leaves.pen import Pen
 from trio_conman.progress import RichProgress
@@ -152,6 +153,25 @@ async def test_a_terminal_of_80_columns(autojump_clock: MockClock, record: list[
         (6.55, "pages  ━━━━━━━━━━━━╸    5/6  1 running  2 failed  2 retries  0.8/s  0:01 left"),
     ]
     assert shown(console) == ["pages: 6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
+
+
+async def test_who_is_recalled_is_shown_apart_and_not_in_the_rate(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    console = terminal()
+    journal = Memory({str(n): n for n in range(90)})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looks, console, record, 0.05, 1.05)
+        with RichProgress(100, console=console) as progress:
+            async with ConMan[None].open(nursery, 2, instruments=[progress], journal=journal) as cm:
+                async with cm.map(lambda n: sleep(1), range(100)) as outcomes:
+                    async for _ in outcomes:
+                        pass
+    assert record == [
+        (0.05, ""),
+        (1.05, ""),
+    ]
+    assert shown(console) == ["100/100, 100 succeeded, 90 recalled, 2.0/s, 5.0 s"]
 
 
 async def test_a_terminal_of_40_columns(autojump_clock: MockClock, record: list[Any]) -> None:

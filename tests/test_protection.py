@@ -12,6 +12,7 @@ from trio.lowlevel import currently_ki_protected
 from trio.testing import MockClock
 
 import trio_conman
+from tests.journaled import Memory
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -41,7 +42,6 @@ MAY_BE_INTERRUPTED = {
         "Runner._live",
         "Runner._prepare",
         "Runner._prepare_retry",
-        "_deadline",
     },
     "endings": {
         "Endings._failure",
@@ -64,6 +64,7 @@ MAY_BE_INTERRUPTED = {
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},
     "pool": {"Worker.renew", "Worker.set_deadline"},
+    "recalls": {"Recalls._recall", "Recalls._store", "deadline_of"},
     "rate": {
         "RateLimiter.__init__",
         "RateLimiter._make",
@@ -143,6 +144,18 @@ async def use_all(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> N
             cm.start_soon(noop)
 
 
+async def use_journal(nursery: trio.Nursery) -> None:
+    journal = Memory({"1": "one"})
+    journal.records.reading, journal.records.commit = {"1": 1}, 1
+    async with ConMan[Any].open(nursery, 2, journal=journal, rate=RateLimiter(10, burst=10)) as cm:
+        for number in (1, 2, 2, 2, 3, 3):
+            cm.start_soon(noop, number)
+        cm.start_soon(fail, 4)
+        async with cm.map(noop, [5, 5, 6]) as outcomes:
+            async for _ in outcomes:
+                pass
+
+
 async def be_ended(nursery: trio.Nursery) -> None:
     send, receive = trio.open_memory_channel[Any](0)
     async with ConMan[Any].open(nursery, 2, send_to=send) as cm:
@@ -168,6 +181,7 @@ async def program() -> None:
     async with trio.open_nursery() as nursery:
         await use_all(nursery, 2)
         await use_all(nursery, trio.CapacityLimiter(2))
+        await use_journal(nursery)
         await be_ended(nursery)
         async with ConMan[Any].open(nursery, 2) as cm:
             await cm.run(raise_interrupt)

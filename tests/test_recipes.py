@@ -14,6 +14,7 @@ REAL = {
     "crawler",
     "dask_cluster",
     "interpreters",
+    "overnight",
     "polite_client",
     "processes",
     "sigterm",

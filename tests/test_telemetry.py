@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.journaled import Memory
 from trio_conman import ConMan, RateLimiter, RetriableError, RetryBudget, RetryConfig, TaskHandle
 from trio_conman.telemetry import OpenTelemetryInstrument
 from trio_conman.testing import FlakyTask
@@ -570,3 +571,13 @@ def test_what_is_no_provider_is_refused(name: str, value: Any) -> None:
         TypeError, match=rf"^{name} must have a method get_(tracer|meter)\(\), or be None, not "
     ):
         OpenTelemetryInstrument(**{name: value})
+
+
+async def test_what_was_recalled_is_told_apart(observed: Observed) -> None:
+    journal = Memory({"": "value"})
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, instruments=[observed.instrument], journal=journal) as cm:
+            await cm.run(trio.lowlevel.checkpoint, name="task")
+    span = observed.spans()["task"]
+    assert attributes(span)["outcome"] == "recalled"
+    assert events(span) == []

@@ -40,6 +40,8 @@ from ._leaves.demo_options import Options, Parser, make_parser
 if TYPE_CHECKING:
     import httpx
 
+    from trio_conman.journal import Journal
+
 WORTH_A_RETRY = {429, 500, 502, 503, 504}
 STDIN_PATIENCE = 3.0  # seconds
 
@@ -90,7 +92,12 @@ async def fetch_or_retry(client: httpx.AsyncClient, url: str) -> int:
 
 
 async def crawl(
-    client: httpx.AsyncClient, urls: Sequence[str], options: Options, care: Care, update: Update
+    client: httpx.AsyncClient,
+    urls: Sequence[str],
+    options: Options,
+    care: Care,
+    journal: Journal | None,
+    update: Update,
 ) -> ConMan[int]:
     """Fetch the URLs, as many as time and the user allow; return the manager, which has the outcomes."""
     async with trio.open_nursery() as nursery:
@@ -100,14 +107,17 @@ async def crawl(
             retry=RetryConfig.exponential(max_attempts=options.retries) if options.retries else None,
             rate=care.rate,
             retry_budget=care.budget,
+            journal=journal,
             attempt_timeout=options.attempt_timeout,
             timeout=options.timeout,
         ) as cm:
             nursery.start_soon(watch, cm, care, update)
             nursery.start_soon(cancel_on_ctrl_c, cm)
+            # What is left to give is the URL: that is its key in the journal.
+            task = partial(fetch_or_retry if options.retries else fetch, client)
             for url in urls:
                 # Waits while as many as the limit allows are running.
-                await cm.run(fetch_or_retry if options.retries else fetch, client, url, name=url)
+                await cm.run(task, url, name=url)
         # Here all have ended: by themselves, by the timeout, or by Ctrl-C. None of that raises an error.
         nursery.cancel_scope.cancel()  # ends the two helpers
     update(cm)
@@ -141,7 +151,8 @@ def lines(*_: object) -> Generator[Update]:
             shown += 1
             match outcome:
                 case Success(value=size):
-                    print(f"ok      {columns(outcome)}: {size:,} bytes", flush=True)
+                    how = "recalled" if outcome.recalled else "ok      "
+                    print(f"{how}{columns(outcome)}: {size:,} bytes", flush=True)
                 case failure:
                     print(f"failed  {columns(failure)}: {why(failure)}", flush=True)
 
@@ -167,7 +178,10 @@ def live_bar(total: int, care: Care) -> Generator[Update]:
         table.add_row(ProgressBar(total=total, completed=done))
         table.add_row(
             f"{done}/{total} done, {now.failed} failed, {now.retries} retries, {now.running} running, "
-            f"{now.backing_off} backing off, {time - start:.0f} s" + ", paused" * (time < care.paused_until)
+            f"{now.backing_off} backing off, "
+            + f"{now.recalled} recalled, " * (now.recalled > 0)
+            + f"{time - start:.0f} s"
+            + ", paused" * (time < care.paused_until)
         )
         live.update(table, refresh=True)
 
@@ -216,6 +230,8 @@ def summarize(cm: ConMan[int], urls: Sequence[str], care: Care, duration: float)
     print("\nThe time was up:" if cm.timed_out else "\nInterrupted:" if interrupted(cm) else "")
     sizes = cm.outputs()
     print(f"succeeded    {len(sizes)} of {len(urls)}, {sum(sizes):,} bytes")
+    if recalled := cm.statistics().recalled:
+        print(f"recalled     {recalled} of these, from the journal")
     print(f"failed       {len(failures)}")
     if len(outcomes) < len(urls):
         print(f"not started  {len(urls) - len(outcomes)}, from {urls[len(outcomes)]} on")
@@ -237,11 +253,27 @@ def interrupted(cm: ConMan[int]) -> bool:
 
 async def run(options: Options, parser: Parser) -> int:
     """Do what the command line asks for; return the exit status."""
+    urls = await read_urls(options, parser)
+    if options.journal is None:
+        return await run_all(urls, options, None)
+    if not urls:
+        parser.error("--journal is for URLs of your own")
+    from trio_conman.journal import JournalError, open_journal
+
+    try:
+        async with open_journal(options.journal) as journal:
+            return await run_all(urls, options, journal)
+    except JournalError as error:
+        complain(f"{parser.prog}: {error}")
+        return 1
+
+
+async def run_all(urls: list[str], options: Options, journal: Journal | None) -> int:
+    """Fetch the URLs, or where there are none run the demo; return the exit status."""
     import httpx
 
     from trio_conman._leaves import demo_server
 
-    urls = await read_urls(options, parser)
     start = trio.current_time()
     demo, tokens = not urls, 100
     if demo:
@@ -264,7 +296,7 @@ async def run(options: Options, parser: Parser) -> int:
         print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each{rate}\n")
         with (live_bar if on_terminal else lines)(len(urls), care) as update:
             async with client:
-                cm = await crawl(client, urls, options, care, update)
+                cm = await crawl(client, urls, options, care, journal, update)
         nursery.cancel_scope.cancel()  # ends the server
     summarize(cm, urls, care, trio.current_time() - start)
     if interrupted(cm):

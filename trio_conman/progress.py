@@ -46,6 +46,7 @@ class ProgressRow(Instrument):
         self._display = display
         self._running: set[TaskHandle[Any]] = set()
         self._submitted = self._succeeded = self._failed = self._cancelled = self._retries = 0
+        self._recalled = 0  # of those that succeeded
         self._started: float | None = None
         self._ended = 0.0
         self._changed = False
@@ -86,11 +87,12 @@ class ProgressRow(Instrument):
         self._count()
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
-        """Count it as succeeded, failed, or cancelled."""
+        """Count it as succeeded, failed, or cancelled, and as recalled where it was."""
         self._running.discard(handle)
         self._ended = trio.current_time()
         if not isinstance(outcome, Failure):
             self._succeeded += 1
+            self._recalled += outcome.recalled
         elif outcome.reason is StopReason.CANCELLED:
             self._cancelled += 1
         else:
@@ -124,7 +126,7 @@ class ProgressRow(Instrument):
 
     def _cells(self, now: float) -> dict[str, str]:
         done, total, seconds = self._done, self._total, self._seconds(now)
-        rate = done / seconds if seconds >= SHORTEST else 0.0
+        rate = (done - self._recalled) / seconds if seconds >= SHORTEST else 0.0
         retries = "1 retry" if self._retries == 1 else f"{self._retries} retries"
         # Compared first: an int may be too large to be divided by a float.
         left = (total - done) / rate if total is not None and 0 < total - done <= rate * LONGEST else None
@@ -133,6 +135,7 @@ class ProgressRow(Instrument):
             "bar": "",
             "done": f"{done} done" if total is None else f"{done}/{short(total)}",
             "running": f"{len(self._running)} running",
+            "recalled": f"{self._recalled} recalled" if self._recalled else "",
             "failed": f"{self._failed} failed" if self._failed else "",
             "cancelled": f"{self._cancelled} cancelled" if self._cancelled else "",
             "retries": retries if self._retries else "",
@@ -172,7 +175,8 @@ class RichProgress(ProgressRow):
     still runs. What the program itself prints there does wait, as ever, on trio's thread too.
 
     Cancelled tasks are not among the failed ones here, and a task that waits for a permit of a rate limiter
-    does not count as running. The rate is the average since the first task; the time left follows from it.
+    does not count as running. The rate is the average since the first task, of those that were not recalled
+    by a journal; the time left follows from it.
     Its times hold within one trio run.
 
     Args:

@@ -56,7 +56,7 @@ class OpenTelemetryInstrument(Instrument):
     ``trio_conman.task.name``            the task's name
     ``trio_conman.task.index``           the task's index
     ``trio_conman.task.retries``         how many attempts followed the first one
-    ``trio_conman.task.outcome``         "success", "failure", or "cancelled"
+    ``trio_conman.task.outcome``         "success", "recalled" (by a journal), "failure", or "cancelled"
     ``trio_conman.task.stop_reason``     of those that did not succeed, the reason in lower case
     ``error.type``                       of failures, the type of the error
     ===================================  ======================================================
@@ -161,7 +161,10 @@ class OpenTelemetryInstrument(Instrument):
         followed = self._followed.pop(handle)
         span = followed.span
         told: dict[str, str] = {"trio_conman.task.outcome": "success"}
-        if isinstance(outcome, Failure):
+        if not isinstance(outcome, Failure):
+            if outcome.recalled:
+                told["trio_conman.task.outcome"] = "recalled"
+        else:
             told["trio_conman.task.stop_reason"] = outcome.reason.name.lower()
             if outcome.reason is StopReason.CANCELLED:
                 told["trio_conman.task.outcome"] = "cancelled"

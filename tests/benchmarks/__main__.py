@@ -15,7 +15,7 @@ from typing import Any
 
 from .measuring import ROOT, about, write
 
-BENCHMARKS = ("run", "growth", "retry", "memory", "import", "http")
+BENCHMARKS = ("run", "growth", "retry", "memory", "import", "journal", "http")
 
 
 def main() -> None:

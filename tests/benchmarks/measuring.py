@@ -34,6 +34,7 @@ PACKAGES = (
     "trio",
     "aiometer",
     "anyio",
+    "async-batch-llm",
     "aqute",
     "pyarallel",
     "tasklane",

@@ -100,6 +100,8 @@ class SuccessFields(Generic[T_co]):
     """Seconds to its slot, or to its end without one: from the call that handed it in, or its drawing."""
     elapsed: float
     """Seconds from its slot to its end, backoff included."""
+    recalled: bool = False
+    """Whether the value comes from a journal, so that it did not run."""
 
 
 @final
@@ -107,11 +109,13 @@ class SuccessFields(Generic[T_co]):
 class Success(SuccessFields[T_co]):
     """A task that returned.
 
-    Its ``str`` is one line: the task, the value, shortened, the number of retries, and the seconds.
+    Its ``str`` is one line: the task, the value, shortened, the number of retries, and the seconds; of one
+    that was recalled, that it was.
     """
 
     def __str__(self) -> str:
-        return f"{_task(self)}: {short(self.value)}; {_cost(self)}"
+        cost = "recalled" if self.recalled else _cost(self)
+        return f"{_task(self)}: {short(self.value)}; {cost}"
 
     def __repr__(self) -> str:
         return f"<Success {self}>"

@@ -20,6 +20,8 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
 from trio_conman._policy.retry import RetryConfig
 
+from .records import Records
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -50,13 +52,16 @@ class Terms:
     deliver: Callable[[TaskHandle[Any]], bool]
     # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
     withdraw: Callable[[TaskHandle[Any]], None]
+    # The section of a journal that may know its value, and keeps it.
+    records: Records[Any] | None = None
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
     source: Any = None
-    # Whether there is a timeout.
-    is_timed: bool = attrs.field(
+    # Whether there is neither a timeout nor a journal.
+    is_plain: bool = attrs.field(
         init=False,
         default=attrs.Factory(
-            lambda self: min(self.attempt_timeout, self.task_timeout) < inf, takes_self=True
+            lambda self: self.records is None and self.attempt_timeout == self.task_timeout == inf,
+            takes_self=True,
         ),
     )
 
@@ -104,6 +109,8 @@ class TaskHandle(Generic[T]):
     _cancelled: str | None = None
     # What the last attempt failed with, while no attempt is running.
     _error: Exception | None = None
+    # Its key in the journal, from when it is this task's to run until that is recorded or given up.
+    _claimed: str | None = None
     _history: list[RetriedError] | None = None
     _done: trio.Event | None = None
     # The traceback that its error had when it ended, for `result`.

@@ -43,7 +43,7 @@ class Instrument:
         """An attempt failed with `error`, and the next one follows after `delay` seconds."""
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
-        """A task has its outcome."""
+        """A task has its outcome; one that was recalled has had no attempt."""
 
 
 HOOKS = ("task_submitted", "attempt_started", "retry_scheduled", "task_finished")
@@ -83,15 +83,18 @@ class LoggingInstrument(Instrument):
         self._log(logging.WARNING, handle, text, attempt=attempt, delay=delay, **fields)
 
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
-        """Log it, with ``retries``, ``waited``, ``elapsed``; of a failure also ``reason`` and the error's."""
+        """Log it, with ``retries``, ``waited`` and ``elapsed``.
+
+        A success has ``recalled`` too, a failure ``reason`` and the fields of its error.
+        """
         fields: dict[str, Any] = {
             "retries": outcome.retries,
             "waited": outcome.waited,
             "elapsed": outcome.elapsed,
         }
         if isinstance(outcome, Success):
-            text = f"{_task(handle)}: succeeded in {outcome.elapsed:.3f} s"
-            self._log(logging.DEBUG, handle, text, **fields)
+            how = "recalled" if outcome.recalled else f"succeeded in {outcome.elapsed:.3f} s"
+            self._log(logging.DEBUG, handle, f"{_task(handle)}: {how}", **fields, recalled=outcome.recalled)
             return
         fields |= {"reason": outcome.reason.name, **_error_fields(outcome.error)}
         if outcome.reason is StopReason.CANCELLED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Protocol
 
@@ -31,6 +32,14 @@ class Slots(Protocol):
         """Wait for a slot no more; whether it did."""
         ...
 
+    def park(self, handle: TaskHandle[Any], grant: Callable[[Any, Slot | None], bool]) -> None:
+        """Stand beside the line, without a slot."""
+        ...
+
+    def unpark(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot again, as in `reenter`; one that has left stays away."""
+        ...
+
     async def reenter(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot again, in turn with those who have not started yet."""
         ...
@@ -47,6 +56,7 @@ class Ledger:
 
     submitted: int = attrs.field(default=0, init=False)
     succeeded: int = attrs.field(default=0, init=False)
+    recalled: int = attrs.field(default=0, init=False)
     failed: int = attrs.field(default=0, init=False)
     cancelled: int = attrs.field(default=0, init=False)
     retries: int = attrs.field(default=0, init=False)
@@ -120,6 +130,16 @@ class Ledger:
         handle._slot = slot
         handle._started = now
         handle._state = "running"
+
+    def put_back(self, handle: TaskHandle[Any]) -> Slot:
+        """A task that has begun waits like one that has not; returns its slot."""
+        slot = handle._slot
+        assert slot is not None
+        handle._slot = handle._started = handle._scope = None
+        handle._state = "queued"
+        self.in_hand -= 1
+        self.queued += 1
+        return slot
 
     def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """`accept` and `begin` in one."""

@@ -43,7 +43,7 @@ class Endings(Ledger):
     # Set once, when the tasks are cancelled together.
     stopped: Stop | None = attrs.field(default=None, init=False)
 
-    def _success(self, handle: TaskHandle[Any], value: Any) -> Success[Any]:
+    def _success(self, handle: TaskHandle[Any], value: Any, recalled: bool = False) -> Success[Any]:
         started = handle._started
         assert started is not None
         success: Any = SuccessFields(
@@ -54,6 +54,7 @@ class Endings(Ledger):
             handle._retries,
             started - handle._submitted,
             self.now() - started,
+            recalled,
         )
         success.__class__ = Success
         return success  # type: ignore[no-any-return]  # see SuccessFields
@@ -128,10 +129,14 @@ class Endings(Ledger):
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         if isinstance(outcome, Success):
             self.succeeded += 1
-            if self.budget is not None:
+            if outcome.recalled:
+                self.recalled += 1
+            elif self.budget is not None:
                 self.budget._refund()
         else:
             self.count_failure(outcome)
+            if handle._claimed is not None:
+                _release(handle)
         if self.calm is not None:
             self.tell_if_calm()
         if self.permits is not None and handle._attempted is None:
@@ -161,3 +166,11 @@ class Endings(Ledger):
         elif self.budget is not None:
             self.budget._give_back()
         return self._failure(handle, error, StopReason.MAX_ELAPSED if due > latest else StopReason.DEADLINE)
+
+
+def _release(handle: TaskHandle[Any]) -> None:
+    """A task that has claimed its key has no value for it."""
+    key, handle._claimed = handle._claimed, None
+    assert handle._terms.records is not None
+    assert key is not None
+    handle._terms.records.release(key)

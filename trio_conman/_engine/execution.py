@@ -44,16 +44,16 @@ from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
 from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
 from trio_conman._policy.retry import made_of
 
-from .endings import Endings, own
-from .pool import Pool, Worker
+from .endings import own
+from .pool import Worker
+from .recalls import Recalls, deadline_of
 
 
 @final
 @attrs.define(eq=False, repr=False)
-class Runner(Endings):
+class Runner(Recalls):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 
-    pool: Pool
     rng: random.Random
     # Called when all tasks are, or will be, cancelled.
     tasks_cancelled: Callable[[], None] = attrs.field(init=False)
@@ -109,23 +109,26 @@ class Runner(Endings):
                             while (handle := pool.next(worker)) is None:
                                 if not await pool.wait(worker):
                                     return
-                            handle._scope = scope
                             if handle._cancelled is not None:
                                 break  # before its first step: nothing of it shall run
-                            if not self.is_plain or handle._terms.is_timed or worker.is_timed:
+                            if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
                                 outcome = await self._prepare(worker, handle)
+                                if worker.handle is not handle:
+                                    handle = None  # it waits for another one
+                                    continue
                         else:
                             outcome = await self._prepare_retry(worker, handle)
                         if outcome is None:
                             try:
                                 value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
                                 if type(value) is CoroutineType or is_awaitable(value):
-                                    value = await value
-                                    outcome = self._success(handle, value)
+                                    outcome = self._success(handle, await value)
                                 else:
                                     outcome = self._not_awaitable(handle, value)
                             except Exception as exc:
                                 worker.error = own(exc)
+                            if handle._claimed is not None:
+                                outcome = await self._store(worker, handle, outcome)
                         if task._cancel_status is not worker.status or (
                             worker.is_timed and scope.cancel_called
                         ):
@@ -144,12 +147,10 @@ class Runner(Endings):
                     self._end(worker, outcome)
                     handle = outcome = None
         except BaseException as exc:
-            # That of a spoiled one is the source's fault, and told.
-            if not worker.is_spoiled:
+            if not worker.is_spoiled:  # else it is the source's fault, and told
                 outcome, travels = self._ended_by(worker.handle, exc)
         finally:
-            # One call, since a Ctrl-C may come between two.
-            self._end_life(worker, outcome, travels)
+            self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
             del self, worker, handle, outcome, value, pool
         if travels is not None:
             try:
@@ -161,6 +162,10 @@ class Runner(Endings):
         """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
         outcome = None
         try:
+            if handle._terms.records is not None:
+                outcome = await self._recall(worker, handle)
+                if outcome is not None or worker.handle is not handle:
+                    return outcome
             if self.permits is not None:
                 outcome = await self._take_permit(worker, handle, inf)
                 if outcome is not None:
@@ -173,8 +178,8 @@ class Runner(Endings):
     def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
         """Set the deadline of an attempt, and tell of it."""
         terms = handle._terms
-        if terms.is_timed:
-            worker.set_deadline(min(_deadline(handle), self.now() + terms.attempt_timeout))
+        if not terms.is_plain:
+            worker.set_deadline(min(deadline_of(handle), self.now() + terms.attempt_timeout))
         elif worker.is_timed:
             worker.set_deadline(inf)
         if self.instruments is not None:
@@ -200,7 +205,7 @@ class Runner(Endings):
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
         """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""
         assert handle is not None
-        if handle._cancelled is not None or self.now() >= _deadline(handle):
+        if handle._cancelled is not None or self.now() >= deadline_of(handle):
             error, worker.error = worker.error, None
             if error is None:
                 return self._cut_short(handle)
@@ -233,7 +238,7 @@ class Runner(Endings):
         outcome = None
         try:
             handle._scope = worker.scope  # it may be a new one
-            worker.set_deadline(_deadline(handle))
+            worker.set_deadline(deadline_of(handle))
             verdict = self._decide(handle, error, timed_out)
             if isinstance(verdict, StopReason):
                 return self._failure(handle, real_error(error), verdict)
@@ -294,7 +299,7 @@ class Runner(Endings):
     async def _wait_for_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> float | None:
         """Wait until the rate lets an attempt start; when that would be, if it is too late."""
         assert self.permits is not None
-        worker.set_deadline(_deadline(handle))
+        worker.set_deadline(deadline_of(handle))
         self.without_permit += 1
         self.tell_if_calm()
         try:
@@ -362,9 +367,3 @@ class Runner(Endings):
         # The method of Exception, since an exception may be frozen, or have one of its own.
         for each in made_of(error):
             Exception.with_traceback(each, None)
-
-
-def _deadline(handle: TaskHandle[Any]) -> float:
-    """When the task's time is over."""
-    assert handle._started is not None
-    return handle._started + handle._terms.task_timeout

@@ -197,6 +197,7 @@ class Pool:
             return None
         elif self._hired:
             return None
+        handle._scope = worker.scope
         task.name = handle._name
         task.custom_sleep_data = NO_TURN
         return handle

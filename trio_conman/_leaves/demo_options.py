@@ -24,6 +24,7 @@ class Options(argparse.Namespace):
     rate: float
     attempt_timeout: float
     timeout: float
+    journal: str | None
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,4 +88,10 @@ def make_parser() -> Parser:
     seconds = partial(parser.add_argument, type=number(float, 0, "a number of seconds above 0"), metavar="S")
     seconds("--attempt-timeout", default=10.0, help="seconds for an attempt (default: 10; in the demo 1.2)")
     seconds("--timeout", default=math.inf, help="seconds for all (default: no limit)")
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="record the sizes of your URLs in this file, and fetch none whose size is in it: after an "
+        "interruption the same command goes on",
+    )
     return parser

@@ -31,7 +31,17 @@ PATIENCE = 1.0  # seconds that the end waits to be drawn
 
 SPARE = 3  # columns: a ^C typed at the end of a full line would wrap it
 GAP, SHORTEST_BAR, LONGEST_BAR = 2, 6, 40
-DROPPED_FIRST = ("rate", "retries", "running", "time", "cancelled", "bar", "failed", "description")
+DROPPED_FIRST = (
+    "rate",
+    "retries",
+    "recalled",
+    "running",
+    "time",
+    "cancelled",
+    "bar",
+    "failed",
+    "description",
+)
 STYLES = {"failed": "red", "cancelled": "yellow", "retries": "yellow"}
 
 

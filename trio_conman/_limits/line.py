@@ -57,6 +57,8 @@ class Line:
     paused: bool = attrs.field(default=False, init=False)
     # Those who wait in `sleep`: their tasks are not accepted yet.
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
+    # Those who stand beside it, and those of them who wait for a slot again.
+    parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
 
     # Called when the limit has changed, by whoever shares it.
     on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
@@ -131,6 +133,9 @@ class Line:
         while self._queue:
             key, grant = self._queue.popitem(last=False)
             grant(key, None)
+        for handle, grant in list(self.parked.items()):
+            self.leave(handle)
+            grant(handle, None)
         self._mind_envoy()
 
     def take(self) -> Slot | None:
@@ -152,8 +157,27 @@ class Line:
     def leave(self, key: Any) -> bool:
         """Wait no more; whether it did."""
         waited = self._queue.pop(key, None) is not None
+        if self.parked.pop(key, None) is not None:
+            self._returning.pop(key, None)
+            waited = True
         self._mind_envoy()
         return waited
+
+    def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
+        """Stand beside the line, without a slot, until `unpark`."""
+        self.parked[handle] = grant
+
+    @enable_ki_protection
+    def unpark(self, handle: TaskHandle[Any]) -> None:
+        """Wait for a slot, behind those who returned earlier; one that has left stays away."""
+        if handle not in self.parked:
+            return
+
+        def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            return self.parked.pop(handle)(handle, slot)
+
+        self._returning[handle] = granted
+        self._serve()
 
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
         """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.

@@ -24,6 +24,7 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
+from trio_conman._books.records import Recorder, records_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
@@ -81,6 +82,7 @@ class ConMan(Doors[R], Views[R]):
         name: str | None = None,
         retry: RetryConfig | None = None,
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
+        journal: Recorder[R] | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -107,6 +109,8 @@ class ConMan(Doors[R], Views[R]):
             rate: a rate limiter that every attempt takes permits of, when it has its slot; may be shared
                 between managers of one trio run. Or several: an attempt starts when all of them allow it, and
                 takes from all in that instant. Default: none.
+            journal: what may know the values of tasks, so that they do not run, and keeps those of the
+                others: what `open_journal` yields, or a section of it. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -124,6 +128,8 @@ class ConMan(Doors[R], Views[R]):
             an async context manager for the block; it yields the manager.
 
         Raises:
+            JournalError: `journal` is closed, or its disk has failed.
+            RuntimeError: `journal` was opened in another trio run.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
@@ -145,6 +151,7 @@ class ConMan(Doors[R], Views[R]):
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         watching = Instruments(instruments) or None
+        records = None if journal is None else records_of(journal)
         if rng is not None:
             check_type("rng", rng, random.Random, "a random.Random or None")
 
@@ -169,7 +176,7 @@ class ConMan(Doors[R], Views[R]):
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
         self._terms = Terms(
-            retry, attempt_timeout, task_timeout, self._thread, self._collector.put, runner.withdraw
+            retry, attempt_timeout, task_timeout, self._thread, self._collector.put, runner.withdraw, records
         )
         self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up

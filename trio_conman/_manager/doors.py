@@ -14,6 +14,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
+from trio_conman._books.records import Recorder, records_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.execution import Runner
@@ -53,6 +54,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
     async def run(
@@ -64,6 +66,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     async def run(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
         self,
@@ -74,6 +77,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]:
         """Wait for a slot, first come first served, then start a task; always a checkpoint.
 
@@ -91,6 +95,8 @@ class Doors(Generic[R]):
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds from its slot to its end. Default: as the manager says.
+            journal: what may know its value, and keeps it: a `Journal`, or a `Section` of one. While another
+                task of its key runs it is queued again. Default: as the manager says.
 
         Returns:
             the handle of the task, which has started.
@@ -100,12 +106,13 @@ class Doors(Generic[R]):
             RuntimeError: called inside a task of the manager while every slot is held by a task that itself
                 waits in `run`, so that it could never end but by a deadline; use `start_soon` there. Or
                 called in another thread than that of the trio run; nothing has changed then.
+            JournalError: `journal` is closed, or its disk has failed.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run", "run(cm.run, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._start(handle):
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -123,6 +130,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
     def run_nowait(
@@ -134,6 +142,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     def run_nowait(  # type: ignore[misc]  # as for run
         self,
@@ -144,6 +153,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]:
         """Start a task now, as `run` does, or not at all; no checkpoint.
 
@@ -154,6 +164,7 @@ class Doors(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            journal: what may know its value, and keeps it.
 
         Returns:
             the handle of the task, which has started.
@@ -162,12 +173,13 @@ class Doors(Generic[R]):
             trio.WouldBlock: no slot is free, or others wait for one, or the manager is paused.
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
+            JournalError: `journal` is closed, or its disk has failed.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
         if not self._start(handle):
             raise trio.WouldBlock
         return handle
@@ -180,17 +192,22 @@ class Doors(Generic[R]):
         retry: RetryConfig | None,
         attempt_timeout: float | None,
         task_timeout: float | None,
+        journal: Recorder[Any] | None,
     ) -> TaskHandle[Any]:
         call = callable_of(task)
-        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
         return TaskHandle(_name(name, task), args, call, terms, self._runner.now())
 
     def _terms_with(
-        self, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+        self,
+        retry: RetryConfig | None,
+        attempt_timeout: float | None,
+        task_timeout: float | None,
+        journal: Recorder[Any] | None,
     ) -> Terms:
-        if retry is None and attempt_timeout is None and task_timeout is None:
+        if retry is None and attempt_timeout is None and task_timeout is None and journal is None:
             return self._terms
-        return _terms(self._terms, retry, attempt_timeout, task_timeout)
+        return _terms(self._terms, retry, attempt_timeout, task_timeout, journal)
 
     @overload
     def start_soon(
@@ -202,6 +219,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
     def start_soon(
@@ -213,6 +231,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     def start_soon(  # type: ignore[misc]  # as for run
         self,
@@ -223,6 +242,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]:
         """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
 
@@ -236,6 +256,7 @@ class Doors(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            journal: what may know its value, and keeps it.
 
         Returns:
             the handle of the task.
@@ -243,12 +264,13 @@ class Doors(Generic[R]):
         Raises:
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
+            JournalError: `journal` is closed, or its disk has failed.
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
         if not self._start(handle):
             self._queue(handle)
         return handle
@@ -297,6 +319,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        journal: Recorder[T_co] | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
         """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
 
@@ -325,6 +348,7 @@ class Doors(Generic[R]):
             retry: how an item is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
+            journal: what may know the value of an item, and keeps it. Default: as the manager says.
 
         Returns:
             an async context manager for the block, to be entered once; it yields an async iterator of
@@ -338,6 +362,7 @@ class Doors(Generic[R]):
             RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
                 every slot is held by a task that itself waits for one; give the inner map a manager of its
                 own.
+            JournalError: `journal` is closed, or its disk has failed.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
@@ -346,7 +371,7 @@ class Doors(Generic[R]):
         call = callable_of(fn, "fn")
         check_items(items)
         check_bool("ordered", ordered)
-        terms = self._terms_with(retry, attempt_timeout, task_timeout)
+        terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
         kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
         mapping = kind(self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered)
         return MapBlock(self._block, mapping)
@@ -359,7 +384,11 @@ def _name(name: str | None, task: object) -> str:
 
 
 def _terms(
-    base: Terms, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
+    base: Terms,
+    retry: RetryConfig | None,
+    attempt_timeout: float | None,
+    task_timeout: float | None,
+    journal: Recorder[Any] | None,
 ) -> Terms:
     """The options given, checked, over those of `base`."""
     if retry is None:
@@ -373,4 +402,5 @@ def _terms(
         base.thread,
         base.deliver,
         base.withdraw,
+        base.records if journal is None else records_of(journal),
     )

@@ -42,6 +42,8 @@ class ConManStatistics:
     """Tasks that were cancelled."""
     retries: int
     """Attempts that followed a first one, of all tasks together."""
+    recalled: int
+    """Tasks that did not run, as a journal had their values; among the succeeded ones."""
 
 
 class Views(Generic[R]):
@@ -122,4 +124,5 @@ class Views(Generic[R]):
             failed=runner.failed,
             cancelled=runner.cancelled,
             retries=runner.retries,
+            recalled=runner.recalled,
         )

@@ -1,0 +1,630 @@
+"""The journal as its users see it, with an engine of ten lines in place of a manager."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import threading
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trio_conman.journal
+from tests.journaled import Counting, run
+from trio_conman._books.records import Answer
+from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pages.journal"
+
+
+class Color(IntEnum):
+    RED = 1
+
+
+class Word(StrEnum):
+    ONE = "one"
+
+
+# Values and keys
+
+
+async def test_what_was_recorded_is_recalled_by_the_next_run(path: Path) -> None:
+    fn = Counting()
+    async with open_journal(path) as journal:
+        assert await run(journal, fn, 1, "a") == ([1, "a"], False)
+        assert journal.statistics().stored == 1
+    async with open_journal(path) as journal:
+        assert await run(journal, fn, 1, "a") == ([1, "a"], True)
+        assert await run(journal, fn, 2, "a") == ([2, "a"], False)
+        statistics = journal.statistics()
+        assert (statistics.recalled, statistics.stored) == (1, 1)
+    assert fn.calls == [(1, "a"), (2, "a")]
+
+
+async def test_what_was_recorded_is_recalled_in_the_same_run(path: Path) -> None:
+    fn = Counting()
+    async with open_journal(path) as journal:
+        assert await run(journal, fn, 1) == ([1], False)
+        assert await run(journal, fn, 1) == ([1], True)
+        assert journal.statistics().pending == 1
+        await journal.flush()
+        assert journal.statistics() == JournalStatistics(recalled=1, stored=1, pending=0)
+        assert await run(journal, fn, 1) == ([1], True)  # from the disk now
+    assert fn.calls == [(1,)]
+
+
+KEYS: list[tuple[Any, ...]] = [
+    (1,),
+    (1.0,),
+    (True,),
+    ("1",),
+    (b"1",),
+    (None,),
+    ("None",),
+    (0,),
+    (0.0,),
+    (-0.0,),
+    (False,),
+    ("",),
+    (math.inf,),
+    (math.nan,),
+    ("é", "\n", '"', "\0"),
+    (1, 2),
+    ((1, 2),),
+    ((1,), 2),
+    ((),),
+    ("1,2",),
+    ('1","2',),
+    ("1", "2"),
+    (2**80,),
+    (1e300,),
+]
+
+
+async def test_keys_know_the_types_of_what_they_are_made_of(path: Path) -> None:
+    async with open_journal(path) as journal:
+        for number, args in enumerate(KEYS):
+            assert await run(journal, Counting(number), *args) == (number, False)
+    async with open_journal(path) as journal:
+        for number, args in enumerate(KEYS):
+            assert await run(journal, Counting(), *args) == (number, True)
+
+
+@pytest.mark.parametrize(
+    "args, shown",
+    [
+        (([1],), r"\[1\]"),
+        ((1, {"a": 1}), r"\{'a': 1\}"),
+        ((object,), "<class 'object'>"),
+        ((Color.RED,), "<Color.RED: 1>"),
+        ((("a", Word.ONE),), "<Word.ONE: 'one'>"),
+        (((1, 2), (None, ((frozenset(),),))), r"frozenset\(\)"),
+    ],
+)
+async def test_what_is_not_plain_is_no_key(path: Path, args: tuple[Any, ...], shown: str) -> None:
+    fn = Counting()
+    async with open_journal(path) as journal:
+        with pytest.raises(JournalError) as caught:
+            await run(journal, fn, *args)
+    assert str(caught.value).startswith(
+        f"{path}: section '' has no key for a task: TypeError: a key must be made of "
+    )
+    assert caught.match(f"not {shown}: give the section a key=")
+    assert fn.calls == []
+
+
+async def test_a_task_without_arguments_has_no_key(path: Path) -> None:
+    async with open_journal(path) as journal:
+        with pytest.raises(JournalError, match="a task without arguments has no key of its own"):
+            await run(journal, Counting())
+        section = journal.section("all", key=lambda: "all")
+        assert await run(section, Counting(1)) == (1, False)
+        assert await run(section, Counting(2)) == (1, True)
+
+
+async def test_a_lone_surrogate_is_no_key_and_no_value(path: Path) -> None:
+    async with open_journal(path) as journal:
+        with pytest.raises(JournalError, match="UnicodeEncodeError"):
+            await run(journal, Counting(), "\ud800")
+        with pytest.raises(JournalError, match="cannot hold the value of a task: UnicodeEncodeError"):
+            await run(journal, Counting("\ud800"), 1)
+        assert await run(journal, Counting("\N{GRINNING FACE}"), "é") == ("\N{GRINNING FACE}", False)
+
+
+async def test_a_section_has_its_own_key(path: Path) -> None:
+    async with open_journal(path) as journal:
+        section = journal.section("pages", key=lambda page, client: page["url"])
+        assert await run(section, Counting(1), {"url": "a", "tries": 1}, object()) == (1, False)
+        assert await run(section, Counting(2), {"url": "a", "tries": 2}, object()) == (1, True)
+        with pytest.raises(
+            JournalError, match=r"section 'pages' has no key for a task: KeyError: 'url'$"
+        ) as caught:
+            await run(section, Counting(2), {}, object())
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1.5,
+    math.inf,
+    2**70,
+    "",
+    "a\n\0é",
+    [],
+    {},
+    {"a": [1, {"b": None}]},
+    Color.RED,
+    Word.ONE,
+    Answer.RUN.value,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+async def test_values_come_back_equal(path: Path, value: Any) -> None:
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(value), 1) == (value, False)
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(), 1) == (value, True)
+
+
+@pytest.mark.parametrize(
+    "value, why",
+    [
+        (object, "TypeError: Object of type type is not JSON serializable"),
+        (b"1", "TypeError: Object of type bytes is not JSON serializable"),
+        ((1, 2), r"TypeError: JSON would give back a list for the tuple \(1, 2\)"),
+        ([{"a": (1,)}], r"TypeError: JSON would give back a list for the tuple \(1,\)"),
+        ({"a": {1: 2}}, "TypeError: JSON would give back a str for the key 1 of a dict"),
+        ({1}, "TypeError: Object of type set is not JSON serializable"),
+    ],
+)
+async def test_a_value_that_would_not_come_back_is_not_recorded(path: Path, value: Any, why: str) -> None:
+    fn = Counting(value)
+    async with open_journal(path) as journal:
+        for _ in range(2):  # the key is free again
+            with pytest.raises(
+                JournalError, match=f"section '' cannot hold the value of a task: {why}"
+            ) as caught:
+                await run(journal, fn, 1)
+            assert caught.match(
+                r"give it functions that can, as in journal.section\(name, encode=pack, decode=unpack\)"
+            )
+        assert journal.statistics().stored == 0
+    assert fn.calls == [(1,), (1,)]
+
+
+@pytest.mark.parametrize("value", [(1, b"2"), {3}, math.nan])
+async def test_a_section_has_its_own_form(path: Path, value: Any) -> None:
+    def section(journal: Journal) -> Section[Any]:
+        return journal.section("pickled", encode=pickle.dumps, decode=pickle.loads)
+
+    async with open_journal(path) as journal:
+        assert (await run(section(journal), Counting(value), 1))[1] is False
+    async with open_journal(path) as journal:
+        found, recalled = await run(section(journal), Counting(), 1)
+        assert recalled
+        assert found == value or (found != found and value != value)
+
+
+async def test_a_form_may_be_a_str_or_bytes_only(path: Path) -> None:
+    async with open_journal(path) as journal:
+        wrong: Callable[[Any], Any] = lambda value: value  # noqa: E731
+        section = journal.section("own", encode=wrong, decode=wrong)
+        assert await run(section, Counting("text"), 1) == ("text", False)
+        assert await run(section, Counting(b"\0\xff"), 2) == (b"\0\xff", False)
+        assert await run(section, Counting(""), 3) == ("", False)
+        with pytest.raises(JournalError, match="TypeError: encode must return a str or bytes, not 5"):
+            await run(section, Counting(5), 4)
+    async with open_journal(path) as journal:
+        section = journal.section("own", encode=wrong, decode=wrong)
+        assert [await run(section, Counting(), n) for n in (1, 2, 3)] == [
+            ("text", True),
+            (b"\0\xff", True),
+            ("", True),
+        ]
+
+
+async def test_a_value_that_cannot_be_decoded_fails_the_task(path: Path) -> None:
+    async with open_journal(path) as journal:
+        section = journal.section("own", encode=str, decode=int)
+        await run(section, Counting("one"), 1)
+        with pytest.raises(
+            JournalError, match="section 'own' holds under '1' what cannot be decoded: ValueError: inv"
+        ):
+            await run(section, Counting(), 1)
+
+
+# Sections and versions
+
+
+async def test_sections_do_not_know_each_other(path: Path) -> None:
+    async with open_journal(path) as journal:
+        sections: list[Any] = [journal, journal.section("a"), journal.section("b")]
+        for number, each in enumerate(sections):
+            assert await run(each, Counting(number), 1) == (number, False)
+    async with open_journal(path) as journal:
+        sections = [journal, journal.section("a"), journal.section("b")]
+        for number, each in enumerate(sections):
+            assert await run(each, Counting(), 1) == (number, True)
+
+
+async def test_two_objects_may_be_one_section(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal.section("a"), Counting(1), 1)
+        assert await run(journal.section("a", key=lambda n: n + 1), Counting(), 0) == (1, True)
+
+
+async def test_another_version_is_refused_until_the_section_is_discarded(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal.section("a", version="2024"), Counting(1), 1)
+        await run(journal.section("b"), Counting(1), 1)
+    async with open_journal(path) as journal:
+        with pytest.raises(JournalError) as caught:
+            journal.section("a", version="2025")
+        assert str(caught.value) == (
+            f"{path}: section 'a' was written with version '2024', and now has '2025': "
+            "await journal.discard('a') first, which drops what it holds, or give it the version that it was "
+            "written with"
+        )
+        await journal.discard("a")
+        assert await run(journal.section("a", version="2025"), Counting(2), 1) == (2, False)
+    async with open_journal(path) as journal:
+        assert await run(journal.section("a", version="2025"), Counting(), 1) == (2, True)
+        assert await run(journal.section("b"), Counting(), 1) == (1, True)
+
+
+async def test_a_section_in_use_has_one_version(path: Path) -> None:
+    async with open_journal(path) as journal:
+        journal.section("a")
+        with pytest.raises(
+            JournalError, match=r"section 'a' is in use with version '1', and cannot have '2' as well$"
+        ):
+            journal.section("a", version="2")
+
+
+async def test_another_form_is_refused_until_the_section_is_discarded(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal.section("a"), Counting(1), 1)
+        await run(journal.section("b", encode=str, decode=int), Counting(1), 1)
+    async with open_journal(path) as journal:
+        with pytest.raises(
+            JournalError, match="section 'a' was written with JSON, and its values are now to be read"
+        ):
+            journal.section("a", encode=str, decode=int)
+        with pytest.raises(
+            JournalError, match=r"section 'b' was written with functions of its own, and .* with JSON:"
+        ):
+            journal.section("b")
+        await journal.discard("b")
+        assert await run(journal.section("b"), Counting(2), 1) == (2, False)
+
+
+async def test_discarding(path: Path) -> None:
+    async with open_journal(path) as journal:
+        section = journal.section("a")
+        await journal.discard("a")  # there is nothing yet
+        await journal.discard("never heard of")
+        await run(section, Counting(1), 1)
+        await journal.flush()
+        await run(section, Counting(1), 2)
+        await journal.discard("a")  # what is written, and what is not
+        assert await run(section, Counting(2), 1) == (2, False)
+        await journal.discard("")
+        assert await run(journal, Counting(3), 1) == (3, False)
+        await journal.discard("")
+    async with open_journal(path) as journal:
+        assert await run(journal.section("a"), Counting(), 1) == (2, True)
+        assert await run(journal.section("a"), Counting(3), 2) == (3, False)
+        assert await run(journal, Counting(4), 1) == (4, False)
+
+
+async def test_a_section_discarded_by_another_run_is_dropped_in_the_file(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting("x" * 100_000), 1)
+    async with open_journal(path) as journal:
+        await journal.discard("")
+        await run(journal, Counting("y"), 1)
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(), 1) == ("y", True)
+
+
+# Two tasks of one key
+
+
+async def test_the_second_of_a_key_waits_for_the_first_and_takes_its_value(
+    path: Path, record: list[Any]
+) -> None:
+    let_go = trio.Event()
+    fn = Counting()
+
+    async def slow(n: int) -> Any:
+        await let_go.wait()
+        return await fn(n)
+
+    async def task() -> None:
+        record.append(await run(journal, slow, 1))
+
+    async with open_journal(path) as journal:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(task)
+            await wait_all_tasks_blocked()
+            assert await run(journal, fn, 2) == ([2], False)
+            assert record == []
+            let_go.set()
+    assert sorted(record) == [([1], False), ([1], True), ([1], True)]
+    assert fn.calls == [(2,), (1,)]
+
+
+async def test_the_second_of_a_key_runs_when_the_first_has_failed(path: Path, record: list[Any]) -> None:
+    let_go = trio.Event()
+
+    async def fails(n: int) -> None:
+        await let_go.wait()
+        raise KeyError(n)
+
+    async def first() -> None:
+        with pytest.raises(KeyError):
+            await run(journal, fails, 1)
+
+    async def second() -> None:
+        record.append(await run(journal, Counting(5), 1))
+
+    async with open_journal(path) as journal:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(second)
+            nursery.start_soon(second)
+            await wait_all_tasks_blocked()
+            let_go.set()
+    assert sorted(record) == [(5, False), (5, True)]
+
+
+async def test_who_follows_a_key_is_told_once(path: Path) -> None:
+    record: list[str] = []
+    async with open_journal(path) as journal:
+        records = journal._records
+        assert records.claim("1") is Answer.RUN
+        assert records.claim("1") is Answer.WAIT
+        records.follow("1", lambda: record.append("a"))
+        records.follow("1", lambda: record.append("b"))
+        records.release("1")
+        assert record == ["a", "b"]
+        assert records.claim("1") is Answer.RUN
+        assert records.keep("1", "value") is None
+        await records.arrival("1")  # nothing to wait for
+        assert records.claim("1") == "value"
+    assert record == ["a", "b"]
+
+
+# The block
+
+
+async def test_leaving_the_block_writes_all_whatever_is_cancelled(path: Path) -> None:
+    with trio.CancelScope() as scope:
+        async with open_journal(path, flush_after=3600) as journal:
+            await run(journal, Counting(1), 1)
+            scope.cancel()
+            await trio.sleep_forever()
+    with pytest.raises(KeyError, match=r"^'mine'$"):  # noqa: PT012  # it is leaving the block that raises
+        async with open_journal(path) as journal:
+            await run(journal, Counting(2), 2)
+            raise KeyError("mine")
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(), 1) == (1, True)
+        assert await run(journal, Counting(), 2) == (2, True)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["pages.journal", "pages.journal-lock"]
+
+
+async def test_a_closed_journal_says_so(path: Path) -> None:
+    async with open_journal(path) as journal:
+        section = journal.section("a")
+        await run(section, Counting(1), 1)
+    text = f"{path}: it is closed: leave the block of open_journal() after its managers"
+    for call in (
+        section._records.enter,
+        lambda: journal.section("b"),
+        lambda: section._records.claim("2"),
+        lambda: section._records.keep("2", 1),
+    ):
+        with pytest.raises(JournalError) as caught:
+            call()
+        assert str(caught.value) == text
+    for wait in (journal.flush, lambda: journal.discard("a")):
+        with pytest.raises(JournalError, match="it is closed"):
+            await wait()
+    assert journal.statistics() == JournalStatistics(recalled=0, stored=1, pending=0)
+
+
+async def test_what_open_journal_returns_is_entered_once(path: Path) -> None:
+    opening = open_journal(path)
+    async with opening:
+        pass
+    with pytest.raises(
+        RuntimeError, match=r"^what open_journal\(\) returns can be entered once: call it again$"
+    ):
+        async with opening:
+            pass
+
+
+async def test_a_second_open_journal_of_the_same_process_is_refused(path: Path) -> None:
+    async with open_journal(path) as journal:
+        for _ in range(2):
+            with pytest.raises(JournalError, match="another process has it open, or another"):
+                async with open_journal(path):
+                    pass
+        await run(journal, Counting(1), 1)
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(), 1) == (1, True)
+
+
+async def test_a_journal_belongs_to_its_run(path: Path) -> None:
+    async def elsewhere() -> None:
+        records.enter()
+
+    async with open_journal(path) as journal:
+        records = journal._records
+        records.enter()
+        with pytest.raises(
+            RuntimeError, match=r"was opened in another trio run: it can be used in that one only$"
+        ):
+            await trio.to_thread.run_sync(trio.run, elsewhere)
+        for call in (records.enter, lambda: journal.section("a")):
+            with pytest.raises(RuntimeError, match="was opened in another trio run"):
+                await trio.to_thread.run_sync(call)
+
+
+async def test_the_path_may_be_relative(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    async with open_journal("file:pages.journal?mode=ro") as journal:
+        await run(journal, Counting(1), 1)
+        monkeypatch.chdir("/")
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        "file:pages.journal?mode=ro",
+        "file:pages.journal?mode=ro-lock",
+    ]
+
+
+async def test_flush_is_a_checkpoint(path: Path) -> None:
+    async with open_journal(path) as journal:
+        with trio.testing.assert_checkpoints():
+            await journal.flush()
+        with trio.testing.assert_checkpoints():
+            await journal.discard("a")
+
+
+async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
+    """What is not committed takes no more memory than it may."""
+    async with open_journal(path, flush_after=3600) as journal:
+        records = journal._records
+        tickets: list[int | None] = []
+        for key in range(5):
+            assert records.claim(str(key)) is Answer.RUN
+            tickets.append(records.keep(str(key), "x" * (1 << 20)))
+        assert tickets[:3] == [None] * 3
+        assert tickets[4] is not None
+        await records.committed(tickets[4])
+        assert journal.statistics().pending == 0
+
+
+async def test_durable_waits_for_the_commit(path: Path) -> None:
+    async with open_journal(path, durable=True, flush_after=3600) as journal:
+        assert await run(journal, Counting(1), 1) == (1, False)
+        assert journal.statistics().pending == 0
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "arguments, options, error, text",
+    [
+        ([5], {}, TypeError, "path must be a str or a path of str, not 5"),
+        ([b"x"], {}, TypeError, "path must be a str or a path of str, not b'x'"),
+        (["x"], {"durable": 1}, TypeError, "durable must be True or False, not 1"),
+        (
+            ["x"],
+            {"flush_after": "1"},
+            TypeError,
+            "flush_after must be a finite number of at least 0, not '1'",
+        ),
+        (
+            ["x"],
+            {"flush_after": math.inf},
+            ValueError,
+            "flush_after must be a finite number of at least 0, not inf",
+        ),
+        (["x"], {"flush_after": -1}, ValueError, "flush_after must be a finite number of at least 0, not -1"),
+    ],
+)
+def test_open_journal_refuses_nonsense(
+    arguments: list[Any], options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error) as caught:
+        open_journal(*arguments, **options)
+    assert str(caught.value) == text
+
+
+class BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"x"
+
+
+def test_a_path_of_bytes_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^path must be a str or a path of str, not b'x'$"):
+        open_journal(BytesPath())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name, options, error, text",
+    [
+        (5, {}, TypeError, "name must be a str, not 5"),
+        ("", {}, ValueError, 'name must not be empty: the journal itself is the section ""'),
+        ("a", {"version": 2}, TypeError, "version must be a str, not 2"),
+        ("a", {"key": "url"}, TypeError, "key must be a sync callable or None, not 'url'"),
+        ("a", {"encode": 1, "decode": int}, TypeError, "encode must be a sync callable or None, not 1"),
+        ("a", {"encode": str, "decode": 1}, TypeError, "decode must be a sync callable or None, not 1"),
+        (
+            "a",
+            {"encode": str},
+            TypeError,
+            "encode and decode must be given together: what one writes, the other reads",
+        ),
+    ],
+)
+async def test_section_refuses_nonsense(
+    path: Path, name: Any, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    async with open_journal(path) as journal:
+        with pytest.raises(error) as caught:
+            journal.section(name, **options)
+        assert str(caught.value) == text
+        with pytest.raises(TypeError, match=r"^section must be a str, not None$"):
+            await journal.discard(None)  # type: ignore[arg-type]
+
+
+# Names
+
+
+async def test_how_they_show_themselves(path: Path) -> None:
+    async with open_journal(path) as journal:
+        section = journal.section("a", version="2")
+        assert repr(journal) == f"<Journal {path}>"
+        assert repr(section) == "<Section 'a' of a journal, version '2'>"
+        assert (section.name, section.version) == ("a", "2")
+
+
+def test_public_names() -> None:
+    names = trio_conman.journal.__all__
+    assert [*names] == sorted(names)
+    for name in names:
+        each = getattr(trio_conman.journal, name)
+        assert each.__module__ == "trio_conman.journal"
+        assert each.__doc__
+    error = pickle.loads(pickle.dumps(JournalError("text")))
+    assert (type(error), str(error)) == (JournalError, "text")
+    assert all(field.kw_only for field in attrs.fields(JournalStatistics))
+
+
+async def test_no_thread_is_left(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting(1), 1)
+        names = {thread.name for thread in threading.enumerate()}
+        assert "trio_conman journal" in names
+    # It ends right after it has said that it is done.
+    for thread in threading.enumerate():
+        if thread.name == "trio_conman journal":
+            thread.join(60)
+            assert not thread.is_alive()

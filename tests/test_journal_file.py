@@ -1,0 +1,485 @@
+"""The file of a journal: what is refused, who may read it, and that nothing wrong is ever recalled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.journaled import Counting, run
+from trio_conman._books.records import Answer
+from trio_conman._leaves import journal_file, journal_reader, journal_store
+from trio_conman._leaves.journal_file import JournalFile
+from trio_conman.journal import Journal, JournalError, open_journal
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the permissions of POSIX")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pages.journal"
+
+
+async def make(path: Path, count: int = 1) -> None:
+    async with open_journal(path) as journal:
+        for number in range(count):
+            await run(journal, Counting(f"value {number}"), number)
+
+
+async def refusal(path: Path) -> str:
+    with pytest.raises(JournalError) as caught:
+        async with open_journal(path):
+            pass
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)[len(str(path)) :]
+
+
+def execute(path: Path, *statements: str) -> list[Any]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return [connection.execute(statement).fetchall() for statement in statements]
+
+
+# What is refused
+
+
+async def test_a_text_file(path: Path) -> None:
+    path.write_text("Notes of mine.\n" * 100, encoding="utf-8")
+    assert await refusal(path) == (
+        ": it is not a journal: give the journal a file of its own (SQLITE_NOTADB: file is not a database)"
+    )
+    assert path.read_text(encoding="utf-8") == "Notes of mine.\n" * 100
+    assert [*path.parent.iterdir()] == [path]
+
+
+async def test_a_database_of_others(path: Path) -> None:
+    execute(path, "CREATE TABLE songs (title TEXT)")
+    before = path.read_bytes()
+    assert await refusal(path) == (
+        ": it is an SQLite database, but not a journal: give the journal a file of its own"
+    )
+    assert path.read_bytes() == before
+    assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("name", ["application_id", "user_version"])
+async def test_an_empty_database_of_others(path: Path, name: str) -> None:
+    execute(path, f"PRAGMA {name}=5")
+    assert "it is an SQLite database, but not a journal" in await refusal(path)
+
+
+async def test_a_newer_format(path: Path) -> None:
+    await make(path)
+    execute(path, "PRAGMA user_version=2")
+    assert await refusal(path) == (
+        ": a newer release of trio-conman wrote it, in format 2, and this one knows 1: use that release"
+    )
+
+
+@posix
+@pytest.mark.parametrize("suffix", ["", "-lock", "-wal", "-shm"])
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_symbolic_link(path: Path, suffix: str, there: bool) -> None:
+    target = path.parent / "target"
+    if there:
+        target.write_bytes(b"")
+    link = path.with_name(path.name + suffix)
+    link.symlink_to(target)
+    assert await refusal(path) == f"{suffix}: it is a symbolic link: give the path of the file itself"
+    assert target.exists() == there
+
+
+async def test_a_folder(path: Path) -> None:
+    path.mkdir()
+    assert await refusal(path) == ": it is not a regular file: give the path of the file itself"
+
+
+async def test_a_path_that_leads_nowhere(path: Path) -> None:
+    assert "it cannot be used (FileNotFoundError: No such file or directory)" in await refusal(
+        path / "deeper"
+    )
+    path.write_bytes(b"")
+    assert "it cannot be used (NotADirectoryError: Not a directory)" in await refusal(path / "deeper")
+
+
+async def test_an_empty_file_is_where_a_journal_begins(path: Path) -> None:
+    path.touch(mode=0o644)
+    await make(path)
+    assert path.stat().st_size > 0
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@posix
+async def test_nobody_else_may_read_it(path: Path) -> None:
+    old = os.umask(0)
+    try:
+        async with open_journal(path) as journal:
+            await run(journal, Counting(1), 1)
+            await journal.flush()
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    finally:
+        os.umask(old)
+    assert modes == {path.name + suffix: 0o600 for suffix in ("", "-lock", "-wal", "-shm")}
+
+
+# A file that was cut, or changed
+
+
+async def recalled(path: Path, count: int) -> list[Any] | str:
+    """What is recalled of so many keys, the others left out; or why nothing is."""
+    found: list[Any] = []
+    try:
+        async with open_journal(path) as journal:
+            for number in range(count):
+                value, was_there = await run(journal, Counting(None), number)
+                if was_there:
+                    found.append((number, value))
+    except JournalError as error:
+        return str(error)
+    return found
+
+
+COUNT = 300
+ALL = [(number, f"value {number}") for number in range(COUNT)]
+
+
+async def test_a_file_cut_short_is_refused(path: Path) -> None:
+    await make(path, COUNT)
+    assert await recalled(path, COUNT) == ALL
+    content = path.read_bytes()
+    assert len(content) > 2 * journal_file.PAGE_SIZE
+    edges = {edge + step for edge in range(0, len(content), 4096) for step in (-1, 0, 1)}
+    cuts = {*range(1, 200), *range(200, len(content), 211), *edges, len(content) - 1}
+    for cut in sorted(cuts):
+        if 0 < cut < len(content):
+            path.write_bytes(content[:cut])
+            text = await recalled(path, COUNT)
+            assert isinstance(text, str), cut
+            assert "begin anew" in text or "it is not a journal" in text
+            assert text.startswith(str(path))
+    path.write_bytes(content)
+    assert await recalled(path, COUNT) == ALL
+
+
+async def test_a_log_cut_short_loses_its_end_only(path: Path, tmp_path: Path) -> None:
+    """As after a crash, but worse."""
+    log = path.with_name(f"{path.name}-wal")
+    copy, copied_log = tmp_path / "copy.journal", tmp_path / "copy.journal-wal"
+    async with open_journal(path) as journal:
+        for number in range(COUNT):
+            await run(journal, Counting(f"value {number}"), number)
+            if number % 100 == 0:
+                await journal.flush()
+        await journal.flush()
+        main, content = path.read_bytes(), log.read_bytes()
+    assert len(content) > 4 * journal_file.PAGE_SIZE
+    seen: set[int] = set()
+    for cut in [*range(0, len(content), 1999), len(content)]:
+        copy.write_bytes(main)
+        copied_log.write_bytes(content[:cut])
+        found = await recalled(copy, COUNT)
+        assert found == ALL[: len(found)]
+        seen.add(len(found))
+        for each in (copy, copied_log, copy.with_name("copy.journal-shm")):
+            each.unlink(missing_ok=True)
+    assert {0, 1, 101, COUNT} <= seen
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_records_that_somebody_has_deleted_are_made_again(path: Path) -> None:
+    await make(path, COUNT)
+    gone = {7, *range(20, 60), 299}
+    execute(path, *(f"DELETE FROM records_1 WHERE key = '{number}'" for number in gone))
+    assert await recalled(path, COUNT) == [each for each in ALL if each[0] not in gone]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE records_1 SET key = 'a' || char(10) WHERE key = '5'",
+        "UPDATE records_1 SET value = 5 WHERE key = '5'",
+        "UPDATE records_1 SET rowid = 1 << 32 WHERE key = '5'",
+    ],
+)
+async def test_records_that_cannot_be_are_refused(path: Path, change: str) -> None:
+    await make(path, 10)
+    execute(path, change)
+    assert "it is damaged, or cut short: restore it" in await refusal(path)
+    # And the lock is given back.
+    assert "it is damaged, or cut short: restore it" in await refusal(path)
+
+
+async def test_a_lock_file_that_is_something_else(path: Path) -> None:
+    path.with_name(f"{path.name}-lock").write_bytes(b"something else" * 100)
+    assert "it is not a journal" in await refusal(path)
+
+
+# Reading
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_store, "MOST", 4)
+    monkeypatch.setattr(journal_reader, "MOST", 8)
+    monkeypatch.setattr(journal_reader, "LEAST", 2)
+    monkeypatch.setattr(journal_file, "SCANNED", 7)
+
+
+async def all_of(journal: Journal, numbers: list[int], workers: int) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    source = iter(numbers)
+
+    async def work() -> None:
+        for number in source:
+            found[number] = await run(journal, Counting(None), number)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(workers):
+            nursery.start_soon(work)
+    return found
+
+
+ORDERS: dict[str, Callable[[list[int]], list[int]]] = {
+    "as stored": lambda numbers: numbers,
+    "backwards": lambda numbers: numbers[::-1],
+    "every seventh": lambda numbers: sorted(numbers, key=lambda number: number % 7),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.usefixtures("small_windows")
+async def test_values_are_read_in_any_order(path: Path, order: str, workers: int) -> None:
+    await make(path, COUNT)
+    async with open_journal(path) as journal:
+        found = await all_of(journal, ORDERS[order]([*range(COUNT + 5)]), workers)
+        assert journal.statistics().recalled == COUNT
+    assert {number: value for number, (value, was_there) in found.items() if was_there} == dict(ALL)
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_great_values_are_read_a_few_at_a_time(path: Path) -> None:
+    great = "x" * (journal_reader.SIZE // 2)
+    async with open_journal(path) as journal:
+        for number in range(20):
+            await run(journal, Counting(f"{number}{great}"), number)
+    async with open_journal(path) as journal:
+        found = await all_of(journal, [*range(19, -1, -1)], 10)
+    assert found == {number: (f"{number}{great}", True) for number in range(20)}
+
+
+async def test_an_index_that_mistakes_keys_recalls_nothing_wrong(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys look the same to it, here, of which there would be one pair in many journals."""
+    monkeypatch.setattr("trio_conman._leaves.journal_index.hash", lambda _: 5, raising=False)
+    await make(path, 20)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    async with open_journal(path) as journal:
+        found = await all_of(journal, [*range(25, -1, -1), *range(25)], 3)
+        assert journal.statistics().stored == 6
+    assert {number: value for number, (value, _) in found.items()} == dict(ALL[:20]) | dict.fromkeys(
+        range(20, 26)
+    )
+
+
+async def test_a_value_may_be_waited_for_by_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(path, 20)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    async with open_journal(path) as journal:
+        found = await all_of(journal, [15, 15, 15, 15], 4)
+        assert found == {15: ("value 15", True)}
+        assert journal.statistics().recalled == 4
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_a_discard_amid_a_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is gone when it is read."""
+    await make(path, 20)
+    async with open_journal(path) as journal:
+        records = journal._records
+        read = JournalFile.read
+        discarded = trio.Event()
+
+        def late(self: JournalFile, *args: Any) -> Any:
+            trio.from_thread.run(discarded.wait, trio_token=token)
+            return read(self, *args)
+
+        token = trio.lowlevel.current_trio_token()
+        monkeypatch.setattr(JournalFile, "read", late)
+        records.claim("15")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(records.arrival, "15")
+            await journal.discard("")
+            discarded.set()
+        assert await run(journal, Counting("anew"), 15) == ("anew", False)
+
+
+async def test_a_read_that_fails_fails_the_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(path, 20)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    with pytest.raises(JournalError, match="ZeroDivisionError"):  # noqa: PT012  # it is leaving the block that raises
+        async with open_journal(path) as journal:
+            monkeypatch.setattr(JournalFile, "read", lambda *_: 1 // 0)
+            with pytest.raises(JournalError, match="ZeroDivisionError"):
+                await run(journal, Counting("anew"), 15)
+            with pytest.raises(JournalError, match="ZeroDivisionError"):
+                await run(journal, Counting("anew"), 30)
+
+
+# Another program
+
+
+async def test_another_program_reads_it_meanwhile(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting("value"), 1)
+        await journal.flush()
+        query = "SELECT key, value FROM records_1"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            assert other.execute(query).fetchall() == [("1", '"value"')]
+            await run(journal, Counting("value"), 2)
+            await journal.flush()
+            assert other.execute(query).fetchall() == [("1", '"value"')]
+            other.execute("COMMIT")
+            assert len(other.execute(query).fetchall()) == 2
+            other.execute("BEGIN")
+            other.execute(query).fetchall()
+            # It is not waited for at the end either.
+            await run(journal, Counting("value"), 3)
+            journal._store._writer.end()
+            await journal._store._closed.wait()
+            other.execute("COMMIT")
+    assert execute(path, "SELECT count(*) FROM records_1") == [[(3,)]]
+
+
+async def test_a_lock_of_another_program_is_waited_for(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting("value"), 1)
+        await journal.flush()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await run(journal, Counting("value"), 2)
+            assert await run(journal, Counting(None), 1) == ("value", True)  # reading goes on
+            other.execute("COMMIT")
+        await journal.flush()
+
+
+async def test_a_lock_that_is_held_too_long_fails_the_tasks(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal_file, "LONGEST_WAIT", 0)
+    with pytest.raises(JournalError) as caught:  # noqa: PT012  # it is leaving the block that raises
+        async with open_journal(path) as journal:
+            await run(journal, Counting("value"), 1)
+            await journal.flush()
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                await run(journal, Counting("value"), 2)
+                with pytest.raises(JournalError):
+                    await journal.flush()
+                fn = Counting("value")
+                for number in (3, 4):
+                    with pytest.raises(JournalError, match="held a lock on it for too long"):
+                        await run(journal, fn, number)
+                assert fn.calls == []  # nothing is paid for
+                other.execute("COMMIT")
+            assert await run(journal, fn, 1) == ("value", True)
+    text = (
+        f"{path}: another program has held a lock on it for too long: end it, and run the program again "
+        "(SQLITE_BUSY: database is locked)"
+    )
+    assert str(caught.value) == text
+    assert [each.getMessage() for each in caplog.records] == [f"no task can be recorded any more: {text}"]
+    assert await recalled(path, 5) == [(1, "value")]
+
+
+async def test_an_error_of_the_block_comes_before_that_of_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyError, match=r"^'mine'$"):  # noqa: PT012  # it is leaving the block that raises
+        async with open_journal(path) as journal:
+            await run(journal, Counting("value"), 1)
+            monkeypatch.setattr(JournalFile, "commit", lambda *_: 1 // 0)
+            raise KeyError("mine")
+
+
+async def test_a_table_that_somebody_has_dropped_fails_the_tasks(path: Path) -> None:
+    with pytest.raises(JournalError, match="no such table: records_1"):  # noqa: PT012  # by leaving the block
+        async with open_journal(path) as journal:
+            await run(journal, Counting("value"), 1)
+            await journal.flush()
+            execute(path, "DROP TABLE records_1")
+            with pytest.raises(JournalError, match="no such table: records_1"):  # noqa: PT012  # by the second
+                await run(journal, Counting("value"), 2)
+                await journal.flush()
+
+
+async def test_of_several_faults_the_first_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(text: str) -> Callable[..., None]:
+        def fails(*_: object, **__: object) -> None:
+            raise OSError(5, text)
+
+        return fails
+
+    await make(path, 20)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    close = JournalFile.close
+    with pytest.raises(JournalError) as caught:  # noqa: PT012  # by leaving the block
+        async with open_journal(path) as journal:
+            file = journal._store._writer._file
+            monkeypatch.setattr(JournalFile, "commit", wrong("commit"))
+            monkeypatch.setattr(JournalFile, "read", wrong("read"))
+            monkeypatch.setattr(JournalFile, "close", wrong("close"))
+            records = journal._records
+            assert records.claim("15") is Answer.READ
+            await run(journal, Counting("value"), 30)
+            with pytest.raises(JournalError):
+                await journal.flush()
+            await records.arrival("15")
+    close(file, in_order=False)
+    first = str(caught.value)
+    assert first in {f"{path}: it cannot be used (OSError(5, '{text}'))" for text in ("commit", "read")}
+    assert [each.getMessage() for each in caplog.records] == [f"no task can be recorded any more: {first}"]
+
+
+async def test_a_copy_is_a_journal(path: Path, tmp_path: Path) -> None:
+    await make(path, COUNT)
+    shutil.copy(path, tmp_path / "copy")
+    assert await recalled(tmp_path / "copy", COUNT) == ALL
+
+
+async def test_the_log_is_emptied_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "LARGEST_LOG", 100_000)
+    async with open_journal(path) as journal:
+        for number in range(100):
+            await run(journal, Counting("x" * 2000), number)
+            await journal.flush()
+        assert path.with_name(f"{path.name}-wal").stat().st_size < 200_000
+
+
+# The clock
+
+
+@pytest.mark.parametrize("now", [-1e9, 0.0, 1e15])
+async def test_a_clock_that_jumps_changes_nothing(
+    path: Path, now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(path, 3)
+    monkeypatch.setattr("time.time", lambda: now)
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(None), 2) == ("value 2", True)
+        assert await run(journal, Counting("value 3"), 3) == ("value 3", False)
+    monkeypatch.undo()
+    assert await recalled(path, 5) == ALL[:4]

@@ -1,0 +1,177 @@
+"""``python -m trio_conman.journal``: as a program, and called."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journaled import Counting, run
+from trio_conman._leaves import journal_file
+from trio_conman._leaves.journal_program import main
+from trio_conman.journal import open_journal
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pages #1?.journal"
+
+
+@pytest.fixture(autouse=True)
+def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.5)
+
+
+async def fill(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting({"é": [1.5, None]}), 1, "a")
+        await run(journal, Counting("two"), 2.0, b"b", (True, None))
+        pages = journal.section(
+            'the "pages"', version="2024-01", encode=lambda value: value, decode=lambda data: data
+        )
+        await run(pages, Counting("text\n"), "/")
+        await run(pages, Counting(b"\0\xff"), "/logo")
+
+
+TABLE = """\
+section          records  version    form     begun                 last written
+""               2        "1"        JSON     2023-11-14 22:13:20Z  2023-11-14 22:13:20Z
+"the \\"pages\\""  2        "2024-01"  its own  2023-11-14 22:13:20Z  2023-11-14 22:13:20Z
+"""
+LINES = [
+    '{"section": "", "key": [1, "a"], "value": {"é":[1.5,null]}}',
+    '{"section": "", "key": [2.0, {"base64": "Yg=="}, [true, null]], "value": "two"}',
+    '{"section": "the \\"pages\\"", "key": ["/"], "text": "text\\n"}',
+    '{"section": "the \\"pages\\"", "key": ["/logo"], "base64": "AP8="}',
+]
+
+
+async def test_it_shows_what_there_is(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await fill(path)
+    before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == TABLE
+    assert main([str(path), "--section", ""]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main([str(path), "--export"]) == 0
+    assert capsys.readouterr().out.splitlines() == LINES
+    assert [json.loads(line)["section"] for line in LINES] == ["", "", 'the "pages"', 'the "pages"']
+    assert main([str(path), "--export", "--section", 'the "pages"']) == 0
+    assert capsys.readouterr().out.splitlines() == LINES[2:]
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == before
+
+
+async def test_it_reads_what_another_program_is_writing(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_conman._leaves.journal_program.SOME", 7)
+    async with open_journal(path) as journal:
+        for number in range(50):
+            await run(journal, Counting(number), number)
+            if number % 20 == 0:
+                await journal.flush()
+                assert main([str(path), "--export"]) == 0
+                lines = capsys.readouterr().out.splitlines()
+                assert [json.loads(line)["value"] for line in lines] == [*range(number + 1)]
+        await journal.flush()
+        with closing(journal_file.connect(str(path), 0)) as other:
+            other.execute("BEGIN IMMEDIATE")  # who writes at this moment is not waited for
+            assert main([str(path)]) == 0
+            assert main([str(path), "--export"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 52
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        (None, "there is no such file"),
+        (b"", "it is empty, and not a journal yet"),
+        (
+            b"Notes of mine. " * 100,
+            "it is not a journal: give the journal a file of its own (SQLITE_NOTADB: file is",
+        ),
+    ],
+)
+def test_it_says_what_is_no_journal(
+    path: Path, content: bytes | None, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        path.write_bytes(content)
+    assert main([str(path)]) == 1
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert errors.startswith(f"python -m trio_conman.journal: {path}: {text}")
+    assert len(errors.splitlines()) == 1
+    assert path.exists() == (content is not None)
+
+
+async def test_it_says_that_there_is_no_such_section(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await fill(path)
+    assert main([str(path), "--section", "pages"]) == 1
+    assert capsys.readouterr() == ("", f"python -m trio_conman.journal: {path}: it has no section 'pages'\n")
+
+
+@pytest.mark.parametrize("now", [-1e12, 1e15])
+async def test_times_may_be_anything(
+    path: Path, now: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: now)
+    await fill(path)
+    assert main([str(path)]) == 0
+    assert f"{now:.0f}" in capsys.readouterr().out
+
+
+async def test_in_a_folder_that_cannot_be_written_to_it_reads_what_is_complete(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(path)
+    opened: list[str] = []
+    connect = journal_file.connect
+
+    def watched(name: str, *args: Any, **options: Any) -> Any:
+        opened.append(name.rpartition("?")[2])
+        return connect(name, *args, **options)
+
+    monkeypatch.setattr("trio_conman._leaves.journal_program.connect", watched)
+    assert main([str(path)]) == 0
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == TABLE * 2
+    assert opened == ["mode=rw", "mode=ro&immutable=1"]
+
+
+async def test_as_a_program(path: Path) -> None:
+    await fill(path)
+    command = [sys.executable, "-W", "error", "-m", "trio_conman.journal", str(path)]
+    done = subprocess.run(
+        [*command, "--export"], capture_output=True, text=True, check=True, cwd=ROOT, encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert (done.stdout.splitlines(), done.stderr) == (LINES, "")
+    done = subprocess.run(
+        [*command[:-1], str(path.parent)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"python -m trio_conman.journal: {path.parent}: there is no such file\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
+async def test_whoever_reads_the_output_may_have_enough(path: Path) -> None:
+    async with open_journal(path) as journal:
+        for number in range(3000):
+            await run(journal, Counting("x" * 100), number)
+    command = [sys.executable, "-m", "trio_conman.journal", str(path), "--export"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(60) == 1

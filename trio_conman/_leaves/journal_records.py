@@ -1,0 +1,107 @@
+"""What the engine talks to: a section with the functions that make keys and stored forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import attrs
+
+from trio_conman._base.texts import beginning, short, text_of
+from trio_conman._books.records import Answer
+
+from .journal_file import Data, JournalError
+from .journal_keys import key_text
+from .journal_store import Shelf, Store
+from .journal_values import decode_json, encode_json
+
+
+@attrs.frozen(eq=False, repr=False)
+class Codec:
+    """How values are written, and read again."""
+
+    encode: Callable[[Any], Data]
+    decode: Callable[[Any], Any]
+
+    @classmethod
+    def json(cls) -> Codec:
+        """As JSON."""
+        return cls(encode_json, decode_json)
+
+
+@final
+class SectionRecords:
+    """The `Records` of a section; see there."""
+
+    __slots__ = ("_decode", "_encode", "_key", "_shelf", "_store")
+
+    def __init__(self, store: Store, shelf: Shelf, key: Callable[..., Any] | None, codec: Codec) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._key = key
+        self._encode, self._decode = codec.encode, codec.decode
+
+    def enter(self) -> None:
+        """Raise unless it is open in this trio run."""
+        self._store.enter()
+
+    def key_of(self, args: tuple[Any, ...]) -> str:
+        """The key of a task."""
+        try:
+            return key_text(args if self._key is None else (self._key(*args),))
+        except Exception as error:
+            raise self._error(f"has no key for a task: {_text(error)}") from error
+
+    def claim(self, key: str) -> Any:
+        """The value of a key, or an `Answer`."""
+        data = self._shelf.claim(key)
+        if isinstance(data, Answer):
+            return data
+        try:
+            value = self._decode(data)
+        except Exception as error:
+            raise self._error(
+                f"holds under {short(key)} what cannot be decoded: {_text(error)}; give it another version "
+                "if it was encoded in another way"
+            ) from error
+        self._store.recalled += 1
+        return value
+
+    def keep(self, key: str, value: Any) -> int | None:
+        """Record the value of a claimed key."""
+        try:
+            data = self._encode(value)
+            if type(data) is str:
+                if not data.isascii():
+                    data.encode()  # lone surrogates are in no file
+            elif not isinstance(data, bytes):
+                raise TypeError(f"encode must return a str or bytes, not {short(data)}")
+        except Exception as error:
+            raise self._error(
+                f"cannot hold the value of a task: {_text(error)}; give it functions that can, as in "
+                "journal.section(name, encode=pack, decode=unpack)"
+            ) from error
+        return self._shelf.add(key, data)
+
+    def release(self, key: str) -> None:
+        """Give a claim back."""
+        self._shelf.release(key)
+
+    async def arrival(self, key: str) -> None:
+        """Wait until a value was read."""
+        await self._shelf.arrival(key)
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Be told when a claim was given back."""
+        self._shelf.follow(key, tell)
+
+    async def committed(self, ticket: int) -> None:
+        """Wait for the disk."""
+        await self._store.committed(ticket)
+
+    def _error(self, text: str) -> JournalError:
+        return JournalError(f"{self._store.path}: section {self._shelf.name!r} {text}")
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {beginning(text_of(error))}"

@@ -1,0 +1,339 @@
+"""A journal while it is open, in trio's thread: what is known of each section, and who works on which key.
+
+A value goes from `Shelf.add` to the writer's thread, and stays in ``pending`` until it is committed. From
+there on only the index knows of it, until it is asked for: then a thread reads it, and it is in ``ahead`` for
+a while.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import final
+
+import attrs
+import trio
+
+from trio_conman._base.log import log
+from trio_conman._books.records import Answer
+
+from .journal_file import Change, Data, JournalError, JournalFile, Record, SectionInfo, creation, removal
+from .journal_index import Index
+from .journal_reader import MOST, SIZE, Ahead, Missing, Reader, Window
+from .journal_writer import Writer
+
+PATIENCE = 1 << 22  # bytes not committed that make tasks wait, so that a slow disk takes no more memory
+OVERHEAD = 300  # bytes that a record takes while it waits, its data aside
+
+
+@attrs.frozen(eq=False, repr=False)
+class Content:
+    """What a section held when the journal was opened: its index, its first records, and their number."""
+
+    info: SectionInfo
+    index: Index
+    window: Window
+    last: int
+
+
+def load(path: str) -> tuple[JournalFile, list[Content]]:
+    """Open a journal, and read all of its keys; for a thread."""
+    file = JournalFile(path)
+    try:
+        return file, [_content(file, info) for info in file.sections]
+    except BaseException:
+        with suppress(JournalError):
+            file.close(in_order=False)
+        raise
+
+
+def _content(file: JournalFile, info: SectionInfo) -> Content:
+    last = file.count(info.id)
+    index = Index(last)
+    for numbers, keys in file.keys(info.id, last):
+        index.fill(keys, numbers)
+    records = file.read(info.id, 1, MOST, SIZE)
+    return Content(info, index, {key: data for _, key, data in records}, last)
+
+
+@final
+class Shelf:
+    """One section, whatever functions it is used with.
+
+    Its table in the file is made with its first record: a section that was only looked at leaves nothing.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_claims",
+        "_id",
+        "_index",
+        "_last",
+        "_store",
+        "in_use",
+        "is_json",
+        "name",
+        "pending",
+        "version",
+    )
+
+    def __init__(self, store: Store, name: str, version: str, is_json: bool) -> None:
+        self._store = store
+        self.name, self.version, self.is_json = name, version, is_json
+        self.in_use = False
+        # By the keys of tasks that run: whom to tell when one has ended, if anybody.
+        self._claims: dict[str, list[Callable[[], object]] | None] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._id: int | None = None
+        self._last = 0  # the number of the latest record
+        self._index = Index()
+        self._ahead: Ahead | None = None
+        self.pending: dict[str, Data] = {}
+
+    def put_in(self, content: Content) -> None:
+        """This is what the file has of it."""
+        self._index, self._last = content.index, content.last
+        self._begin(content.info.id, content.window)
+
+    def _begin(self, section: int, window: Window) -> None:
+        self._id = section
+        self._ahead = Ahead(self._store.reader, section, window, self._last)
+        self._store.pending[section] = self.pending
+
+    def claim(self, key: str) -> Data | Answer:
+        """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
+        ahead, store = self._ahead, self._store
+        if ahead is not None:
+            data = ahead.pop(key) if ahead.windows else None
+            if data is None:
+                data = self.pending.get(key)
+                numbers = [] if data is not None else self._index.find(key)
+                if numbers and (numbers := self._on_disk(numbers)):
+                    store.check()
+                    ahead.want(key, numbers)
+                    return Answer.READ
+            if data is not None and data is not Missing.MISSING:
+                return data
+        if key in self._claims:
+            return Answer.WAIT
+        if store.is_ending:
+            store.check()
+        self._claims[key] = None
+        return Answer.RUN
+
+    def _on_disk(self, numbers: list[int]) -> list[int]:
+        # In the order of their numbers they are written; those of other keys may not be there yet.
+        written = self._last - len(self.pending)
+        return [number for number in numbers if number <= written]
+
+    def add(self, key: str, data: Data) -> int | None:
+        """Have a value written; returns the ticket to wait with, if one has to."""
+        store = self._store
+        if store.is_ending:
+            store.check()
+        section = self._id
+        if section is None:
+            section = store.allot()
+            self._begin(section, {})
+            store.put(creation(section, self.name, self.version, self.is_json))
+        self._last = number = self._last + 1
+        self._index.add(key, number)
+        self.pending[key] = data
+        ticket = store.put_record((section, number, key, data))
+        self.release(key)
+        return ticket
+
+    def release(self, key: str) -> None:
+        """Who has claimed a key is done with it."""
+        for tell in self._claims.pop(key) or ():
+            tell()
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Have somebody told when who has claimed a key is done with it."""
+        followers = self._claims[key]
+        if followers is None:
+            followers = self._claims[key] = []
+        followers.append(tell)
+
+    async def arrival(self, key: str) -> None:
+        """Wait until the value of a key was read, if it is being read."""
+        if self._ahead is not None:
+            await self._ahead.arrival(key)
+
+    def drop(self) -> None:
+        """Forget all that it has, in the file too."""
+        if self._id is not None and self._ahead is not None:
+            self._ahead.is_dropped = True
+            self._store.put(removal(self._id))
+        self._clear()
+
+
+@final
+class Store:
+    """An open journal.
+
+    Args:
+        file: where it is.
+        contents: what that holds.
+        durable: whether every record is to be waited for.
+        flush_after: seconds to a record's commit.
+    """
+
+    def __init__(
+        self, file: JournalFile, contents: list[Content], *, durable: bool, flush_after: float
+    ) -> None:
+        self.path = file.path
+        self.recalled = self.stored = 0
+        # By section: what is not committed, by key.
+        self.pending: dict[int, dict[str, Data]] = {}
+        self._durable = durable
+        self._run = trio.lowlevel.current_trio_token()
+        self._fault: JournalError | None = None
+        # Whether there is a fault, or it is being closed: then `check` raises.
+        self.is_ending = False
+        self._closed = trio.Event()
+        self._put = self._committed = 0  # records and changes
+        self._size = 0  # of what is pending, in bytes
+        self._group = trio.Event()  # set when one more group is committed, and then another one
+        self._latest = max((content.info.id for content in contents), default=0)
+        self.reader = Reader(file, self._failed)
+        self._writer = Writer(
+            file,
+            # The other half is for the commit itself.
+            0 if durable else flush_after / 2,
+            committed=self._have_committed,
+            failed=self._failed,
+            closed=self._closed.set,
+        )
+        self.shelves: dict[str, Shelf] = {}
+        for content in contents:
+            info = content.info
+            shelf = self.shelves[info.name] = Shelf(self, info.name, info.version, info.is_json)
+            shelf.put_in(content)
+
+    # For sections
+
+    def shelf(self, name: str, version: str, is_json: bool) -> Shelf:
+        """A section, of this version."""
+        self.check()
+        shelf = self.shelves.get(name)
+        if shelf is None:
+            shelf = self.shelves[name] = Shelf(self, name, version, is_json)
+        elif (shelf.version, shelf.is_json) != (version, is_json):
+            raise JournalError(f"{self.path}: section {name!r} {_difference(shelf, version)}")
+        shelf.in_use = True
+        return shelf
+
+    async def discard(self, name: str) -> None:
+        """Drop a section."""
+        self.check()
+        shelf = self.shelves.get(name)
+        if shelf is not None:
+            shelf.drop()
+            if not shelf.in_use:
+                del self.shelves[name]
+        await self.flush()
+
+    def allot(self) -> int:
+        """The id of a new section."""
+        self._latest += 1
+        return self._latest
+
+    # For records
+
+    def enter(self) -> None:
+        """Raise RuntimeError elsewhere than in the run that the journal is open in."""
+        if not trio.lowlevel.in_trio_run() or trio.lowlevel.current_trio_token() is not self._run:
+            raise RuntimeError(
+                f"the journal {self.path} was opened in another trio run: it can be used in that one only"
+            )
+        self.check()
+
+    def check(self) -> None:
+        """Raise when nothing can be written any more."""
+        self.raise_fault()
+        if self.is_ending:
+            raise JournalError(
+                f"{self.path}: it is closed: leave the block of open_journal() after its managers"
+            )
+
+    def raise_fault(self) -> None:
+        """Raise what has gone wrong with the disk, if anything has."""
+        if self._fault is not None:
+            raise JournalError(str(self._fault)) from self._fault
+
+    def put(self, item: Record | Change) -> None:
+        """Have something written."""
+        self._put += 1
+        self._writer.put(item)
+
+    def put_record(self, record: Record) -> int | None:
+        """Have a record written; returns the ticket to wait with, if one has to."""
+        self.stored += 1
+        self._put = ticket = self._put + 1
+        self._writer.put(record)
+        self._size = size = self._size + OVERHEAD + len(record[3])
+        if size > PATIENCE:
+            self._writer.hurry()
+            return ticket
+        return ticket if self._durable else None
+
+    async def committed(self, ticket: int) -> None:
+        """Wait until what a ticket stands for is on the disk."""
+        while self._committed < ticket:
+            self.raise_fault()
+            await self._group.wait()
+
+    async def flush(self) -> None:
+        """Wait until all that was put is on the disk; a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        self._writer.hurry()
+        await self.committed(self._put)
+
+    async def end(self) -> None:
+        """Write what there is, and close the file; may be called again, when the wait was broken off."""
+        self.is_ending = True
+        await self.reader.end()
+        self._writer.end()
+        await self._closed.wait()
+
+    # By the threads
+
+    def _have_committed(self, batch: list[Record | Change]) -> None:
+        self._committed += len(batch)
+        for item in batch:
+            if isinstance(item, tuple):
+                section, _, key, data = item
+                self._size -= OVERHEAD + len(data)
+                self.pending[section].pop(key, None)
+        self._tell()
+
+    def _failed(self, error: JournalError) -> None:
+        if self._fault is None:
+            self._fault, self.is_ending = error, True
+            with suppress(Exception):  # what logging raises must not reach trio's loop
+                log(logging.ERROR, "no task can be recorded any more: %s", error, error=None)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._group.set()
+        self._group = trio.Event()
+
+
+def _difference(shelf: Shelf, version: str) -> str:
+    drop = f"await journal.discard({shelf.name!r})"
+    if shelf.version != version:
+        if shelf.in_use:
+            return f"is in use with version {shelf.version!r}, and cannot have {version!r} as well"
+        return (
+            f"was written with version {shelf.version!r}, and now has {version!r}: {drop} first, "
+            "which drops what it holds, or give it the version that it was written with"
+        )
+    was, now = ("JSON", "functions of its own") if shelf.is_json else ("functions of its own", "JSON")
+    return (
+        f"was written with {was}, and its values are now to be read with {now}: {drop} first, "
+        "which drops what it holds"
+    )

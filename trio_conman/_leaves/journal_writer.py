@@ -1,0 +1,100 @@
+"""The thread that writes a journal: trio's loop waits neither for the disk, nor for who has a lock on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Thread
+from typing import final
+
+import trio
+
+from .journal_file import Change, JournalError, JournalFile, Record
+
+
+@final
+class Writer:
+    """Commits what it is handed, in groups, and then closes the file.
+
+    It tells of it in trio's thread. After an error it has told of it writes no more. The thread is a daemon:
+    when the run has crashed, nobody is left to end it.
+
+    Args:
+        file: where to; closed by the thread when it ends.
+        delay: seconds between the first record of a group and its commit.
+        committed: called with each group.
+        failed: called at most once.
+        closed: called at the end, when the file is closed.
+    """
+
+    def __init__(
+        self,
+        file: JournalFile,
+        delay: float,
+        *,
+        committed: Callable[[list[Record | Change]], None],
+        failed: Callable[[JournalError], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self._file = file
+        self._delay = delay
+        self._committed, self._failed, self._closed = committed, failed, closed
+        self._run = trio.lowlevel.current_trio_token()
+        self._queue: deque[Record | Change] = deque()
+        self._work, self._hurry = Event(), Event()
+        self._is_called = False  # said once for many: an event costs as much as all the rest
+        self._ending = False
+        self._fault: JournalError | None = None
+        Thread(target=self._write, name="trio_conman journal", daemon=True).start()
+
+    def put(self, item: Record | Change) -> None:
+        """Have it written with the next group."""
+        self._queue.append(item)
+        if not self._is_called:
+            self._is_called = True
+            self._work.set()
+
+    def hurry(self) -> None:
+        """Let the next group begin now."""
+        self._hurry.set()
+
+    def end(self) -> None:
+        """Write what there is, close the file, and end."""
+        self._ending = True
+        self._work.set()
+        self._hurry.set()
+
+    def _tell(self, call: Callable[..., None], *args: object) -> None:
+        with suppress(trio.RunFinishedError):  # it has crashed
+            self._run.run_sync_soon(call, *args)
+
+    def _write(self) -> None:
+        ending = False
+        while not ending:
+            self._work.wait()
+            self._hurry.wait(self._delay)
+            # In this order: what is put later is written now, or calls again.
+            self._work.clear()
+            self._hurry.clear()
+            self._is_called = False
+            ending = self._ending
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            if batch and self._fault is None:
+                self._try(self._file.commit, batch)
+                if self._fault is None:
+                    self._tell(self._committed, batch)
+        self._try(self._close)
+        self._tell(self._closed)
+
+    def _close(self, _: object = None) -> None:
+        self._file.close(in_order=self._fault is None)
+
+    def _try(self, call: Callable[..., object], *args: object) -> None:
+        try:
+            call(*args)
+        except Exception as error:
+            fault = error if isinstance(error, JournalError) else self._file.unexpected(error)
+            if self._fault is None:
+                self._fault = fault
+                self._tell(self._failed, fault)
