@@ -108,6 +108,8 @@ class Block:
             )
         need_more_stack()  # for leaving, which is done from here too
         self.line.enter_run()
+        if self.runner.adaptive is not None:
+            self.runner.adaptive._open(self.line)
         self.line.on_resize = self.tell_resized
         self._entered = True
         try:
@@ -115,6 +117,7 @@ class Block:
         except BaseException:
             self._close()
             self.collector.close_channel()
+            self._let_limit_go()
             raise
         self._body_scope.__enter__()
 
@@ -187,6 +190,7 @@ class Block:
             self.collector.close_channel()
             if permits is not None:
                 permits.close()
+            self._let_limit_go()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
@@ -237,6 +241,10 @@ class Block:
         self._refuse()
         self.line.close()
         self.runner.pool.close()
+
+    def _let_limit_go(self) -> None:
+        if self.runner.adaptive is not None:
+            self.runner.adaptive._close(self.line)
 
     def _refuse(self) -> None:
         self.closed = True
