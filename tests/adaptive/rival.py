@@ -38,7 +38,8 @@ class Loop(asyncio.SelectorEventLoop):
 
 def run(scenario: Scenario, seed: int, items: int = ITEMS) -> Run:
     """Call the service for so many items; what is refused is not tried again, as the package has it."""
-    from adaptive_concurrency import AdaptiveConfig, arun_adaptive
+    # mypy runs where it is not installed.
+    from adaptive_concurrency import AdaptiveConfig, arun_adaptive  # type: ignore[import-not-found,unused-ignore]
 
     logging.getLogger("adaptive_concurrency").disabled = True
     loop = Loop()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from heapq import heapreplace
 from math import inf
+from typing import TypeAlias
 
 import attrs
 
@@ -17,8 +18,15 @@ class Refused(Exception):
     """The service has too much to do: a 429 that does not say when to come again."""
 
 
-def always(value: float) -> Callable[[float], float]:
+Course: TypeAlias = Callable[[float], float]
+"""How a number changes with the time."""
+
+
+def always(value: float) -> Course:
     return lambda now: value
+
+
+UNBOUNDED, STEADY = always(inf), always(1.0)
 
 
 @attrs.define
@@ -29,10 +37,10 @@ class Service:
     now: Callable[[], float]
     sleep: Callable[[float], Awaitable[object]]
     # Above so many at once it refuses.
-    capacity: Callable[[float], float] = always(inf)
+    capacity: Course = UNBOUNDED
     # How many it serves at once; others wait in its queue.
     servers: int | None = None
-    slowness: Callable[[float], float] = always(1.0)
+    slowness: Course = STEADY
 
     at_once: int = 0
     calls: int = 0
@@ -75,9 +83,9 @@ class Scenario:
     title: str
     best: int  # a fixed limit that suits it
     initial: int = 10
-    capacity: Callable[[float], float] = always(inf)
+    capacity: Course = UNBOUNDED
     servers: int | None = None
-    slowness: Callable[[float], float] = always(1.0)
+    slowness: Course = STEADY
 
     def service(
         self, seed: int, now: Callable[[], float], sleep: Callable[[float], Awaitable[object]]

@@ -112,6 +112,8 @@ class Block:
             self.runner.adaptive._open(self.line)
         self.line.on_resize = self.tell_resized
         self._entered = True
+        if self.runner.adaptive is not None:
+            self.line.limit = self.runner.adaptive._slots()
         try:
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
@@ -287,6 +289,8 @@ class Block:
         """The limit has changed."""
         for each in list(self.maps):
             each.resized()
+        if self.runner.instruments is not None:
+            self.runner.instruments.tell("limit_changed", self.name, self.line.limit)
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""

@@ -120,7 +120,6 @@ class AdaptiveLimit:
             )
         self._line = line
         self._controller.restart()
-        line.limit = self._slots()
 
     def _close(self, line: Line) -> None:
         """A line has it no more, if it had."""

@@ -35,7 +35,8 @@ PRECISION = 0.05  # of a mean time: its standard error over it
 FEWEST, MOST = 20, 1000  # attempts for a mean time
 
 
-@attrs.frozen
+@final
+@attrs.frozen(eq=False, repr=False)
 class Window:
     """What was measured while the limit was held."""
 
@@ -66,8 +67,8 @@ class Controller:
     _bound: float = attrs.field(default=inf, init=False)
     # What began after this counts; inf while the last cut is not carried out.
     _since: float = attrs.field(default=-inf, init=False)
-    # Whether the guard measures, and does so with how many attempts, their times, and their squares. Less than
-    # none: those of the first window are still to end.
+    # Whether the guard measures; how many attempts, their times, and the squares of these. Less than none:
+    # those of the first window are still to end.
     _is_held: bool = attrs.field(default=True, init=False)
     _count: int = attrs.field(init=False)
     _seconds: float = attrs.field(init=False)
