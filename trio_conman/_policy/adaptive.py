@@ -84,9 +84,9 @@ class Controller:
 
     def assign(self, limit: float) -> None:
         """Go on from another limit."""
-        self._lower(limit)
+        self.limit = limit
         self.window = None
-        self._hold()
+        self.restart()
 
     def ended(self, began: float, now: float, in_use: int, *, overloaded: bool) -> None:
         """An attempt has ended, well or because the service was overloaded.
@@ -97,8 +97,6 @@ class Controller:
             in_use: how many attempts run, this one included.
             overloaded: whether it is one too many.
         """
-        if self._since == inf and in_use <= self.limit:
-            self._since = now
         self._share += (overloaded - self._share) / self.limit
         if overloaded:
             self.overloads += 1
@@ -109,6 +107,8 @@ class Controller:
                 self._measure(now - began)
             else:
                 self._grow()
+        if self._since == inf and in_use - 1 <= self.limit:
+            self._since = now
 
     def _cut(self) -> None:
         self.cuts += 1

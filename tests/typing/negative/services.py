@@ -2,7 +2,14 @@
 
 import trio
 
-from trio_conman import AdaptiveLimit, ConMan, RateLimiter, RateLimiterStatistics, RetryBudget, parse_retry_after
+from trio_conman import (
+    AdaptiveLimit,
+    ConMan,
+    RateLimiter,
+    RateLimiterStatistics,
+    RetryBudget,
+    parse_retry_after,
+)
 
 
 def opening(nursery: trio.Nursery) -> None:
