@@ -4,8 +4,8 @@
 attempt *counts* when it began after the last cut was carried out: when no more ran than the limit allows. So
 there is one cut in each window, about the time that an attempt takes.
 
-*Growth* is additive. An attempt that counts adds a part of a slot, while the slots are used: `CAREFUL` near the
-limit that was cut last, `FAST` where no bound is known.
+*Growth* is additive. An attempt that counts adds a part of a slot, while the slots are used: `CAREFUL` near
+the limit that was cut last, `FAST` where no bound is known.
 
 *A cut* is multiplicative, and as deep as the service is overloaded: half of the share that overloads have
 among the attempts of late, as DCTCP does (RFC 8257), but at least `CUT`. It is a whole slot at least: then a
