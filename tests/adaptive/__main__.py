@@ -23,13 +23,14 @@ import attrs
 from . import rival
 from .figures import FIGURES, Figures, missed
 from .rules import AimdPerDrop, Failsafe, following
-from .runs import run
+from .runs import Run, run
 from .services import SCENARIOS
 
 FILE = Path(__file__).parents[2] / "docs" / "adaptive.json"
 OWN, FIXED, RIVAL = "AdaptiveLimit", "the best fixed limit", "adaptive-concurrency 0.1.1"
 RULES = {"AIMD, a cut for each refusal": AimdPerDrop, "failsafe-go, as its documentation says": Failsafe}
 LAST = 5000  # calls
+DRAWN = ["drops", "queues"]
 
 
 @attrs.frozen
@@ -44,6 +45,7 @@ class Result:
     limit: float  # the mean of the last calls
     attempt: float  # the mean time of those served last
     figures: Figures
+    line: list[int]  # the limit, second by second; of the first seed
 
 
 def result(scenario: str, rule: str, seed: int) -> Result:
@@ -63,7 +65,14 @@ def result(scenario: str, rule: str, seed: int) -> Result:
         fmean(limit for _, limit in ran.limits[-LAST:]),
         fmean(seconds for _, seconds in service.served[-LAST:]),
         FIGURES[scenario](ran, LAST),
+        [] if seed else line(ran),
     )
+
+
+def line(ran: Run) -> list[int]:
+    """The limit at the last call of each second that had one."""
+    limits = {int(when): limit for when, limit in ran.limits}
+    return list(limits.values())
 
 
 def results(seeds: int, others: int) -> Iterator[Result]:
@@ -94,15 +103,15 @@ def tables(found: list[Result]) -> dict[str, Any]:
             }
             for rule in dict.fromkeys(each.rule for each in mine)
         }
-        own = [each.figures for each in mine if each.rule == OWN]
+        own = [each for each in mine if each.rule == OWN]
         spread = {
-            figure: [
-                round(min(each[figure][0] for each in own), 3),
-                round(max(each[figure][0] for each in own), 3),
-            ]
-            for figure in own[0]
+            figure: [f([round(each.figures[figure][0], 3) for each in own]) for f in (min, max)]
+            for figure in own[0].figures
         }
-        shown[name] = {"title": scenario.title, "rows": rows, "figures": spread, "seeds": len(own)}
+        shown[name] = {"title": scenario.title, "seeds": len(own), "rows": rows, "figures": spread}
+        if name in DRAWN:
+            bounds = [scenario.servers or scenario.capacity(second) for second in range(len(own[0].line))]
+            shown[name] |= {"limit": own[0].line, "bound": bounds}
     return shown
 
 
@@ -126,7 +135,8 @@ def main() -> int:
     for name, scenario in shown.items():
         print(f"{name}: {scenario['figures']}")
     if options.write:
-        FILE.write_text(json.dumps(shown, indent=1) + "\n", encoding="utf-8")
+        lines = [f"{json.dumps(name)}: {json.dumps(scenario)}" for name, scenario in shown.items()]
+        FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return status
 
 
