@@ -197,7 +197,7 @@ def executors(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def adaptive(session: nox.Session) -> None:
-    """Run adaptive limits and others against simulated services; `-- --write` writes the tables of the docs."""
+    """Run adaptive limits against simulated services; `-- --write` writes the tables of the docs."""
     session.install("-e", SELF, *group("adaptive"))
     session.run("python", "-m", "tests.adaptive", *session.posargs)
 

@@ -41,7 +41,7 @@ def table(scenario: dict[str, Any]) -> str:
 def plot(scenario: dict[str, Any]) -> str:
     """The limit, and what the service bears, over the time."""
     limit, bound = scenario["limit"], scenario["bound"]
-    most = max(*limit, *bound)
+    most: float = max(*limit, *bound)
 
     def x(second: float) -> float:
         return round(LEFT + second * (WIDTH - LEFT - RIGHT) / len(limit), 1)
@@ -53,8 +53,10 @@ def plot(scenario: dict[str, Any]) -> str:
     for slots in range(0, int(most) + 1, 10):
         drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(slots)}" y2="{y(slots)}"/>')
         drawn.append(f'<text class="name" x="{LEFT - 8}" y="{y(slots) + 4}">{slots}</text>')
-    for second in range(0, len(limit), 100):
-        drawn.append(f'<text class="axis" x="{x(second)}" y="{HEIGHT - 8}">{second} s</text>')
+    drawn.extend(
+        f'<text class="axis" x="{x(second)}" y="{HEIGHT - 8}">{second} s</text>'
+        for second in range(0, len(limit), 100)
+    )
     for kind, values in {"bound": bound, "limit": limit}.items():
         points = " ".join(f"{x(second)},{y(value)}" for second, value in enumerate(values))
         drawn.append(f'<polyline class="{kind}" points="{points}"/>')

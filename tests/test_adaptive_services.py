@@ -1,4 +1,4 @@
-"""Adaptive limits against simulated services: one short run of each scenario of `python -m tests.adaptive`."""
+"""Adaptive limits against simulated services: a short run of each scenario of `python -m tests.adaptive`."""
 
 from __future__ import annotations
 

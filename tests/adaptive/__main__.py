@@ -2,8 +2,9 @@
 
     python -m tests.adaptive [--seeds 20] [--others 5] [--write]
 
-Each scenario is run with so many seeds, and the status is 1 where one misses a figure (see `figures`). The other
-rules are run with fewer; `adaptive-concurrency` only where it is installed. `--write` writes what the docs show.
+Each scenario is run with so many seeds, and the status is 1 where one misses a figure (see `figures`). The
+other rules are run with fewer; `adaptive-concurrency` only where it is installed. `--write` writes what the
+docs show.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ def main() -> int:
         wrong = missed(each.figures)
         print(
             f"{each.scenario:10} {each.rule:40} {each.seconds:6.0f} s, refused {each.refused:6.2%}, "
-            f"lost {each.lost}, limit {each.limit:.1f}, attempt {each.attempt:.2f} s; missed: {wrong or 'nothing'}",
+            f"lost {each.lost}, limit {each.limit:.1f}, attempt {each.attempt:.2f} s; "
+            f"missed: {wrong or 'nothing'}",
             flush=True,
         )
         status |= bool(wrong) and each.rule == OWN

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from .runs import ITEMS, Run
-from .services import Refused, Scenario
+from .services import RefusedError, Scenario
 
 
 class Leap(selectors.SelectSelector):
@@ -53,7 +53,7 @@ def run(scenario: Scenario, seed: int, items: int = ITEMS) -> Run:
         limits.append((loop.time(), at_once))
         try:
             await service.call()
-        except Refused as error:
+        except RefusedError as error:
             return False, 0, str(error)
         finally:
             at_once -= 1

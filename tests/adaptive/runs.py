@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from trio_conman import AdaptiveLimit, ConMan, Failure, RetriableError
 
-from .services import Refused, Scenario, Service
+from .services import RefusedError, Scenario, Service
 
 ITEMS = 20_000
 
@@ -28,7 +28,7 @@ class Run:
 
 
 def is_refusal(error: Exception) -> bool:
-    return isinstance(error, RetriableError) and isinstance(error.err, Refused)
+    return isinstance(error, RetriableError) and isinstance(error.err, RefusedError)
 
 
 def run(scenario: Scenario, seed: int, limit: int | AdaptiveLimit, items: int = ITEMS) -> Run:
@@ -52,7 +52,7 @@ def run(scenario: Scenario, seed: int, limit: int | AdaptiveLimit, items: int = 
                     limits.append((now(), int(cm.limit)))
                     try:
                         await service.call()
-                    except Refused as error:
+                    except RefusedError as error:
                         raise RetriableError(error) from None
 
                 async with cm.map(call, range(items)) as outcomes:

@@ -14,7 +14,7 @@ NOISE = 0.3  # the sigma of lognormal times, whose mean is 1
 REFUSAL = 0.02  # seconds that a refusal takes, in the mean
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The service has too much to do: a 429 that does not say when to come again."""
 
 
@@ -57,13 +57,13 @@ class Service:
         return self.rng.lognormvariate(-(NOISE**2) / 2, NOISE)
 
     async def call(self) -> None:
-        """Serve a call, or raise `Refused`."""
+        """Serve a call, or raise `RefusedError`."""
         began = self.now()
         self.calls += 1
         if self.at_once >= self.capacity(began):
             self.refused += 1
             await self.sleep(REFUSAL * self._noise())
-            raise Refused("429")
+            raise RefusedError("429")
         seconds = self._noise() * self.slowness(began)
         if self._free:
             seconds += max(self._free[0] - began, 0)
