@@ -80,6 +80,7 @@ class Manager:
     rate: tuple[float, int] | None = None  # attempts a second, and its burst
     tokens: float | None = None  # of a retry budget
     broken: str = ""  # a hook of an instrument that raises
+    adapts: bool = False  # the limit, unless it is shared or infinite
 
 
 Deed: TypeAlias = Callable[["Cast"], Awaitable[Any] | None]
