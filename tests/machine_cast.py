@@ -23,7 +23,7 @@ from trio_conman import (
     TaskHandle,
 )
 
-from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step
+from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step, Wandering
 from .machine_witness import Witness
 
 # What code that hands in a task has set, and tasks set anew for nobody.
@@ -90,8 +90,10 @@ class Cast(Witness, Instrument):
     def opening_limit(self) -> int | float | trio.CapacityLimiter | AdaptiveLimit:
         limit = self.manager.limit
         if self.adapts:
-            # As changeable as can be.
-            return AdaptiveLimit(1, 5, initial=int(limit), overloaded=lambda error: True)
+            adaptive = AdaptiveLimit(1, 5, overloaded=lambda error: True)
+            controller: Any = Wandering(float(limit), random.Random(self.stage.seed))
+            adaptive._controller = controller
+            return adaptive
         return limit if self.stage.shared is None else self.stage.limiter
 
     def limit_changed(self, manager: str, limit: int | float) -> None:

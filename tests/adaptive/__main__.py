@@ -1,6 +1,6 @@
 """Runs adaptive limits, and what they are compared with, against simulated services, in virtual time.
 
-    python -m tests.adaptive [--seeds 20] [--others 5] [--write]
+    python -m tests.adaptive [--seeds 20] [--others 5] [--write] [SCENARIO ...]
 
 Each scenario is run with so many seeds, and the status is 1 where one misses a figure (see `figures`). The
 other rules are run with fewer; `adaptive-concurrency` only where it is installed. `--write` writes what the
@@ -76,12 +76,12 @@ def line(ran: Run) -> list[int]:
     return list(limits.values())
 
 
-def results(seeds: int, others: int) -> Iterator[Result]:
+def results(scenarios: list[str], seeds: int, others: int) -> Iterator[Result]:
     compared = [FIXED, *([RIVAL] if find_spec("adaptive_concurrency") else []), *RULES]
     with ProcessPoolExecutor() as executor:
         jobs = [
             executor.submit(result, scenario, rule, seed)
-            for scenario in SCENARIOS
+            for scenario in scenarios
             for rule in [OWN, *compared]
             for seed in range(seeds if rule == OWN else others)
         ]
@@ -92,7 +92,8 @@ def results(seeds: int, others: int) -> Iterator[Result]:
 def tables(found: list[Result]) -> dict[str, Any]:
     """What the docs show: the median of each number for each rule, and the figures from least to greatest."""
     shown: dict[str, Any] = {}
-    for name, scenario in SCENARIOS.items():
+    for name in dict.fromkeys(each.scenario for each in found):
+        scenario = SCENARIOS[name]
         mine = [each for each in found if each.scenario == name]
         rows = {
             rule: {
@@ -118,12 +119,13 @@ def tables(found: list[Result]) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.adaptive")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", default=list(SCENARIOS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--others", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     found, status = [], 0
-    for each in results(options.seeds, options.others):
+    for each in results(options.scenarios, options.seeds, options.others):
         found.append(each)
         wrong = missed(each.figures)
         print(
@@ -137,7 +139,8 @@ def main() -> int:
     for name, scenario in shown.items():
         print(f"{name}: {scenario['figures']}")
     if options.write:
-        lines = [f"{json.dumps(name)}: {json.dumps(scenario)}" for name, scenario in shown.items()]
+        kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+        lines = [f"{json.dumps(name)}: {json.dumps((kept | shown)[name])}" for name in (kept | shown)]
         FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return status
 
