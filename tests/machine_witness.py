@@ -153,7 +153,7 @@ class Witness:
         )
 
     def in_hand(self) -> int:
-        """How many tasks have started and have no outcome, or have one that has not arrived, and their slots."""
+        """How many tasks have started, and have no outcome, or one that has not arrived, and a slot."""
         workers = self.cm._runner.pool.workers
         handles = [each.handle for each in self.line if each.handle is not None and each.handle.outcome]
         return sum(each.handle is not None for each in workers) + sum(

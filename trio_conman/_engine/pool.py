@@ -81,6 +81,8 @@ class Worker:
     is_resting: bool = False
     # Whether it had a turn since it was hired.
     is_ready: bool = True
+    # Whether it lets others have a turn before it begins, but not those that are hired meanwhile.
+    holds_up: bool = False
     # Whether the source keeps it, and its slot, for its next turn.
     kept: bool = False
     # Whether its scope has a deadline.
@@ -188,14 +190,23 @@ class Pool:
         assert context is not None
         if not is_same(task.context, context):
             task.context = context.copy()
+            self._take_turn(worker)
             return None
         if worker.is_ready:
             worker.is_ready = False
-        elif self._hired or task.custom_sleep_data is NO_TURN:
+        elif task.custom_sleep_data is NO_TURN:
+            self._take_turn(worker)
+            return None
+        elif self._hired:
             return None
         task.name = handle._name
         task.custom_sleep_data = NO_TURN
         return handle
+
+    def _take_turn(self, worker: Worker) -> None:
+        # Who is hired in the meantime shall not begin first.
+        worker.holds_up = True
+        self._hired += 1
 
     @enable_ki_protection
     async def wait(self, worker: Worker) -> bool:
@@ -205,10 +216,9 @@ class Pool:
         """
         worker.set_deadline(math.inf)  # of its last task
         if worker.is_hired():
-            has_task = worker.handle is not None
-            self._hired += has_task  # those after it wait too
             await trio.lowlevel.cancel_shielded_checkpoint()
-            self._hired -= has_task
+            self._hired -= worker.holds_up
+            worker.holds_up = False
             worker.is_ready = True
             return True
         if self._closed or worker.is_spoiled:
