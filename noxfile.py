@@ -203,6 +203,13 @@ def executors(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def adaptive(session: nox.Session) -> None:
+    """Run adaptive limits against simulated services; `-- --write` writes the tables of the docs."""
+    session.install("-e", SELF, *group("adaptive"))
+    session.run("python", "-m", "tests.adaptive", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))

@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "docs.figures",
+    "docs.limits",
     "docs.timelines",
     "docs.tried",
 ]

@@ -14,6 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import (
+    AdaptiveLimit,
     ConMan,
     ConManClosedError,
     Instrument,
@@ -22,7 +23,7 @@ from trio_conman import (
     TaskHandle,
 )
 
-from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step
+from .machine_program import BodyError, Entry, Options, Plan, Source, SourceError, Step, Wandering
 from .machine_witness import Witness
 
 # What code that hands in a task has set, and tasks set anew for nobody.
@@ -55,7 +56,7 @@ class Cast(Witness, Instrument):
         try:
             async with ConMan[Any].open(
                 stage.nursery,
-                manager.limit if stage.shared is None else stage.limiter,
+                self.opening_limit(),
                 retry=options.retry,
                 attempt_timeout=math.inf if options.attempt_timeout is None else options.attempt_timeout,
                 task_timeout=math.inf if options.task_timeout is None else options.task_timeout,
@@ -85,6 +86,20 @@ class Cast(Witness, Instrument):
         if trio.current_time() != now:
             stage.fault("wait() took time after the block")
         await self.expect(ConManClosedError, self.cm.run, self.execute)
+
+    def opening_limit(self) -> int | float | trio.CapacityLimiter | AdaptiveLimit:
+        limit = self.manager.limit
+        if self.adapts:
+            adaptive = AdaptiveLimit(1, 5, overloaded=lambda error: True)
+            controller: Any = Wandering(float(limit), random.Random(self.stage.seed))
+            adaptive._controller = controller
+            return adaptive
+        return limit if self.stage.shared is None else self.stage.limiter
+
+    def limit_changed(self, manager: str, limit: int | float) -> None:
+        """One that adapts itself has changed; of others this is known."""
+        if self.highest:  # it is open
+            self.note_limit(limit)
 
     async def perform(self) -> None:
         for step in self.steps:
@@ -288,10 +303,10 @@ class Cast(Witness, Instrument):
             self.idlers -= 1
 
     def set_limit(self, limit: int | float) -> None:
+        if self.adapts and limit == math.inf:
+            return
         for cast in self.sharing():
-            high = max(cast.limit_now(), limit)
-            cast.instant, cast.high, cast.limit = trio.current_time(), high, limit
-            cast.highest = max(cast.highest, high)
+            cast.note_limit(limit)
         self.cm.limit = limit
 
     def pause(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -80,6 +81,26 @@ class Manager:
     rate: tuple[float, int] | None = None  # attempts a second, and its burst
     tokens: float | None = None  # of a retry budget
     broken: str = ""  # a hook of an instrument that raises
+    adapts: bool = False  # the limit, unless it is shared or infinite
+
+
+@attrs.define
+class Wandering:
+    """The controller of an adaptive limit that is as changeable as can be."""
+
+    limit: float
+    random: random.Random
+    minimum: int = 1
+    maximum: int = 5
+
+    def restart(self) -> None:
+        pass
+
+    def assign(self, limit: float) -> None:
+        self.limit = limit
+
+    def ended(self, began: float, now: float, in_use: int, *, overloaded: bool) -> None:
+        self.limit = self.random.uniform(1, 5.5)
 
 
 Deed: TypeAlias = Callable[["Cast"], Awaitable[Any] | None]

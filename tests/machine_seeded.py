@@ -26,7 +26,7 @@ from .machine_vocabulary import (
 
 T = TypeVar("T")
 
-HOOKS = ["task_submitted", "attempt_started", "retry_scheduled", "task_finished"]
+HOOKS = ["task_submitted", "attempt_started", "retry_scheduled", "task_finished", "limit_changed"]
 
 
 class Maker:
@@ -71,6 +71,7 @@ class Maker:
             rate=self.pick([None, None, None, (2.0, 1), (4.0, 3)]),
             tokens=self.pick([None, None, None, 0, 2]),
             broken=self.pick(["", "", "", *HOOKS]),
+            adapts=self.odds(0.25),
         )
 
     def source(self) -> Source:

@@ -135,6 +135,10 @@ class Witness:
     def may_be_cancelled(self) -> bool:
         return self.endangered or self.manager.max_errors is not None
 
+    @property
+    def adapts(self) -> bool:
+        return self.manager.adapts and self.stage.shared is None and self.manager.limit < math.inf
+
     def sharing(self) -> list[Witness]:
         """Who has the same limiter, and is there."""
         return (
@@ -159,6 +163,12 @@ class Witness:
     def limit_now(self) -> int | float:
         """The highest limit of this instant: who starts now may have had its slot a tick ago."""
         return self.high if self.instant == trio.current_time() else self.limit
+
+    def note_limit(self, limit: int | float) -> None:
+        """The limit changes now."""
+        high = max(self.limit_now(), limit)
+        self.instant, self.high, self.limit = trio.current_time(), high, limit
+        self.highest = max(self.highest, high)
 
     async def expect(self, error: type[Exception], call: Callable[..., Any], *args: Any) -> None:
         try:

@@ -24,6 +24,8 @@ KINDS = {
     "text",
     "{bars}",
     "{eval-rst}",
+    "{limit-plot}",
+    "{limits}",
     "{figures}",
     "{glossary}",
     "{include}",

@@ -68,6 +68,7 @@ def test_no_class_inside_has_methods_that_nobody_uses() -> None:
 @pytest.mark.parametrize(
     "cls",
     [
+        trio_conman.AdaptiveLimitStatistics,
         trio_conman.ConManStatistics,
         trio_conman.RateLimiterStatistics,
         trio_conman.RetryBudgetStatistics,

@@ -23,6 +23,7 @@ from trio.testing import MockClock
 import trio_conman
 from tests.hostile import Hostile
 from trio_conman import (
+    AdaptiveLimit,
     ConMan,
     Instrument,
     LoggingInstrument,
@@ -248,6 +249,13 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
         lambda _, value: RateLimiter(1).pause_for(value),
         NONE | SECONDS | INFINITE,
     ),
+    ("AdaptiveLimit", "minimum"): (made(AdaptiveLimit, "minimum"), NONE | NO_INTS | st.integers(max_value=0)),
+    ("AdaptiveLimit", "maximum"): (made(AdaptiveLimit, "maximum"), NONE | NO_INTS | st.integers(max_value=1)),
+    ("AdaptiveLimit", "initial"): (made(AdaptiveLimit, "initial"), NONE | NO_INTS | st.integers(max_value=0)),
+    ("AdaptiveLimit", "overloaded"): (
+        made(AdaptiveLimit, "overloaded"),
+        st.integers() | st.booleans() | TEXTS | st.builds(object) | st.just(nothing),
+    ),
     ("RetryBudget", "tokens"): (made(RetryBudget, "tokens"), NONE | SECONDS | INFINITE),
     ("RetryBudget", "ratio"): (made(RetryBudget, "ratio"), NONE | SECONDS | INFINITE),
     ("parse_retry_after", "header"): (made(parse_retry_after, "header"), NONE | st.integers() | THINGS),
@@ -296,6 +304,7 @@ MADE_HERE = {
     "Outcome",
     "RateLimiterStatistics",
     "RetriedError",
+    "AdaptiveLimitStatistics",
     "RetryBudgetStatistics",
     "StopReason",
     "Success",

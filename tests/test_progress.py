@@ -22,7 +22,7 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from tests.journaled import Memory
-from trio_conman import ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
+from trio_conman import AdaptiveLimit, ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
 from trio_conman._leaves.pen import Pen
 from trio_conman.progress import RichProgress
 from trio_conman.testing import FlakyTask
@@ -272,6 +272,29 @@ async def test_the_total_may_become_known_later_and_be_wrong(autojump_clock: Moc
                 ]
                 await cm.run(sleep, 1)
     assert shown(console) == ["3/2, 3 succeeded, 1.1/s, 2.8 s"]
+
+
+async def test_it_shows_a_limit_that_changes(autojump_clock: MockClock) -> None:
+    console = plain_file()
+
+    async def refused() -> None:
+        await trio.sleep(6)
+        raise RetriableError("busy", retry_after=1)
+
+    with RichProgress(console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, AdaptiveLimit(initial=4), instruments=[progress]) as cm:
+                await cm.run(sleep, 12)
+                handle = await cm.run(refused)
+                await trio.sleep(7)
+                handle.cancel()
+                await trio.sleep(4)
+                cm.limit = 9
+    assert written(console).splitlines() == [
+        "0 done, 2 of 4 running, 0:05",
+        "1 done, 1 of 2 running, 1 cancelled, 1 retry, 6.0/min, 0:10",
+        "2 done, 1 succeeded, 1 cancelled, 1 retry, 10.0/min, 12.0 s",
+    ]
 
 
 async def test_hours(autojump_clock: MockClock) -> None:

@@ -4,6 +4,7 @@ from ._base.errors import ConManClosedError, TaskCancelledError
 from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
+from ._limits.adaptive import AdaptiveLimit, AdaptiveLimitStatistics
 from ._limits.rate import RateLimiter, RateLimiterStatistics
 from ._manager.conman import ConMan
 from ._manager.views import ConManStatistics
@@ -12,6 +13,8 @@ from ._policy.retry import RetriableError, RetryConfig
 from ._policy.retry_after import parse_retry_after
 
 __all__ = [
+    "AdaptiveLimit",
+    "AdaptiveLimitStatistics",
     "ConMan",
     "ConManClosedError",
     "ConManStatistics",

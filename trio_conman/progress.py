@@ -8,6 +8,7 @@ for it, and not for long.
 from __future__ import annotations
 
 import sys
+from math import inf
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
@@ -47,6 +48,7 @@ class ProgressRow(Instrument):
         self._running: set[TaskHandle[Any]] = set()
         self._submitted = self._succeeded = self._failed = self._cancelled = self._retries = 0
         self._recalled = 0  # of those that succeeded
+        self._limit: int | float = inf  # not known, or none
         self._started: float | None = None
         self._ended = 0.0
         self._changed = False
@@ -99,6 +101,11 @@ class ProgressRow(Instrument):
             self._failed += 1
         self._count()
 
+    def limit_changed(self, manager: str, limit: int | float) -> None:
+        """Show it, with the next drawing."""
+        self._limit = limit
+        self._changed = True
+
     def _count(self, *, submitted: bool = False) -> None:
         self._changed = True
         self._display.count(self, submitted=submitted)
@@ -127,6 +134,7 @@ class ProgressRow(Instrument):
     def _cells(self, now: float) -> dict[str, str]:
         done, total, seconds = self._done, self._total, self._seconds(now)
         rate = (done - self._recalled) / seconds if seconds >= SHORTEST else 0.0
+        limit = "" if self._limit == inf else f" of {self._limit}"
         retries = "1 retry" if self._retries == 1 else f"{self._retries} retries"
         # Compared first: an int may be too large to be divided by a float.
         left = (total - done) / rate if total is not None and 0 < total - done <= rate * LONGEST else None
@@ -134,7 +142,7 @@ class ProgressRow(Instrument):
             "description": self._description,
             "bar": "",
             "done": f"{done} done" if total is None else f"{done}/{short(total)}",
-            "running": f"{len(self._running)} running",
+            "running": f"{len(self._running)}{limit} running",
             "recalled": f"{self._recalled} recalled" if self._recalled else "",
             "failed": f"{self._failed} failed" if self._failed else "",
             "cancelled": f"{self._cancelled} cancelled" if self._cancelled else "",
@@ -176,8 +184,8 @@ class RichProgress(ProgressRow):
 
     Cancelled tasks are not among the failed ones here, and a task that waits for a permit of a rate limiter
     does not count as running. The rate is the average since the first task, of those that were not recalled
-    by a journal; the time left follows from it.
-    Its times hold within one trio run.
+    by a journal; the time left follows from it. Its times hold within one trio run. The limit of a manager is
+    shown when it has changed, from the start where it is a `trio_conman.AdaptiveLimit`.
 
     Args:
         total: how many tasks there will be. Default: not known, so there is no bar.

@@ -45,8 +45,14 @@ class Instrument:
     def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
         """A task has its outcome; one that was recalled has had no attempt."""
 
+    def limit_changed(self, manager: str, limit: int | float) -> None:
+        """The limit of the manager of that name was set, by whoever shares it, or by an `AdaptiveLimit`.
 
-HOOKS = ("task_submitted", "attempt_started", "retry_scheduled", "task_finished")
+        Of the latter it is told at the opening too.
+        """
+
+
+HOOKS = ("task_submitted", "attempt_started", "retry_scheduled", "task_finished", "limit_changed")
 
 
 class LoggingInstrument(Instrument):
@@ -101,6 +107,11 @@ class LoggingInstrument(Instrument):
             self._log(logging.INFO, handle, str(outcome), **fields)
         else:
             self._log(logging.ERROR, handle, str(outcome), outcome.error, **fields)
+
+    def limit_changed(self, manager: str, limit: int | float) -> None:
+        """Log it at DEBUG, with the fields ``manager`` and ``limit`` only."""
+        fields = {"manager": manager, "limit": limit}
+        log(logging.DEBUG, "%s: limit %s", one_line(manager), limit, error=None, extra=fields)
 
     def _log(
         self,

@@ -108,13 +108,18 @@ class Block:
             )
         need_more_stack()  # for leaving, which is done from here too
         self.line.enter_run()
+        if self.runner.adaptive is not None:
+            self.runner.adaptive._open(self.line)
         self.line.on_resize = self.tell_resized
         self._entered = True
+        if self.runner.adaptive is not None:
+            self.line.limit = self.runner.adaptive._slots()
         try:
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
             self._close()
             self.collector.close_channel()
+            self._let_limit_go()
             raise
         self._body_scope.__enter__()
 
@@ -187,6 +192,7 @@ class Block:
             self.collector.close_channel()
             if permits is not None:
                 permits.close()
+            self._let_limit_go()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
@@ -238,6 +244,10 @@ class Block:
         self.line.close()
         self.runner.pool.close()
 
+    def _let_limit_go(self) -> None:
+        if self.runner.adaptive is not None:
+            self.runner.adaptive._close(self.line)
+
     def _refuse(self) -> None:
         self.closed = True
         for each in list(self.maps):
@@ -279,6 +289,8 @@ class Block:
         """The limit has changed."""
         for each in list(self.maps):
             each.resized()
+        if self.runner.instruments is not None:
+            self.runner.instruments.tell("limit_changed", self.name, self.line.limit)
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""

@@ -39,8 +39,9 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.outcomes import Failure, Outcome, StopReason, remember
+from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, remember
 from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
+from trio_conman._limits.adaptive import AdaptiveLimit
 from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
 from trio_conman._policy.retry import made_of
 
@@ -55,6 +56,7 @@ class Runner(Recalls):
     """Starts the tasks of one manager, and sees each of them to its outcome."""
 
     rng: random.Random
+    adaptive: AdaptiveLimit | None
     # Called when all tasks are, or will be, cancelled.
     tasks_cancelled: Callable[[], None] = attrs.field(init=False)
 
@@ -64,7 +66,7 @@ class Runner(Recalls):
     def open(self, nursery: trio.Nursery) -> None:
         """Begin: the workers live in `nursery`."""
         self.pool.open(nursery, self._live)
-        self.is_plain = self.permits is None and self.instruments is None
+        self.is_plain = self.permits is None and self.instruments is None and self.adaptive is None
         self.now = trio.lowlevel.current_clock().current_time
 
     def start(self, handle: TaskHandle[Any], slot: Slot, now: float, *, is_new: bool = False) -> None:
@@ -184,12 +186,16 @@ class Runner(Recalls):
             worker.set_deadline(inf)
         if self.instruments is not None:
             self.instruments.tell("attempt_started", handle, handle._retries + 1)
+        if self.adaptive is not None:
+            worker.began = self.now()
 
     @enable_ki_protection
     def _end(self, worker: Worker, outcome: Outcome[Any]) -> None:
         """Record the outcome of a worker's task, and find it another one for the same slot."""
         handle, worker.handle = worker.handle, None
         assert handle is not None
+        # How the attempt went is told when its task is settled, since that may start others.
+        in_use = self.attempts() if self.adaptive is not None and isinstance(outcome, Success) else 0
         source, slot = handle._terms.source, handle._slot
         if source is None or slot is None:
             self.pool.let_go(worker)  # first: when the slot goes to another task, this worker is hired for it
@@ -200,6 +206,8 @@ class Runner(Recalls):
             self._finish(handle, outcome)
             del handle, outcome  # an error of the source may lead to this frame
             source.go_on(worker)
+        if in_use and self.adaptive is not None:
+            self.adaptive._succeeded(worker.began, self.now(), in_use)
 
     @enable_ki_protection
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
@@ -239,6 +247,8 @@ class Runner(Recalls):
         try:
             handle._scope = worker.scope  # it may be a new one
             worker.set_deadline(deadline_of(handle))
+            if self.adaptive is not None and trio.current_effective_deadline() > -inf:
+                self.adaptive._failed(error, worker.began, self.now(), self.attempts())
             verdict = self._decide(handle, error, timed_out)
             if isinstance(verdict, StopReason):
                 return self._failure(handle, real_error(error), verdict)

@@ -90,6 +90,8 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
+    # When its attempt began, where that is asked for.
+    began: float = 0.0
 
     def is_hired(self) -> bool:
         """Whether it has something to do."""

@@ -28,6 +28,7 @@ from trio_conman._books.records import Recorder, records_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
+from trio_conman._limits.adaptive import AdaptiveLimit
 from trio_conman._limits.line import Line
 from trio_conman._limits.permits import Permits, limiters_of
 from trio_conman._limits.rate import RateLimiter
@@ -77,7 +78,7 @@ class ConMan(Doors[R], Views[R]):
     def open(
         cls,
         nursery: trio.Nursery,
-        limit: int | float | trio.CapacityLimiter = 10,
+        limit: int | float | trio.CapacityLimiter | AdaptiveLimit = 10,
         *,
         name: str | None = None,
         retry: RetryConfig | None = None,
@@ -101,8 +102,9 @@ class ConMan(Doors[R], Views[R]):
 
         Args:
             nursery: what cancels it cancels the tasks; the manager never cancels it.
-            limit: how many tasks run at once: an int of at least 2, `math.inf`, or a `trio.CapacityLimiter`
-                that may be shared with others; ``trio.CapacityLimiter(1)`` runs one at a time. Default: 10.
+            limit: how many tasks run at once: an int of at least 2, `math.inf`, a `trio.CapacityLimiter`
+                that may be shared with others, or an `AdaptiveLimit`, which finds out how many the service
+                bears; ``trio.CapacityLimiter(1)`` runs one at a time. Default: 10.
             name: for messages. Default: "conman".
             retry: how tasks are retried that say nothing else themselves. Default: only `RetriableError` is
                 retried, by ``RetryConfig.exponential()``.
@@ -134,7 +136,7 @@ class ConMan(Doors[R], Views[R]):
             ValueError: a parameter is out of its range.
         """
         check_type("nursery", nursery, trio.Nursery, "a trio.Nursery")
-        if not isinstance(limit, trio.CapacityLimiter):
+        if not isinstance(limit, (trio.CapacityLimiter, AdaptiveLimit)):
             check_limit(limit)
         if name is not None:
             name = check_text("name", name)
@@ -159,6 +161,9 @@ class ConMan(Doors[R], Views[R]):
         self._name = name = "conman" if name is None else name
         self._thread = get_ident()
         self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
+        adaptive = None
+        if isinstance(limit, AdaptiveLimit):
+            adaptive, limit = limit, limit._slots()
         if isinstance(limit, trio.CapacityLimiter):
             self._line = Line(name, limit, shared=True)
         else:
@@ -171,6 +176,7 @@ class ConMan(Doors[R], Views[R]):
             Permits(limiters) if limiters else None,
             Pool(name),
             random.Random() if rng is None else rng,
+            adaptive,
         )
         runner, line, scope = self._runner, self._line, self._cancel_scope
         self._collector = Collector(send_to, runner.settle, watching)
@@ -215,13 +221,13 @@ class ConMan(Doors[R], Views[R]):
         """How many tasks may run at once. Assign an int of at least 2, or `math.inf`, to change it.
 
         Raising it starts at once as many tasks as fit; lowering it ends none. The limit of a shared limiter
-        changes for all who share it.
+        changes for all who share it. An `AdaptiveLimit` goes on from what is assigned.
 
         Raises:
             RuntimeError: assigned in another thread than that of the trio run; nothing has changed then.
             TypeError: assigned what is neither an int nor `math.inf`.
             ValueError: assigned an int below 2; a manager opened with ``trio.CapacityLimiter(1)`` runs one
-                at a time.
+                at a time. Or what is out of the range of its `AdaptiveLimit`.
         """
         return self._line.limit
 
@@ -230,7 +236,10 @@ class ConMan(Doors[R], Views[R]):
         self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
         check_limit(limit)
         need_more_stack()
-        self._line.limit = limit
+        if self._runner.adaptive is None:
+            self._line.limit = limit
+        else:
+            self._runner.adaptive._assign(limit)
 
     @property
     def timed_out(self) -> bool:

@@ -2,7 +2,14 @@
 
 import trio
 
-from trio_conman import ConMan, RateLimiter, RateLimiterStatistics, RetryBudget, parse_retry_after
+from trio_conman import (
+    AdaptiveLimit,
+    ConMan,
+    RateLimiter,
+    RateLimiterStatistics,
+    RetryBudget,
+    parse_retry_after,
+)
 
 
 def opening(nursery: trio.Nursery) -> None:
@@ -35,6 +42,15 @@ def budgets(budget: RetryBudget) -> None:
     budget.tokens = 3  # error
 
 
+def adaptive(limit: AdaptiveLimit) -> None:
+    AdaptiveLimit("2")  # error
+    AdaptiveLimit(2, 200, 10)  # error
+    AdaptiveLimit(overloaded=len)  # error
+    AdaptiveLimit(overloaded=True)  # error
+    limit.limit = 3  # error
+    limit.statistics().cuts = 3  # error
+
+
 def headers(header: bytes, text: str) -> None:
     parse_retry_after(header)  # error
     parse_retry_after(text, now=0.0)  # error
@@ -43,6 +59,10 @@ def headers(header: bytes, text: str) -> None:
 
 
 class OwnRate(RateLimiter):  # error
+    pass
+
+
+class OwnLimit(AdaptiveLimit):  # error
     pass
 
 

@@ -6,6 +6,8 @@ from typing import assert_type
 import trio
 
 from trio_conman import (
+    AdaptiveLimit,
+    AdaptiveLimitStatistics,
     ConMan,
     RateLimiter,
     RateLimiterStatistics,
@@ -74,6 +76,26 @@ def budgets() -> None:
     assert_type(statistics.remaining, float)
     assert_type(statistics.ratio, float)
     assert_type(statistics.refused, int)
+
+
+def is_busy(error: Exception) -> bool:
+    return isinstance(error, ConnectionError)
+
+
+async def adaptive(nursery: trio.Nursery) -> None:
+    limit = AdaptiveLimit(4, 100, initial=20, overloaded=is_busy)
+    async with ConMan[int].open(nursery, limit) as cm, ConMan.open(nursery, limit=AdaptiveLimit()):
+        assert_type(cm, ConMan[int])
+        assert_type(cm.limit, int | float)
+    statistics = limit.statistics()
+    assert_type(statistics, AdaptiveLimitStatistics)
+    assert_type(statistics.limit, float)
+    assert_type(statistics.cuts, int)
+    assert_type(statistics.overloads, int)
+    assert_type(statistics.growth, float)
+    assert_type(statistics.steps_back, int)
+    assert_type(statistics.attempt_seconds, float | None)
+    assert_type(statistics.throughput, float | None)
 
 
 def headers(header: str) -> None:

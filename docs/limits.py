@@ -1,0 +1,91 @@
+"""Adaptive limits against simulated services, for Sphinx: from docs/adaptive.json, which
+`nox -s adaptive -- --write` writes.
+
+``limits`` with the name of a scenario shows what each rule made of it, ``limit-plot`` how the limit went.
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+FILE = Path(__file__).with_name("adaptive.json")
+# The keys of a row, and the heads of their columns.
+COLUMNS = {
+    "seconds": "seconds for 20,000 calls",
+    "refused": "refused, %",
+    "lost": "lost",
+    "limit": "limit at the end",
+    "attempt": "seconds for a call",
+}
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 240.0, 40.0, 12.0, 12.0, 28.0
+
+
+def table(scenario: dict[str, Any]) -> str:
+    """A row for each rule."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in ["", *COLUMNS.values()])
+    body = [
+        f"<tr><td>{escape(rule)}</td>{''.join(f'<td>{row[key]:,}</td>' for key in COLUMNS)}</tr>"
+        for rule, row in scenario["rows"].items()
+    ]
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="figures"><table class="docutils">{inside}</table></div>'
+
+
+def plot(scenario: dict[str, Any]) -> str:
+    """The limit, and what the service bears, over the time."""
+    limit, bound = scenario["limit"], scenario["bound"]
+    most: float = max(*limit, *bound)
+
+    def x(second: float) -> float:
+        return round(LEFT + second * (WIDTH - LEFT - RIGHT) / len(limit), 1)
+
+    def y(slots: float) -> float:
+        return round(HEIGHT - BOTTOM - slots * (HEIGHT - TOP - BOTTOM) / most, 1)
+
+    drawn = []
+    for slots in range(0, int(most) + 1, 10):
+        drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(slots)}" y2="{y(slots)}"/>')
+        drawn.append(f'<text class="name" x="{LEFT - 8}" y="{y(slots) + 4}">{slots}</text>')
+    drawn.extend(
+        f'<text class="axis" x="{x(second)}" y="{HEIGHT - 8}">{second} s</text>'
+        for second in range(0, len(limit), 100)
+    )
+    for kind, values in {"bound": bound, "limit": limit}.items():
+        points = " ".join(f"{x(second)},{y(value)}" for second, value in enumerate(values))
+        drawn.append(f'<polyline class="{kind}" points="{points}"/>')
+    told = "; ".join(f"at {second} s {limit[second]}" for second in range(0, len(limit), 25))
+    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
+    return f'<svg role="img" viewBox="{box}"><title>The limit: {told}</title>{"".join(drawn)}</svg>'
+
+
+KEY = (
+    '<span><svg aria-hidden="true" viewBox="0 0 24 16"><polyline class="limit" points="0,8 24,8"/></svg> '
+    'the limit</span><span><svg aria-hidden="true" viewBox="0 0 24 16"><polyline class="bound" '
+    'points="0,8 24,8"/></svg> what the service bears</span>'
+)
+
+
+class Limits(SphinxDirective):
+    """``limits`` and ``limit-plot``, with the name of a scenario."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(FILE))
+        scenario = json.loads(FILE.read_text(encoding="utf-8"))[self.arguments[0]]
+        if self.name == "limits":
+            return [nodes.raw("", table(scenario), format="html")]
+        picture = f"<div>{plot(scenario)}</div><figcaption>{KEY}</figcaption>"
+        return [nodes.raw("", f'<figure class="timeline">{picture}</figure>', format="html")]
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("limits", Limits)
+    app.add_directive("limit-plot", Limits)

@@ -1,0 +1,194 @@
+"""A limit that finds how many at once a service bears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.checks import check_type, is_async
+from trio_conman._base.log import log_fault
+from trio_conman._base.texts import short
+from trio_conman._policy.adaptive import Controller
+from trio_conman._policy.retry import RetriableError, is_spent, made_of
+
+from .line import Line
+
+
+@final
+@attrs.frozen(kw_only=True)
+class AdaptiveLimitStatistics:
+    """What an adaptive limit has found, at one moment."""
+
+    limit: float
+    """How many attempts may run at once; the manager's limit is the whole number below."""
+    cuts: int
+    """How often it was cut because the service was overloaded."""
+    overloads: int
+    """Attempts that ended so; those of one window make one cut."""
+    growth: float
+    """Slots added so far, all together."""
+    steps_back: int
+    """How often it was lowered because more at once had brought no more throughput."""
+    attempt_seconds: float | None
+    """The mean time of an attempt in the latest window in which that was measured; None before the first."""
+    throughput: float | None
+    """Attempts a second in that window; None before the first."""
+
+
+@final
+class AdaptiveLimit:
+    """Finds how many attempts at once a service bears, and follows when that changes.
+
+    Given as ``limit`` to `ConMan.open`, to one manager after another, but to one at a time; the next one
+    goes on from what was found. The limit grows while the slots are used and attempts succeed, and is cut
+    when one is overloaded: at most once in the time that an attempt takes. Only attempts are timed, without
+    their waits for a slot, a permit or a retry. It grows no further where more at once have brought no more
+    throughput, so that a service that queues instead of refusing is not flooded. Cancelled attempts, and
+    failures that are no overload, tell nothing.
+
+    Args:
+        minimum: it is never lower; an int of at least 1. Default: 2.
+        maximum: it is never higher. Default: 200.
+        initial: where it begins; below `minimum` that, above `maximum` that. Default: 10.
+        overloaded: whether an error means that the service was overloaded: a sync function of what the
+            attempt raised, which returns a bool. Default: a `RetriableError` with ``retry_after``, and a
+            `trio.TooSlowError`, as ``attempt_timeout`` has it; also inside of either, or of a group.
+
+    Raises:
+        TypeError: a parameter is of the wrong kind.
+        ValueError: a parameter is out of its range.
+    """
+
+    __slots__ = ("__weakref__", "_controller", "_line", "_overloaded")
+
+    def __init__(
+        self,
+        minimum: int = 2,
+        maximum: int = 200,
+        *,
+        initial: int = 10,
+        overloaded: Callable[[Exception], bool] | None = None,
+    ) -> None:
+        _check_slots("minimum", minimum, 1)
+        _check_slots("maximum", maximum, minimum)
+        _check_slots("initial", initial, 1)
+        if overloaded is not None:
+            check_type("overloaded", overloaded, Callable, "a sync function of an error, or None")  # type: ignore[arg-type]
+            if is_async(overloaded):
+                raise TypeError(f"overloaded must be a sync function, not {short(overloaded)}")
+        self._overloaded = _is_overload if overloaded is None else overloaded
+        self._controller = Controller(minimum, maximum, float(min(max(initial, minimum), maximum)))
+        # That of the manager which uses it.
+        self._line: Line | None = None
+
+    def __repr__(self) -> str:
+        rule = self._controller
+        return f"<AdaptiveLimit, {self._slots()} of {rule.minimum} to {rule.maximum}>"
+
+    def statistics(self) -> AdaptiveLimitStatistics:
+        """What it has found so far."""
+        rule = self._controller
+        window = rule.window
+        return AdaptiveLimitStatistics(
+            limit=rule.limit,
+            cuts=rule.cuts,
+            overloads=rule.overloads,
+            growth=rule.growth,
+            steps_back=rule.steps_back,
+            attempt_seconds=None if window is None else window.seconds,
+            throughput=None if window is None or not window.seconds else window.limit / window.seconds,
+        )
+
+    def _slots(self) -> int:
+        """The limit of the manager."""
+        return int(self._controller.limit)
+
+    def _open(self, line: Line) -> None:
+        """A line has this limit from here on, until `_close`.
+
+        Raises:
+            RuntimeError: one has it; nothing has changed.
+        """
+        if self._line is not None:
+            raise RuntimeError(
+                f"limit is an AdaptiveLimit that manager {self._line.name!r} uses just now: "
+                "each ConMan.open() needs one of its own"
+            )
+        self._line = line
+        self._controller.restart()
+
+    def _close(self, line: Line) -> None:
+        """A line has it no more, if it had."""
+        if self._line is line:
+            self._line = None
+
+    def _assign(self, limit: int | float) -> None:
+        """Go on from a limit that a user has set.
+
+        Raises:
+            ValueError: it is out of the range; nothing has changed.
+        """
+        rule = self._controller
+        if not rule.minimum <= limit <= rule.maximum:
+            raise ValueError(
+                f"limit must be from {rule.minimum} to {rule.maximum}, the range of its AdaptiveLimit, "
+                f"not {short(limit)}"
+            )
+        rule.assign(limit)
+        self._tell_line()
+
+    @enable_ki_protection
+    def _succeeded(self, began: float, now: float, in_use: int) -> None:
+        """An attempt has succeeded while so many ran, this one included."""
+        self._controller.ended(began, now, in_use, overloaded=False)
+        self._tell_line()
+
+    def _failed(self, error: Exception, began: float, now: float, in_use: int) -> None:
+        """An attempt has failed; most errors tell nothing."""
+        if self._is_overload(error):
+            self._cut(began, now, in_use)
+
+    @enable_ki_protection
+    def _cut(self, began: float, now: float, in_use: int) -> None:
+        self._controller.ended(began, now, in_use, overloaded=True)
+        self._tell_line()
+
+    def _tell_line(self) -> None:
+        line, slots = self._line, self._slots()
+        if line is not None and slots != line.limit:
+            line.limit = slots
+
+    def _is_overload(self, error: Exception) -> bool:
+        """What `overloaded` says; what it may not say is logged and means no."""
+        try:
+            answer = self._overloaded(error)
+            check_type("what it returns", answer, bool, "True or False")
+            return answer
+        except Exception as fault:
+            log_fault(
+                "overloaded raised, or gave no bool, for an error of type %s; it counts as no overload",
+                type(error).__qualname__,
+                error=fault,
+            )
+            return False
+
+
+def _check_slots(name: str, value: object, least: int) -> None:
+    wanted = f"an int of at least {least}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def _is_overload(error: Exception) -> bool:
+    """Whether the service has asked for a pause, or the time of the attempt was over."""
+    return any(
+        isinstance(each, trio.TooSlowError)
+        or (isinstance(each, RetriableError) and each.retry_after is not None and not is_spent(each))
+        for each in made_of(error)
+    )
