@@ -19,6 +19,7 @@ REAL = {
     "sigterm",
     "subprocesses",
     "threads",
+    "unreliable_service",
     "web_server",
 }
 
