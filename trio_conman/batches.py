@@ -27,8 +27,8 @@ def in_batches(
     While the reader is busy with a batch, up to `size` for the next one are taken.
 
     When the block is left early, a map has back what was taken from it and not handed over: it is in
-    `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was taken from
-    anything else is in `Batches.rest`.
+    `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
+    taken from anything else is in `Batches.rest`.
 
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is

@@ -1,5 +1,5 @@
 """A worker that ends gracefully: on a first signal it takes on nothing more, and finishes what it has begun;
-on a second one it ends at once. In both cases it says what it did, and its status is that of the first signal.
+on a second one it ends at once. In both cases it says what it did, and its status is of the first signal.
 
     python graceful.py SECONDS GRACE
 
