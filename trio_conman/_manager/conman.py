@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Never, final
 
 import trio
 
@@ -33,9 +33,10 @@ from trio_conman._limits.rate import RateLimiter
 from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
 
-from .doors import Doors
+from .doors import ConMan as Doors
+from .mistakes import explained
 from .opening import Opening
-from .views import Views
+from .views import ConMan as Views
 
 if TYPE_CHECKING:
     # A default (PEP 696), so that ConMan.open(nursery) passes strict checkers without a parameter.
@@ -69,10 +70,11 @@ class ConMan(Doors[R], Views[R]):
     )
     _cancel_scope: trio.CancelScope
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Never, **__: Never) -> None:
         raise TypeError("ConMan has no public constructor; use 'async with ConMan.open(nursery) as cm:'")
 
     @classmethod
+    @explained
     def open(
         cls,
         nursery: trio.Nursery,
@@ -127,7 +129,7 @@ class ConMan(Doors[R], Views[R]):
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
-        check_type("nursery", nursery, trio.Nursery, "a trio.Nursery")
+        check_type("nursery", nursery, trio.Nursery, "a trio.Nursery, in a program that trio.run() runs")
         if not isinstance(limit, trio.CapacityLimiter):
             check_limit(limit)
         if name is not None:

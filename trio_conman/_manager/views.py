@@ -44,8 +44,8 @@ class ConManStatistics:
     """Attempts that followed a first one, of all tasks together."""
 
 
-class Views(Generic[R]):
-    """The part of a manager that is read, at any time, also after its end."""
+class ConMan(Generic[R]):
+    """The part of a manager that is read, at any time, also after its end; named as the doors are."""
 
     __slots__ = ()
 
