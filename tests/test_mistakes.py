@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import re
-import warnings
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_conman import ConMan, RateLimiter, RetryConfig
-from trio_conman.batches import in_batches
+from trio_conman import ConMan, RateLimiter
 
 USE_OPEN = "use 'async with ConMan.open(nursery) as cm:'"
 USE_MAP = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
@@ -65,11 +64,7 @@ async def outcome_of(result: Any) -> None:
     "name, way",
     [
         ("max_retries", RETRIES),
-        (
-            "max_workers",
-            "it takes nursery, limit, name, retry, rate, attempt_timeout, task_timeout, timeout, max_errors, "
-            "retry_budget, send_to, instruments, rng",
-        ),
+        ("max_workers", f"it takes {', '.join(inspect.signature(ConMan.open).parameters)}"),
     ],
 )
 async def test_keyword_arguments_of_open(name: str, way: str) -> None:

@@ -36,7 +36,7 @@ def check_number(name: str, value: object, *, finite: bool = False) -> float:
 
 
 def check_finite(name: str, value: object, *, positive: bool = False) -> float:
-    """Refuse what is not a finite number, negative or not unless it is to be above 0; returns it as a float."""
+    """Refuse what is not a finite number, be it above 0 or, unless `positive`, not; returns it as a float."""
     wanted = "a finite number above 0" if positive else "a finite number"
     number = _as_float(name, value, wanted)
     if not math.isfinite(number) or (positive and number <= 0):

@@ -24,6 +24,7 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
 from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
+from trio_conman._books.unseen import Unseen
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
@@ -67,8 +68,10 @@ class ConMan(Doors[R], Views[R]):
         "_runner",
         "_terms",
         "_thread",
+        "_unseen",
     )
     _cancel_scope: trio.CancelScope
+    _unseen: Unseen
 
     def __init__(self, *_: Never, **__: Never) -> None:
         raise TypeError("ConMan has no public constructor; use 'async with ConMan.open(nursery) as cm:'")
@@ -176,6 +179,7 @@ class ConMan(Doors[R], Views[R]):
         self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
+        self._unseen = Unseen(name, runner, self._collector)
         return Opening(self, self._block)
 
     @property
