@@ -89,17 +89,12 @@ for _name in [name for name in sys.modules if name.startswith("trio_conman._")]:
 
 # What `ConMan` inherits is shown as its own, in the order in which one meets it: how to open a manager, to
 # hand in tasks, to control them, to read what became of them.
-_members = sorted(_public.tagorder, key=_public.tagorder.__getitem__)
+_parts = [ModuleAnalyzer.for_module(f"trio_conman._manager.{part}") for part in ("doors", "conman", "views")]
 _met = [
-    "open",
-    *(
-        name.removeprefix(f"{part}.")
-        for part in ("Doors", "ConMan", "Views")
-        for name in _members
-        if name.startswith(f"{part}.")
-    ),
+    "ConMan.open",
+    *(name for part in _parts for name in part.tagorder if name.startswith("ConMan.")),
 ]
-_public.tagorder.update({f"ConMan.{name}": place for place, name in enumerate(dict.fromkeys(_met))})
+_public.tagorder.update({name: place for place, name in enumerate(dict.fromkeys(_met))})
 
 # The classes that users construct themselves; the others come from the library.
 CONSTRUCTED = {

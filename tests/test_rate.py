@@ -366,7 +366,7 @@ def test_a_wrong_parameter_is_refused_by_name(name: str, value: Any, kind: type[
 @pytest.mark.parametrize("name", ["rate", "per"])
 def test_what_is_too_small_for_a_float_is_refused(name: str) -> None:
     tiny: Any = Fraction(1, 10**400)
-    with pytest.raises(ValueError, match=rf"^{name} must be above 0, not Fraction"):
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number above 0, not Fraction"):
         RateLimiter(**({"rate": 1} | {name: tiny}))
 
 

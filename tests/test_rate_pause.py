@@ -134,7 +134,8 @@ def test_outside_of_trio_there_is_no_time_to_pause_or_to_tell() -> None:
     rate = RateLimiter(1)
     for call in (lambda: rate.pause_for(1), rate.statistics):
         with pytest.raises(
-            RuntimeError, match=r"inside of a trio run only: .* with trio\.from_thread\.run_sync$"
+            RuntimeError,
+            match=r"inside of trio\.run\(\) only, .* with trio\.from_thread\.run_sync$",
         ):
             call()
 

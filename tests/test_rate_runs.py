@@ -16,7 +16,7 @@ from tests.rated import manager, note
 from trio_conman import ConMan, RateLimiter, RetryBudget
 
 ELSEWHERE = r"^<RateLimiter of .*> is used by a manager of another trio run: .*trio\.from_thread\.run_sync$"
-NOWHERE = r"^<RateLimiter of .*> can be used inside of a trio run only: .*trio\.from_thread\.run_sync$"
+NOWHERE = r"^<RateLimiter of .*> can be used inside of trio\.run\(\) only, .*trio\.from_thread\.run_sync$"
 
 
 async def use(rate: RateLimiter, record: list[Any]) -> None:

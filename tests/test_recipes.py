@@ -20,6 +20,7 @@ REAL = {
     "sigterm",
     "subprocesses",
     "threads",
+    "unreliable_service",
     "web_server",
 }
 

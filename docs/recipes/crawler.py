@@ -10,6 +10,8 @@ import trio
 from trio_conman import ConMan, Failure
 
 LINK = re.compile(r'href="([^"]+)"')
+LIMIT = 4  # pages at once
+LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: no page waits for one
 
 
 class Crawler:
@@ -33,8 +35,8 @@ class Crawler:
 
 
 async def main(site: str) -> None:
-    async with httpx.AsyncClient() as client, trio.open_nursery() as nursery:
-        async with ConMan[None].open(nursery, limit=4, timeout=30) as cm:
+    async with httpx.AsyncClient(limits=LIMITS) as client, trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit=LIMIT, timeout=30) as cm:
             Crawler(client, cm, within=site, most=1_000).add(site)
         # The block ends when every page that was found has been visited.
 

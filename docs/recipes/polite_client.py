@@ -17,6 +17,9 @@ from trio_conman import (
 )
 from trio_conman.http import raise_for_status
 
+LIMIT = 5  # requests at the same time
+LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: none waits for one
+
 
 async def fetch(client: httpx.AsyncClient, path: str) -> str:
     try:
@@ -28,10 +31,13 @@ async def fetch(client: httpx.AsyncClient, path: str) -> str:
 
 
 async def main(service: str, paths: list[str]) -> None:
-    async with httpx.AsyncClient(base_url=service) as client, trio.open_nursery() as nursery:
+    async with (
+        httpx.AsyncClient(base_url=service, limits=LIMITS) as client,
+        trio.open_nursery() as nursery,
+    ):
         async with ConMan[str].open(
             nursery,
-            limit=5,  # requests at the same time
+            limit=LIMIT,
             rate=RateLimiter(20, burst=5),  # requests a second
             retry=RetryConfig.exponential(max_attempts=3),  # retries of a request
             retry_budget=RetryBudget(tokens=10),  # retries of all requests together

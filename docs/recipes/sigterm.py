@@ -2,7 +2,8 @@ import signal
 
 import trio
 
-from trio_conman import ConMan, Failure, Success
+from trio_conman import ConMan
+from trio_conman.signals import shutdown_on_signal
 
 
 async def work(number: int) -> str:
@@ -12,30 +13,18 @@ async def work(number: int) -> str:
     return f"job {number}"
 
 
-async def obey_signals(cm: ConMan[str], grace: float) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        await anext(signals)
-        print("no more jobs")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cm.shutdown, grace)
-            await anext(signals)  # a second one: now
-            cm.cancel("told twice")
-
-
-async def main() -> None:
+async def main() -> int:
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=2, name="jobs") as cm:
-            nursery.start_soon(obey_signals, cm, 0.5)
-            for number in range(1, 100):
-                await cm.run(work, number, name=f"job {number}")
-        # Here the last job has ended; a shutdown has ended the loop before.
-        nursery.cancel_scope.cancel()  # nobody has to wait for signals any more
+            async with shutdown_on_signal(cm, grace=0.5) as came:
+                for number in range(1, 100):
+                    await cm.run(work, number, name=f"job {number}")
 
-    done = {outcome.name for outcome in cm.outcomes() if isinstance(outcome, Success)}
-    for outcome in cm.outcomes():
-        if isinstance(outcome, Failure):
-            print(f"{outcome.name}: {outcome.reason.value}: {outcome.error}")
-    print(f"done: {sorted(done)}, not done: {99 - len(done)}")
+    for error in cm.errors():
+        print(error)
+    done = sorted(cm.outputs())
+    print(f"{[each.name for each in came]}: done: {done}, not done: {99 - len(done)}")
+    return 128 + came[0] if came else 0
 
 
-trio.run(main)
+print("status", trio.run(main))  # in your program: sys.exit(trio.run(main))

@@ -1,11 +1,14 @@
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import trio
 
-from trio_conman import ConMan, Failure, Success
+from trio_conman import ConMan, Failure, Outcome, Success
+from trio_conman.batches import in_batches
+from trio_conman.reports import Tally
 
 Row = tuple[int, str]  # id, text
 
@@ -32,41 +35,43 @@ def unanswered(database: sqlite3.Connection) -> Iterator[Row]:
         last = rows[-1][0]
 
 
+def store(database: sqlite3.Connection, outcomes: list[Outcome[str]]) -> None:
+    """Write the answers, all or none."""
+    with database:
+        for outcome in outcomes:
+            ((number, _),) = outcome.args
+            match outcome:
+                case Success(value=answer):
+                    database.execute("UPDATE jobs SET answer = ? WHERE id = ?", [answer, number])
+                case Failure(error=error):
+                    database.execute("UPDATE jobs SET error = ? WHERE id = ?", [repr(error), number])
+
+
 async def main(path: Path, most: int) -> None:
-    database = sqlite3.connect(path)
-    done = 0
-    try:
+    tally = Tally()
+    with closing(sqlite3.connect(path)) as database:
         async with (
             trio.open_nursery() as nursery,
             ConMan[str].open(nursery, limit=20) as cm,
             cm.map(ask, unanswered(database)) as outcomes,
+            in_batches(outcomes, 50, seconds=1) as batches,
         ):
-            async for outcome in outcomes:
-                ((number, _),) = outcome.args
-                match outcome:
-                    case Success(value=answer):
-                        database.execute("UPDATE jobs SET answer = ? WHERE id = ?", [answer, number])
-                    case Failure(error=error):
-                        database.execute("UPDATE jobs SET error = ? WHERE id = ?", [repr(error), number])
-                done += 1
-                if done % 50 == 0:
-                    database.commit()
-                if done == most:
+            async for batch in batches:
+                store(database, batch)
+                for outcome in batch:
+                    tally.add(outcome)
+                if tally.succeeded >= most:
                     break  # stands for whatever stops the program
-    finally:
-        database.commit()
         print("{} rows, answers: {}, errors: {}".format(*database.execute(COUNTS).fetchone()))
-        database.close()
+    print(tally)
 
 
 with tempfile.TemporaryDirectory() as directory:
     path = Path(directory, "jobs.sqlite3")
-    database = sqlite3.connect(path)
-    with database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute(SCHEMA)
         texts = ([f"question {number}"] for number in range(1, 1001))
         database.executemany("INSERT INTO jobs (text) VALUES (?)", texts)
-    database.close()
 
     trio.run(main, path, 400)
     trio.run(main, path, 1_000)  # the same command again: it goes on with what is left

@@ -7,6 +7,7 @@ from pathlib import Path
 import trio
 
 from trio_conman import ConMan, Outcome, Success
+from trio_conman.batches import in_batches
 
 Record = tuple[int, str]
 
@@ -38,10 +39,10 @@ async def main(source: Path, target: Path) -> None:
             ConMan[str].open(nursery, limit=20) as shorteners,
             parsers.map(parse, lines, ordered=True) as parsed,
             shorteners.map(shorten, good_ones(parsed), ordered=True) as shortened,
+            in_batches(shortened, 100) as batches,
         ):
-            async for outcome in shortened:
-                if isinstance(outcome, Success):
-                    out.write(outcome.value)
+            async for batch in batches:
+                out.writelines(outcome.value for outcome in batch if isinstance(outcome, Success))
 
 
 with tempfile.TemporaryDirectory() as directory:

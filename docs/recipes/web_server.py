@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from trio_conman import ConMan
 
 MAX_QUEUED = 2
+VISITORS = 6
 
 
 async def query(database: trio.Event, table: str) -> str:
@@ -37,7 +38,8 @@ def create_app(cm: ConMan[str], database: trio.Event) -> QuartTrio:
 
 async def visit(url: str, database: trio.Event) -> None:
     answers = Counter[str]()
-    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
+    limits = httpx.Limits(max_connections=VISITORS)  # a connection for each
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as client:
 
         async def get_users() -> None:
             response = await client.get("/users")
@@ -46,7 +48,7 @@ async def visit(url: str, database: trio.Event) -> None:
                 database.set()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(6):
+            for _ in range(VISITORS):
                 nursery.start_soon(get_users)
     for answer, count in sorted(answers.items()):
         print(f"{count} x {answer}")

@@ -15,7 +15,8 @@ Get: TypeAlias = Callable[[str], Awaitable[tuple[Any, int]]]  # the response, an
 
 @asynccontextmanager
 async def httpx_client() -> AsyncIterator[Get]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    limits = httpx.Limits(max_connections=None)  # no request waits for one
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
 
         async def get(url: str) -> tuple[Any, int]:
             response = await client.get(url)

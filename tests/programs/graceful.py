@@ -1,9 +1,9 @@
-"""A worker that ends gracefully: on SIGTERM it takes on nothing more, finishes what it has begun, and says
-what it did. A second SIGTERM ends it at once.
+"""A worker that ends gracefully: on a first signal it takes on nothing more, and finishes what it has begun;
+on a second one it ends at once. In both cases it says what it did, and its status is of the first signal.
 
-    python graceful.py SECONDS
+    python graceful.py SECONDS GRACE
 
-SECONDS is how long one piece of work takes.
+SECONDS is how long one piece of work takes, GRACE how long it may take once a signal has come.
 """
 
 import itertools
@@ -12,7 +12,8 @@ import sys
 
 import trio
 
-from trio_conman import ConMan
+from trio_conman import ConMan, Failure
+from trio_conman.signals import shutdown_on_signal
 
 
 def say(text: str) -> None:
@@ -26,23 +27,24 @@ async def work(number: int) -> int:
     return number
 
 
-async def end_gracefully(cm: ConMan[int], *, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            break
-    # From here on the signal does again what it does by default.
+async def tell(came: list[signal.Signals]) -> None:
+    while not came:
+        await trio.sleep(0.01)
     say("draining")
-    await cm.shutdown()
 
 
-async def main() -> None:
+async def main() -> int:
     async with trio.open_nursery() as nursery:
         async with ConMan[int].open(nursery, 3) as cm:
-            await nursery.start(end_gracefully, cm)
-            for number in itertools.count():
-                await cm.run(work, number)
-        say(f"{len(cm.outputs())} done, {len(cm.errors())} failed")
+            async with shutdown_on_signal(cm, grace=float(sys.argv[2])) as came:
+                nursery.start_soon(tell, came)
+                for number in itertools.count():
+                    await cm.run(work, number)
+        for outcome in cm.outcomes():
+            if isinstance(outcome, Failure):
+                say(f"{outcome.error}")
+        say(f"{len(cm.outputs())} done, {len(cm.errors())} failed, {' '.join(each.name for each in came)}")
+    return 128 + came[0]
 
 
-trio.run(main)
+sys.exit(trio.run(main))

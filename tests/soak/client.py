@@ -15,6 +15,7 @@ books, and ends with 1 if something is wrong:
   retries), and as there were calls of the work.
 - Requests: each attempt sends one or, cancelled early, none. A request counts as sent when its head was
   written. The server counts it when it has received it, whatever it does then: both numbers must be equal.
+- Connections: when a round has ended, each entry of the client's pool is idle or closed.
 - Answers: the server's, by what it did, are at least those that the client has seen; what the client has not
   seen are exactly the requests that it gave up, by a timeout or a cancellation.
 """
@@ -56,6 +57,12 @@ RETRY = RetryConfig(max_attempts=4, initial_delay=0.02, max_delay=0.5)
 def burn(number: int) -> int:
     """The work of a process."""
     return sum(range(number * 1000))
+
+
+def ghosts(http: httpx.AsyncClient) -> list[Any]:
+    """What the pool of a client without requests holds that is of no use, and does not leave either."""
+    pool: Any = vars(http)["_transport"]._pool  # there is no public way to it
+    return [each for each in pool.connections if not (each.is_idle() or each.is_closed())]
 
 
 class Client:
@@ -207,12 +214,15 @@ class Client:
                 with trio.move_on_at(end):
                     await work()
 
+        # More than the managers' limits together: a request that waits for one, and is given up, would leave
+        # an entry in the pool that never connects.
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(timeout=None, trust_env=False, limits=limits) as http:
             async with trio.open_nursery() as nursery:
                 for work in (self.dispatch, self.stream, self.deliver):
                     nursery.start_soon(again, partial(work, http, options))
                 nursery.start_soon(again, self.compute)
+            self.http.check("entries of the pool that nobody uses", len(ghosts(http)), 0)
         for cm, delivered in self.keeping:
             self.http.seen["outcomes kept"] += len(cm.outcomes())
             self.http.seen["outcomes delivered"] += delivered["taken"]

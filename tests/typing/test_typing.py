@@ -116,6 +116,15 @@ def test_what_users_may_not_write_is_reported_line_by_line(checked: Checked, pat
     assert sorted(must - {report.line for report in reports}) == []
 
 
+def test_reports_name_the_public_class(checked: Checked) -> None:
+    messages = [report.message for report in checked.reports]
+    assert [each for each in messages if "Doors" in each or "Views" in each] == []
+    run = [each for each in messages if '"run"' in each]
+    if checked.checker == "mypy":
+        assert any('"run" of "ConMan"' in each for each in run)
+    assert run
+
+
 def test_there_is_something_to_check() -> None:
     assert [path.name for path in ACCEPTED] == [path.name for path in REFUSED]
     assert len(ACCEPTED) >= 4

@@ -35,11 +35,11 @@ def check_number(name: str, value: object, *, finite: bool = False) -> float:
     return number
 
 
-def check_finite(name: str, value: object) -> float:
-    """Refuse what is not a finite number, negative or not; returns it as a float."""
-    wanted = "a finite number"
+def check_finite(name: str, value: object, *, positive: bool = False) -> float:
+    """Refuse what is not a finite number, be it above 0 or, unless `positive`, not; returns it as a float."""
+    wanted = "a finite number above 0" if positive else "a finite number"
     number = _as_float(name, value, wanted)
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (positive and number <= 0):
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
     return number
 

@@ -144,9 +144,15 @@ def _cost(outcome: Outcome[object]) -> str:
     return f"{retries}, {outcome.elapsed:.3f} s"
 
 
+class _Seen:
+    """Whether somebody has looked is no field, and costs no task that succeeds anything."""
+
+    __slots__ = ("_seen",)
+
+
 @final
 @attrs.frozen(eq=False, repr=False)
-class Failure:
+class Failure(_Seen):
     """A task that did not return.
 
     Its ``str`` is one line: the task, the error, what stopped the retries, their number, and the seconds.
@@ -179,6 +185,16 @@ class Failure:
 
     def __repr__(self) -> str:
         return f"<Failure {self}>"
+
+
+def look_at(failure: Failure) -> None:
+    """Somebody has looked at a failure."""
+    object.__setattr__(failure, "_seen", True)
+
+
+def was_seen(failure: Failure) -> bool:
+    """Whether somebody has."""
+    return hasattr(failure, "_seen")
 
 
 Outcome: TypeAlias = Success[T] | Failure

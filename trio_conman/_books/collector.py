@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, final
 
 import trio
 
-from trio_conman._base.outcomes import Outcome
+from trio_conman._base.outcomes import Failure, Outcome, StopReason, was_seen
 
 from .handles import TaskHandle
 from .instruments import Instruments
@@ -46,6 +46,7 @@ class Collector(Generic[T]):
         self._underway: list[TaskHandle[T]] = []
         self._sent = False  # whether what is underway is in the channel
         self._kept: list[Outcome[T]] = []
+        self._looked_at = 0  # so many of these, from the first
         # Whether outcomes still go to the user's channel.
         self._forwarding = send_to is not None
         self._batch = 1 if self._forwarding else BATCH
@@ -139,8 +140,26 @@ class Collector(Generic[T]):
         return self._kept
 
     @trio.lowlevel.enable_ki_protection
+    def look(self) -> list[Outcome[T]]:
+        """The same, for somebody who looks at the failures among them."""
+        kept = self.kept()
+        self._looked_at = len(kept)
+        return kept
+
+    @trio.lowlevel.enable_ki_protection
     def pop(self) -> list[Outcome[T]]:
         """The same, forgotten here."""
         kept = self.kept()
         self._kept = []
+        self._looked_at = 0
         return kept
+
+    def unseen(self) -> list[Failure]:
+        """The failures that nobody has looked at, those by cancellation aside."""
+        return [
+            outcome
+            for outcome in self.kept()[self._looked_at :]
+            if isinstance(outcome, Failure)
+            and outcome.reason is not StopReason.CANCELLED
+            and not was_seen(outcome)
+        ]

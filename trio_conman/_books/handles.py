@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trio_conman._base.checks import check_text, wrong_thread
-from trio_conman._base.outcomes import Failure, Outcome, RetriedError
+from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
 from trio_conman._policy.retry import RetryConfig
@@ -144,7 +144,10 @@ class TaskHandle(Generic[T]):
     @property
     def outcome(self) -> Outcome[T] | None:
         """How it ended; None until then."""
-        return self._outcome
+        outcome = self._outcome
+        if isinstance(outcome, Failure):
+            look_at(outcome)
+        return outcome
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._name!r} index={self._index} {self._state}>"
@@ -167,6 +170,8 @@ class TaskHandle(Generic[T]):
             assert self._outcome is not None
         else:
             await trio.lowlevel.checkpoint()
+        if isinstance(self._outcome, Failure):
+            look_at(self._outcome)
         return self._outcome
 
     async def result(self) -> T:

@@ -174,6 +174,11 @@ class Instruments:
     def __bool__(self) -> bool:
         return any(self._by_hook.values())
 
+    @property
+    def hear_ends(self) -> bool:
+        """Whether one of them is told how tasks end."""
+        return bool(self._by_hook["task_finished"])
+
     @enable_ki_protection
     def tell(self, hook: str, *args: Any) -> None:
         """Call a hook of all instruments.

@@ -152,6 +152,7 @@ class Block:
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._too_many_errors:
+            self.collector.look()
             raise self.runner.error_group(self.runner.errors, self.name)
         self.runner.errors.clear()
         if self._interrupted:

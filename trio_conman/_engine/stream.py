@@ -103,7 +103,7 @@ class Stream(Generic[T]):
                 try:
                     self._tell_taken()
                 except BaseException:  # no room on the stack to start a worker
-                    self._put_back(outcome)
+                    self.put_back(outcome)
                     raise
                 return outcome
             if self.is_empty:
@@ -111,10 +111,11 @@ class Stream(Generic[T]):
             await self._sleep()
             self._next_turn = self.taken + self.at_once
 
-    def _put_back(self, outcome: Outcome[T]) -> None:
+    def put_back(self, outcome: Outcome[T]) -> None:
+        """The outcome that was taken last is not wanted after all."""
         self.taken -= 1
         if self._ordered:
-            self._indexed[self.taken] = outcome
+            self._indexed = {self.taken: outcome, **self._indexed}
         else:
             self._completed.appendleft(outcome)
 

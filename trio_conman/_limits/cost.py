@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from trio.lowlevel import disable_ki_protection
 
-from trio_conman._base.checks import check_count, check_number, is_async
+from trio_conman._base.checks import check_count, check_finite, is_async
 from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
 
@@ -18,10 +18,7 @@ Cost: TypeAlias = float | Callable[..., float]
 
 def check_permits(name: str, value: object) -> float:
     """Refuse what is not a finite number above 0; returns it as a float."""
-    number = check_number(name, value, finite=True)
-    if number == 0:
-        raise ValueError(f"{name} must be above 0, not {short(value)}")
-    return number
+    return check_finite(name, value, positive=True)
 
 
 def check_burst(name: str, value: object) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Never, final
 
 import trio
 
@@ -25,6 +25,7 @@ from trio_conman._books.collector import Collector
 from trio_conman._books.handles import Terms
 from trio_conman._books.instruments import Instrument, Instruments
 from trio_conman._books.records import Recorder, records_of
+from trio_conman._books.unseen import Unseen
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
@@ -35,9 +36,10 @@ from trio_conman._limits.rate import RateLimiter
 from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
 
-from .doors import Doors
+from .doors import ConMan as Doors
+from .mistakes import explained
 from .opening import Opening
-from .views import Views
+from .views import ConMan as Views
 
 if TYPE_CHECKING:
     # A default (PEP 696), so that ConMan.open(nursery) passes strict checkers without a parameter.
@@ -68,13 +70,16 @@ class ConMan(Doors[R], Views[R]):
         "_runner",
         "_terms",
         "_thread",
+        "_unseen",
     )
     _cancel_scope: trio.CancelScope
+    _unseen: Unseen
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Never, **__: Never) -> None:
         raise TypeError("ConMan has no public constructor; use 'async with ConMan.open(nursery) as cm:'")
 
     @classmethod
+    @explained
     def open(
         cls,
         nursery: trio.Nursery,
@@ -135,7 +140,7 @@ class ConMan(Doors[R], Views[R]):
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
-        check_type("nursery", nursery, trio.Nursery, "a trio.Nursery")
+        check_type("nursery", nursery, trio.Nursery, "a trio.Nursery, in a program that trio.run() runs")
         if not isinstance(limit, (trio.CapacityLimiter, AdaptiveLimit)):
             check_limit(limit)
         if name is not None:
@@ -187,6 +192,7 @@ class ConMan(Doors[R], Views[R]):
         self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
+        self._unseen = Unseen(name, runner, self._collector)
         return Opening(self, self._block)
 
     @property

@@ -24,6 +24,7 @@ from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
 from .map_block import MapBlock
+from .mistakes import explained, unexpected
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -31,8 +32,8 @@ Item = TypeVar("Item")
 Ts = TypeVarTuple("Ts")
 
 
-class Doors(Generic[R]):
-    """The part of a manager that takes tasks."""
+class ConMan(Generic[R]):
+    """The part of a manager that takes tasks; named as in the messages of Python and of type checkers."""
 
     __slots__ = ()
 
@@ -78,6 +79,7 @@ class Doors(Generic[R]):
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
         journal: Recorder[R] | None = None,
+        **_unknown: Any,
     ) -> TaskHandle[R]:
         """Wait for a slot, first come first served, then start a task; always a checkpoint.
 
@@ -110,6 +112,8 @@ class Doors(Generic[R]):
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if _unknown:
+            raise unexpected("run", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run", "run(cm.run, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
@@ -154,6 +158,7 @@ class Doors(Generic[R]):
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
         journal: Recorder[R] | None = None,
+        **_unknown: Any,
     ) -> TaskHandle[R]:
         """Start a task now, as `run` does, or not at all; no checkpoint.
 
@@ -177,6 +182,8 @@ class Doors(Generic[R]):
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if _unknown:
+            raise unexpected("run_nowait", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
@@ -243,6 +250,7 @@ class Doors(Generic[R]):
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
         journal: Recorder[R] | None = None,
+        **_unknown: Any,
     ) -> TaskHandle[R]:
         """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
 
@@ -268,6 +276,8 @@ class Doors(Generic[R]):
             TypeError: `task` is no async callable, or an option is of the wrong kind.
             ValueError: an option is out of its range.
         """
+        if _unknown:
+            raise unexpected("start_soon", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
@@ -309,6 +319,7 @@ class Doors(Generic[R]):
     def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
         self._runner.start(handle, slot, self._runner.now(), is_new=True)
 
+    @explained
     def map(
         self,
         fn: Callable[[Item], Awaitable[T_co]],

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from threading import get_ident
 from types import TracebackType
-from typing import Generic, NoReturn, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from trio.lowlevel import enable_ki_protection
 
@@ -16,28 +16,33 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._engine.block import Block
 from trio_conman._engine.mapping import Mapping
 
-T = TypeVar("T")
+from .mistakes import Unentered
 
-_USE = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
+T = TypeVar("T")
 
 
 @final
-class MapBlock(AbstractAsyncContextManager[AsyncIterator[Outcome[T]]], Generic[T]):
+class MapBlock(Unentered, AbstractAsyncContextManager[AsyncIterator[Outcome[T]]], Generic[T]):
     """An async context manager that opens a map, and closes it.
 
     No generator in the guise of one: what contextlib makes of these assigns the traceback of the user's
     exception, which may be frozen.
     """
 
+    _method = "ConMan.map"
+    _use = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
+
     def __init__(self, block: Block, mapping: Mapping[T]) -> None:
+        super().__init__()
         self._block = block
         self._new: Mapping[T] | None = mapping
         self._open: Mapping[T] | None = None
 
     @enable_ki_protection
     async def __aenter__(self) -> AsyncIterator[Outcome[T]]:
+        self._is_told = True
         if self._new is None:
-            raise RuntimeError(f"ConMan.map() was entered twice: {_USE}, once for each call")
+            raise RuntimeError(f"ConMan.map() was entered twice: {self._use}, once for each call")
         if get_ident() != self._block.thread:
             raise wrong_thread("ConMan.map", "run(...) with an async function that opens the map")
         need_more_stack()
@@ -63,8 +68,3 @@ class MapBlock(AbstractAsyncContextManager[AsyncIterator[Outcome[T]]], Generic[T
         if self._block.runner.stopped is not None:
             return True
         return error is not None and self._block.without_own_end(error) is None
-
-    def _misused(self, *_: object) -> NoReturn:
-        raise TypeError(f"ConMan.map() was used without 'async with': {_USE}")
-
-    __aiter__ = __anext__ = __iter__ = __next__ = __await__ = __enter__ = __exit__ = _misused

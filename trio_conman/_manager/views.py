@@ -46,8 +46,8 @@ class ConManStatistics:
     """Tasks that did not run, as a journal had their values; among the succeeded ones."""
 
 
-class Views(Generic[R]):
-    """The part of a manager that is read, at any time, also after its end."""
+class ConMan(Generic[R]):
+    """The part of a manager that is read, at any time, also after its end; named as the doors are."""
 
     __slots__ = ()
 
@@ -73,11 +73,8 @@ class Views(Generic[R]):
             RuntimeError: called in another thread than that of the trio run, before the manager has ended. So
                 do the other readers of outcomes.
         """
-        return self._kept("outcomes").copy()
-
-    def _kept(self, method: str) -> list[Outcome[R]]:
-        self._check_reader(method)
-        return self._collector.kept()
+        self._check_reader("outcomes")
+        return self._collector.look().copy()
 
     def _check_reader(self, method: str) -> None:
         # A reader takes in what is on its way. When the manager has ended, nothing is.
@@ -86,11 +83,13 @@ class Views(Generic[R]):
 
     def outputs(self) -> list[R]:
         """What the tasks returned that succeeded so far, in completion order: a new list."""
-        return [outcome.value for outcome in self._kept("outputs") if isinstance(outcome, Success)]
+        self._check_reader("outputs")
+        return [outcome.value for outcome in self._collector.kept() if isinstance(outcome, Success)]
 
     def errors(self) -> list[Exception]:
         """The errors of the tasks that failed so far, in completion order: a new list."""
-        return [outcome.error for outcome in self._kept("errors") if isinstance(outcome, Failure)]
+        self._check_reader("errors")
+        return [outcome.error for outcome in self._collector.look() if isinstance(outcome, Failure)]
 
     def pop_outcomes(self) -> list[Outcome[R]]:
         """Like `outcomes`, and forgets them: for managers that live long."""

@@ -1,0 +1,275 @@
+"""in_batches: lists that are full or in time, and nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from math import inf
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints
+
+from trio_conman import ConMan, ConManClosedError, Outcome, Success
+from trio_conman.batches import in_batches
+
+
+async def job(seconds: float) -> float:
+    await trio.sleep(seconds)
+    return seconds
+
+
+def values(outcomes: list[Outcome[Any]]) -> list[Any]:
+    return [each.value for each in outcomes if isinstance(each, Success)]
+
+
+async def arriving(*times: float) -> AsyncIterator[float]:
+    """Each at its time."""
+    start = trio.current_time()
+    for each in times:
+        await trio.sleep_until(start + each)
+        yield each
+
+
+async def test_full_lists_and_the_rest(autojump_clock: MockClock, record: list[Any]) -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery, 10) as cm:
+        async with cm.map(job, range(1, 8)) as outcomes, in_batches(outcomes, 3) as batches:
+            async for batch in batches:
+                record.append((trio.current_time(), values(batch)))
+            assert batches.rest == []
+    assert record == [(3, [1, 2, 3]), (6, [4, 5, 6]), (7, [7])]
+    assert cm.outcomes() == []
+
+
+async def test_in_time_from_the_arrival_of_the_first(autojump_clock: MockClock, record: list[Any]) -> None:
+    start = trio.current_time()
+    async with in_batches(arriving(1, 2, 2.5, 2.75, 10, 11), 3, seconds=2) as batches:
+        async for batch in batches:
+            record.append((trio.current_time() - start, batch))
+    assert record == [(2.5, [1, 2, 2.5]), (4.75, [2.75]), (11, [10, 11])]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.6])
+async def test_a_reader_that_is_busy_finds_what_has_arrived(
+    autojump_clock: MockClock, record: list[Any], seconds: float
+) -> None:
+    async with in_batches(arriving(1, 1.5, 4, 5, 6, 7), 3, seconds=seconds) as batches:
+        async for batch in batches:
+            record.append(batch)
+            await trio.sleep(4.25)
+    assert record == ([[1], [1.5, 4, 5], [6, 7]] if seconds == 0 else [[1, 1.5], [4, 5], [6, 7]])
+
+
+async def test_takes_no_more_than_one_list_ahead(autojump_clock: MockClock) -> None:
+    drawn = 0
+
+    async def source() -> AsyncGenerator[int]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield drawn
+
+    async with aclosing(source()) as numbers, in_batches(numbers, 5) as batches:
+        await trio.sleep(1)
+        assert drawn == 5
+        assert await anext(batches) == [1, 2, 3, 4, 5]
+        await trio.sleep(1)
+        assert drawn == 10
+        assert batches.rest == [6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("kind", ["map", "ordered", "send_to", "generator"])
+async def test_a_reader_s_timeout_loses_nothing(
+    autojump_clock: MockClock, record: list[Any], kind: str
+) -> None:
+    send, receive = trio.open_memory_channel[Outcome[float]](0)
+    numbers = [n / 5 for n in range(1, 11)]
+
+    async def read(source: Any) -> None:
+        timeouts = 0
+        async with in_batches(source, 3, seconds=1) as batches:
+            while True:
+                try:
+                    with trio.fail_after(0.1):
+                        batch = await anext(batches)
+                except trio.TooSlowError:
+                    timeouts += 1
+                except StopAsyncIteration:
+                    break
+                else:
+                    record.append(batch if kind == "generator" else values(batch))
+        assert timeouts > 5
+
+    if kind == "generator":
+        await read(arriving(*numbers))
+    else:
+        async with trio.open_nursery() as nursery:
+            sending = kind == "send_to"
+            async with ConMan[float].open(nursery, 20, send_to=send if sending else None) as cm:
+                if sending:
+                    nursery.start_soon(read, receive)
+                    for each in numbers:
+                        cm.start_soon(job, each)
+                else:
+                    async with cm.map(job, numbers, ordered=kind == "ordered") as outcomes:
+                        await read(outcomes)
+    assert record == [numbers[0:3], numbers[3:6], numbers[6:9], numbers[9:]]
+
+
+async def whole_lists(cm: ConMan[float], items: list[float], record: list[Any], *, ordered: bool) -> None:
+    async with cm.map(job, items, ordered=ordered) as outcomes, in_batches(outcomes, 4) as batches:
+        async for batch in batches:
+            record.append(values(batch))
+            await trio.sleep(3)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("end", ["deadline", "cancel", "scope"])
+@pytest.mark.parametrize("busy", [False, True])
+async def test_what_was_taken_is_kept_when_the_map_is_ended_from_outside(
+    autojump_clock: MockClock, record: list[Any], ordered: bool, end: str, busy: bool
+) -> None:
+    # At 7.5 the reader waits for a second list, or it is still busy with the first.
+    items = [1, 2, 3, 4, 5, 6, 7, 8.0] if not busy else [1, 2, 4.75, 5, 5.5, 6, 7, 9.0]
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery, 10, timeout=7.5 if end == "deadline" else inf) as cm:
+            with trio.move_on_after(7.5 if end == "scope" else inf):
+                if end == "cancel":
+                    nursery.start_soon(cancel_at, cm, 7.5)
+                await whole_lists(cm, items, record, ordered=ordered)
+    assert record == [items[:4]]
+    kept = values(cm.outcomes())
+    assert kept == items[4:7]
+
+
+async def cancel_at(cm: ConMan[float], seconds: float) -> None:
+    await trio.sleep(seconds)
+    cm.cancel()
+
+
+async def test_what_a_reader_leaves_by_itself_is_dropped_as_in_a_map(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, [1, 2, 3, 4, 5]) as outcomes:
+            async with in_batches(outcomes, 2) as batches:
+                async for _ in batches:
+                    await trio.sleep(1.5)
+                    break
+            # The map has it back.
+            assert values([await anext(outcomes)]) == [3]
+    assert cm.outcomes() == []
+
+
+async def test_what_was_taken_of_anything_else_is_in_rest(autojump_clock: MockClock) -> None:
+    with trio.move_on_after(3.5):
+        async with in_batches(arriving(1, 2, 3, 4), 2) as batches:
+            async for batch in batches:
+                assert batch == [1, 2]
+    assert batches.rest == [3]
+    # It is also what comes next, though nothing more is taken.
+    assert [batch async for batch in batches] == [[3]]
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), ValueError("v")])
+async def test_what_the_source_raises_comes_after_its_last_list(
+    autojump_clock: MockClock, error: Exception
+) -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async with in_batches(source(), 2) as batches:
+        assert await anext(batches) == [1]
+        with pytest.raises(type(error)) as caught:
+            await anext(batches)
+        assert caught.value is error
+        with pytest.raises(StopAsyncIteration):
+            await anext(batches)
+
+
+async def test_a_shutdown_ends_the_loop_after_what_had_started(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery, 2) as cm:
+
+        async def shut_down() -> None:
+            await trio.sleep(2.5)
+            await cm.shutdown()
+
+        nursery.start_soon(shut_down)
+        async with cm.map(job, [1.0] * 100) as outcomes, in_batches(outcomes, 5) as batches:
+            record.extend([len(await anext(batches)), len(await anext(batches)), trio.current_time()])
+            with pytest.raises(ConManClosedError):
+                await anext(batches)
+    assert record == [5, 1, 3]
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), KeyboardInterrupt()])
+async def test_what_the_block_raises_goes_on_as_it_is(
+    autojump_clock: MockClock, error: BaseException
+) -> None:
+    async def fail_cancelled(scope: trio.CancelScope) -> None:
+        async with in_batches(arriving(1, 2), 2):
+            scope.cancel()
+            raise error
+
+    with trio.CancelScope() as scope:
+        with pytest.raises(type(error)) as caught:
+            await fail_cancelled(scope)
+    assert caught.value is error
+
+
+async def test_an_interrupt_of_the_source_leaves_the_block() -> None:
+    async def source() -> AsyncIterator[int]:
+        raise KeyboardInterrupt
+        yield 1
+
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        async with in_batches(source(), 2) as batches:
+            await anext(batches)
+
+
+async def test_two_readers_share_the_lists(autojump_clock: MockClock, record: list[Any]) -> None:
+    async def read(batches: AsyncIterator[list[float]]) -> None:
+        async for batch in batches:
+            record.append(batch)
+
+    async with in_batches(arriving(1, 2, 3, 4, 5), 2, seconds=1.5) as batches:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, batches)
+            nursery.start_soon(read, batches)
+    assert record == [[1, 2], [3, 4], [5]]
+
+
+async def test_the_lists_are_checkpoints() -> None:
+    async with in_batches(arriving(0, 0), 2) as batches:
+        with assert_checkpoints():
+            assert await anext(batches) == [0, 0]
+        with pytest.raises(StopAsyncIteration), assert_checkpoints():
+            await anext(batches)
+
+
+async def test_is_entered_once_before_it_is_read() -> None:
+    block: Any = in_batches(arriving(0), 2)
+    with pytest.raises(RuntimeError, match=r"^in_batches\(\) was not entered: use 'async with in_batches"):
+        await anext(block)
+    async with block:
+        with pytest.raises(RuntimeError, match=r"^in_batches\(\) was entered twice; every 'async with'"):
+            await block.__aenter__()
+
+
+@pytest.mark.parametrize(
+    "outcomes, size, seconds, error, text",
+    [
+        ([1, 2], 2, 1, TypeError, r"outcomes must be an async iterable, not \[1, 2\]"),
+        (arriving(), 0, 1, ValueError, r"size must be an int of at least 1, or math\.inf, not 0"),
+        (arriving(), 2.0, 1, TypeError, r"size must be an int of at least 1, or math\.inf, not 2\.0"),
+        (arriving(), 2, -1, ValueError, r"seconds must be a number of at least 0 .*, not -1"),
+        (arriving(), 2, "1", TypeError, r"seconds must be a number of at least 0 .*, not '1'"),
+    ],
+)
+def test_parameters_are_checked_at_once(
+    outcomes: Any, size: Any, seconds: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=f"^{text}$"):
+        in_batches(outcomes, size, seconds=seconds)

@@ -1,0 +1,119 @@
+"""summarize and Tally: what a person wants to know at the end."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig, StopReason, Success
+from trio_conman.reports import Tally, summarize
+
+
+def success(name: str = "task", *, retries: int = 0, elapsed: float = 0.0) -> Success[None]:
+    return Success(None, index=0, name=name, args=(), retries=retries, waited=0.0, elapsed=elapsed)
+
+
+def failure(
+    error: Exception, name: str = "task", reason: StopReason = StopReason.ERROR, *, retries: int = 0
+) -> Failure:
+    return Failure(error, reason, (), index=0, name=name, args=(), retries=retries, waited=0.0, elapsed=0.0)
+
+
+async def job(number: int) -> int:
+    await trio.sleep(number)
+    if number % 4 == 1:
+        raise RetriableError(ConnectionError(f"{number} is busy"))
+    if number == 6:
+        raise ValueError
+    return number
+
+
+async def test_says_what_became_of_the_tasks(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery, retry=RetryConfig.none(max_attempts=2)) as cm:
+            for number in range(8):
+                await cm.run(job, number, name=f"job {number}")
+    text = [
+        "succeeded    5",
+        "failed       3",
+        "             2 x ConnectionError, retries exhausted; the first: job 1: 1 is busy",
+        "             1 x ValueError, error; the first: job 6",
+    ]
+    end = ["retries      4", "slowest      15.00 s, job 5"]
+    assert summarize(cm.outcomes()).splitlines() == [*text, *end]
+    assert summarize(iter(cm.outcomes()), total=8).splitlines() == [*text, *end]
+    assert summarize(cm.outcomes(), total=1_008).splitlines() == [*text, "not started  1,000", *end]
+
+
+def test_of_nothing_there_is_little_to_say() -> None:
+    assert summarize([]).splitlines() == ["succeeded    0", "failed       0", "retries      0"]
+    assert summarize([], total=2).splitlines()[2] == "not started  2"
+
+
+def test_tells_20_kinds_of_failures_apart() -> None:
+    tally = Tally()
+    kinds = [type(f"Error{n}", (Exception,), {}) for n in range(25)]
+    for _ in range(2):
+        for kind in kinds:
+            tally.add(failure(kind("so"), kind.__name__))
+    lines = str(tally).splitlines()[2:-2]
+    assert lines[0] == f"{'':13}10 x of other kinds; the first: Error20: so"
+    assert lines[1:] == [f"{'':13}2 x Error{n}, error; the first: Error{n}: so" for n in range(20)]
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ValueError("two\nlines"), "two lines"),
+        (ValueError("x" * 300), "x" * 200 + "…"),
+        (ValueError("a task fails"), None),
+        (UnreadableError(), "(its text could not be had)"),
+    ],
+)
+def test_each_kind_of_failure_is_one_line(error: Exception, said: str | None) -> None:
+    lines = summarize([failure(error, "a\ntask")]).splitlines()
+    first = "a task fails" if said is None else f"a task: {said}"  # the name need not be told twice
+    assert lines[2] == f"{'':13}1 x {type(error).__qualname__}, error; the first: {first}"
+    assert len(lines) == 5
+
+
+def test_reasons_tell_kinds_apart() -> None:
+    reasons = list(StopReason)
+    lines = summarize(failure(OSError("no"), reason=each) for each in reasons).splitlines()
+    assert [line.partition(" x ")[2] for line in lines[2:-2]] == [
+        f"OSError, {each.value}; the first: task: no" for each in reasons
+    ]
+
+
+def test_a_tally_keeps_no_outcome() -> None:
+    tally = Tally()
+    error = UnreadableError()
+    outcomes: list[Outcome[Any]] = [success("slow", retries=3, elapsed=2.0), failure(error, retries=1)]
+    seen = [weakref.ref(each) for each in (error, *outcomes)]
+    for each in outcomes:
+        tally.add(each)
+    del error, each
+    outcomes.clear()
+    gc.collect()
+    assert [ref() for ref in seen] == [None, None, None]
+    assert (tally.succeeded, tally.failed, tally.retries) == (1, 1, 4)
+    assert str(tally).endswith("slowest      2.00 s, slow")
+
+
+def test_what_is_no_outcome_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^outcome must be a Success or a Failure, not 3$"):
+        Tally().add(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^total must be an int of at least 0, or math\.inf, not -1$"):
+        summarize([], total=-1)
+    with pytest.raises(TypeError, match=r"^total must be an int of at least 0"):
+        Tally(total="3")  # type: ignore[arg-type]

@@ -1,0 +1,246 @@
+"""shutdown_on_signal: real signals to real programs, and to this process on a virtual clock."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_conman import ConMan
+from trio_conman.signals import shutdown_on_signal
+
+PROGRAM = Path(__file__).parent / "programs" / "graceful.py"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+
+
+@contextmanager
+def started(seconds: float, grace: float = inf) -> Iterator["subprocess.Popen[str]"]:
+    """The program; it is killed when the test fails, or when it hangs."""
+    command = [sys.executable, str(PROGRAM), str(seconds), str(grace)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        watchdog = threading.Timer(60, child.kill)
+        watchdog.start()
+        try:
+            yield child
+        finally:
+            watchdog.cancel()
+            child.kill()
+
+
+def lines_to(child: "subprocess.Popen[str]", last: str) -> list[str]:
+    """What the program says, up to a line."""
+    assert child.stdout is not None
+    lines: list[str] = []
+    while last not in lines:
+        line = child.stdout.readline()
+        assert line, f"{last!r} is not among {lines}"
+        lines.append(line.rstrip("\n"))
+    return lines
+
+
+def rest_of(child: "subprocess.Popen[str]") -> list[str]:
+    """What the program says until it ends, which it does without a complaint."""
+    assert child.stdout is not None and child.stderr is not None
+    # Not communicate(), which would miss what readline() has read ahead.
+    lines = child.stdout.read().splitlines()
+    assert child.stderr.read() == ""
+    child.wait()
+    return lines
+
+
+def numbers(lines: list[str], verb: str) -> list[int]:
+    return sorted(int(line.split()[1]) for line in lines if line.startswith(f"{verb} "))
+
+
+BOTH = pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+
+
+@BOTH
+def test_on_a_first_signal_it_finishes_what_it_has_begun(first: signal.Signals) -> None:
+    with started(0.05) as child:
+        lines = lines_to(child, "started 9")
+        child.send_signal(first)
+        lines += lines_to(child, "draining")
+        drained = rest_of(child)
+    # What it had begun it has finished: three at most, which may have had their slots and not yet said so.
+    begun = numbers(lines + drained, "started")
+    assert begun == list(range(len(begun)))
+    assert len(begun) >= 10
+    assert numbers(lines + drained, "finished") == begun
+    assert len(numbers(drained, "started")) <= len(numbers(drained, "finished")) <= 3
+    assert drained[-1] == f"{len(begun)} done, 0 failed, {first.name}"
+    assert child.returncode == 128 + first
+
+
+@BOTH
+def test_on_a_second_signal_it_ends_at_once(first: signal.Signals) -> None:
+    with started(3600) as child:
+        lines_to(child, "started 2")
+        child.send_signal(first)
+        lines_to(child, "draining")
+        # It waits for what runs, for an hour.
+        assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        *cancelled, last = rest_of(child)
+    assert sorted(cancelled) == [
+        f"task 'work' (index {n}) was cancelled: 'conman' was cancelled: SIGTERM after {first.name}"
+        for n in range(3)
+    ]
+    assert last == f"0 done, 3 failed, {first.name} SIGTERM"
+    assert child.returncode == 128 + first
+
+
+def test_at_the_end_of_the_grace_it_ends() -> None:
+    with started(3600, 0.1) as child:
+        lines_to(child, "started 2")
+        child.send_signal(signal.SIGTERM)
+        lines_to(child, "draining")
+        *cancelled, last = rest_of(child)
+    assert sorted(cancelled) == [
+        f"task 'work' (index {n}) was cancelled: 'conman' was shut down" for n in range(3)
+    ]
+    assert last == "0 done, 3 failed, SIGTERM"
+    assert child.returncode == 128 + signal.SIGTERM
+
+
+# In this process, on a virtual clock
+
+
+async def job(seconds: float) -> float:
+    await trio.sleep(seconds)
+    return seconds
+
+
+async def tell(number: signal.Signals, seconds: float) -> None:
+    await trio.sleep(seconds)
+    signal.raise_signal(number)
+    await wait_all_tasks_blocked(0.01)
+
+
+def ends(cm: ConMan[Any]) -> list[tuple[str, float]]:
+    return [(type(each).__name__, each.elapsed) for each in cm.outcomes()]
+
+
+async def test_a_loop_in_the_block_ends_and_the_grace_begins(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell, signal.SIGTERM, 2.5)
+        async with ConMan[float].open(nursery, 2) as cm, shutdown_on_signal(cm, grace=3) as came:
+            for seconds in (1, 4, 10, 1, 1, 1):
+                await cm.run(job, seconds)
+        assert came == [signal.SIGTERM]
+        assert trio.current_time() == pytest.approx(5.5, abs=0.1)
+        assert [kind for kind, _ in ends(cm)] == ["Success", "Success", "Failure"]
+    assert cm.statistics().cancelled == 1
+
+
+async def test_a_signal_is_heard_until_the_last_task_has_ended(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell, signal.SIGTERM, 1)
+        nursery.start_soon(tell, signal.SIGINT, 2)
+        async with ConMan[float].open(nursery) as cm:
+            async with shutdown_on_signal(cm) as came:
+                cm.start_soon(job, 3600)
+                cm.pause()
+    assert came == [signal.SIGTERM, signal.SIGINT]
+    assert str(cm.errors()[0]).endswith("'conman' was cancelled: SIGINT after SIGTERM")
+    assert not cm.timed_out
+
+
+async def test_a_third_signal_does_what_it_did_before(autojump_clock: MockClock) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def clean_up_slowly() -> None:
+        try:
+            await trio.sleep(3600)
+        finally:
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked(0.01)
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    handlers: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery) as cm, shutdown_on_signal(cm) as came:
+            cm.start_soon(clean_up_slowly)
+            nursery.start_soon(tell, signal.SIGTERM, 1)
+            nursery.start_soon(tell, signal.SIGTERM, 2)
+    assert came == [signal.SIGTERM] * 2
+    assert handlers == [before]
+
+
+async def test_only_the_signals_that_were_asked_for(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery) as cm:
+            async with shutdown_on_signal(cm, signals=[signal.SIGUSR1]) as came:
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+                nursery.start_soon(tell, signal.SIGUSR1, 1)
+                cm.start_soon(job, 2)
+    assert came == [signal.SIGUSR1]
+
+
+async def test_without_a_signal_nothing_is_different(autojump_clock: MockClock) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery) as cm:
+            async with shutdown_on_signal(cm) as came:
+                assert signal.getsignal(signal.SIGTERM) is not before
+                cm.start_soon(job, 2)
+            # It has waited for the task.
+            assert trio.current_time() == 2
+            assert signal.getsignal(signal.SIGTERM) is before
+            cm.start_soon(job, 3)
+    assert came == []
+    assert cm.outputs() == [2, 3]
+
+
+@pytest.mark.parametrize("error", [KeyError("k"), KeyboardInterrupt()])
+async def test_what_the_block_raises_goes_on_as_it_is(
+    autojump_clock: MockClock, error: BaseException
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.RaisesGroup(type(error)):
+        async with trio.open_nursery() as nursery:
+            async with ConMan[float].open(nursery) as cm, shutdown_on_signal(cm):
+                cm.start_soon(job, 3600)
+                raise error
+    assert trio.current_time() == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery, timeout=2) as cm, shutdown_on_signal(cm) as came:
+            cm.start_soon(job, 3600)
+    assert (trio.current_time(), cm.timed_out, came) == (2, True, [])
+
+
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        ({"grace": -1}, ValueError, r"grace must be a number of at least 0 .*, not -1"),
+        ({"signals": []}, ValueError, "signals must hold at least one signal"),
+        (
+            {"signals": ["SIGTERM"]},
+            TypeError,
+            "each of signals must be the number of a signal, not 'SIGTERM'",
+        ),
+        ({"signals": [4711]}, ValueError, "each of signals must be the number of a signal, not 4711"),
+    ],
+)
+async def test_parameters_are_checked_at_once(
+    options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        with pytest.raises(error, match=f"^{text}$"):
+            shutdown_on_signal(cm, **options)
+    with pytest.raises(TypeError, match=r"^cm must be a ConMan, not 3$"):
+        shutdown_on_signal(3)  # type: ignore[arg-type]

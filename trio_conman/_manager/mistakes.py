@@ -1,0 +1,71 @@
+"""What is told to those who use a door in another way than it is meant: the way that is."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RETRIES = "use retry=RetryConfig(max_attempts=...)"
+_INSTEAD = {
+    "timeout": "use task_timeout=... for all attempts together, or attempt_timeout=... for each",
+    "attempts": _RETRIES,
+    "max_attempts": _RETRIES,
+    "max_retries": _RETRIES,
+    "retries": _RETRIES,
+}
+
+
+def unexpected(method: str, names: Iterable[str], *, options: Iterable[str] = ()) -> TypeError:
+    """What to raise for keyword arguments that a method does not take; without `options`, one that calls."""
+    name, *_ = names
+    ways = [_INSTEAD[name]] if name in _INSTEAD else []
+    if options:
+        ways = ways or [f"it takes {', '.join(options)}"]
+    else:
+        ways.append(f"to pass it to the task, use functools.partial(fn, {name}=...)")
+    return TypeError(f"ConMan.{method}() got an unexpected keyword argument {name!r}: {'; '.join(ways)}")
+
+
+def explained(method: F) -> F:
+    """Have a method say more of keyword arguments that it does not take; for one that is not called often."""
+    code = method.__code__
+    options = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]  # inspect takes a millisecond
+
+    @functools.wraps(method)
+    def explaining(*args: Any, **given: Any) -> Any:
+        if unknown := [name for name in given if name not in options]:
+            raise unexpected(method.__name__, unknown, options=() if "fn" in options else options)
+        return method(*args, **given)
+
+    return explaining  # type: ignore[return-value]  # it has the signature of what it wraps
+
+
+class Unentered:
+    """A block that is to be entered by ``async with``, and says so when it is used otherwise, or never."""
+
+    __slots__ = ("_is_told",)
+
+    _method = ""
+    _use = ""
+
+    def __init__(self) -> None:
+        self._is_told = False  # that it is to be entered, as it has been, or by an error
+
+    def _misused(self, *_: object) -> NoReturn:
+        self._is_told = True
+        raise TypeError(f"{self._method}() was used without 'async with': {self._use}")
+
+    __aiter__ = __anext__ = __iter__ = __next__ = __await__ = __enter__ = __exit__ = _misused
+
+    def __del__(self) -> None:
+        if not self._is_told:
+            warnings.warn(
+                f"{self._method}() was never entered, and did nothing: {self._use}",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )

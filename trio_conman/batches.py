@@ -1,0 +1,130 @@
+"""Batches: outcomes by the hundred, for what is dear by the piece, such as a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from math import inf
+from types import TracebackType
+from typing import Any, TypeVar, final
+
+import trio
+
+from ._base.checks import check_count, check_number, check_type
+from ._engine.stream import Stream
+
+T = TypeVar("T")
+
+__all__ = ["Batches", "in_batches"]
+
+
+def in_batches(
+    outcomes: AsyncIterable[T], size: int | float, *, seconds: float = inf
+) -> AbstractAsyncContextManager[Batches[T]]:
+    """Take outcomes, or anything that comes one by one, in lists that are full or in time.
+
+    A reader whose wait for a batch is cancelled, by a timeout perhaps, loses nothing: the next one gets it.
+    While the reader is busy with a batch, up to `size` for the next one are taken.
+
+    When the block is left early, a map has back what was taken from it and not handed over: it is in
+    `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
+    taken from anything else is in `Batches.rest`.
+
+    Args:
+        outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
+            iterated in a trio task of its own, and is not closed.
+        size: how many at most in a list, at least 1.
+        seconds: how long a list waits to be full, from the arrival of its first. Default: no limit.
+
+    Returns:
+        an async context manager, to be entered once; it yields an async iterator of lists, none of them
+        empty. What `outcomes` raises is raised by that, after the last list.
+
+    Raises:
+        TypeError: a parameter is of the wrong kind.
+        ValueError: a parameter is out of its range.
+    """
+    check_type("outcomes", outcomes, AsyncIterable, "an async iterable")
+    check_count("size", size, minimum=1)
+    return Batches(outcomes, size, check_number("seconds", seconds))
+
+
+@final
+class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]]):
+    """The batches of `in_batches`, which is the way to get them."""
+
+    rest: list[T]
+    """What was taken and not handed over yet."""
+
+    def __init__(self, source: AsyncIterable[T], size: int | float, seconds: float) -> None:
+        self.rest = []
+        self._source = source
+        self._size = size
+        self._seconds = seconds
+        self._due = inf  # when what is there is handed over though it is not full
+        self._ended = False
+        self._error: Exception | None = None
+        self._readers = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self._manager = trio.open_nursery()
+        self._nursery: trio.Nursery | None = None
+
+    async def __aenter__(self) -> Batches[T]:
+        if self._nursery is not None:
+            raise RuntimeError("in_batches() was entered twice; every 'async with' needs a call of its own")
+        self._nursery = await self._manager.__aenter__()
+        self._nursery.start_soon(self._fill, name="in_batches")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._nursery is not None
+        # Nothing but an interrupt leaves this nursery: what the block raised goes on as it is.
+        self._nursery.cancel_scope.shield = True
+        self._nursery.cancel_scope.cancel(reason="the block of in_batches() was left")
+        await self._manager.__aexit__(None, None, None)
+        self._ended = True
+        if isinstance(self._source, Stream):
+            rest: list[Any] = self.rest
+            while rest:
+                self._source.put_back(rest.pop())
+
+    async def _fill(self) -> None:
+        try:
+            async for each in self._source:
+                self.rest.append(each)
+                if len(self.rest) == 1:
+                    self._due = trio.current_time() + self._seconds
+                    self._readers.unpark_all()
+                while len(self.rest) == self._size:
+                    self._readers.unpark_all()
+                    await self._room.park()
+        except Exception as error:
+            self._error = error
+        self._ended = True
+        self._readers.unpark_all()
+
+    async def __anext__(self) -> list[T]:
+        """Wait for the next batch; always a checkpoint."""
+        if self._nursery is None:
+            raise RuntimeError("in_batches() was not entered: use 'async with in_batches(...) as batches:'")
+        await trio.lowlevel.checkpoint()
+        while not self._is_ready():
+            with trio.move_on_at(self._due):
+                await self._readers.park()
+        batch, self.rest, self._due = self.rest, [], inf
+        self._room.unpark_all()
+        if batch:
+            return batch
+        error, self._error = self._error, None
+        if error is None:
+            raise StopAsyncIteration
+        try:
+            raise error
+        finally:
+            del error
+
+    def _is_ready(self) -> bool:
+        full = len(self.rest) == self._size
+        return full or self._ended or (bool(self.rest) and trio.current_time() >= self._due)

@@ -1,0 +1,107 @@
+"""Reports: what a person wants to know of many outcomes, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any, final
+
+from trio_conman import Failure, Outcome, Success
+
+from ._base.checks import check_count, check_type
+from ._base.texts import beginning, text_of
+
+__all__ = ["Tally", "summarize"]
+
+_KINDS = 20  # of failures that are told apart
+_OTHERS = "of other kinds"
+
+
+def summarize(outcomes: Iterable[Outcome[Any]], *, total: int | None = None) -> str:
+    """Say how tasks ended: how many, with which errors, after how many retries, and which was the slowest.
+
+    Args:
+        outcomes: those of `~trio_conman.ConMan.outcomes`, or any others.
+        total: how many tasks there were to do; the report says how many of them have no outcome. Default: as
+            many as there are outcomes.
+
+    Returns:
+        some lines, without a line break at the end.
+
+    Raises:
+        TypeError: a parameter is of the wrong kind.
+        ValueError: `total` is negative.
+    """
+    tally = Tally(total=total)
+    for outcome in outcomes:
+        tally.add(outcome)
+    return str(tally)
+
+
+@final
+class Tally:
+    """The same report of outcomes that come one by one, none of which is kept.
+
+    Failures are of one kind if the types of their errors and their reasons are. Of each kind it keeps the
+    text of the first, and of 20 kinds at most; the others are counted together.
+
+    Args:
+        total: as for `summarize`.
+
+    Raises:
+        TypeError: `total` is of the wrong kind.
+        ValueError: `total` is negative.
+    """
+
+    succeeded: int
+    """Tasks that returned."""
+    failed: int
+    """Tasks that did not."""
+    retries: int
+    """Attempts that followed a first one, of all tasks together."""
+
+    def __init__(self, *, total: int | None = None) -> None:
+        if total is not None:
+            check_count("total", total, minimum=0)
+        self.succeeded = self.failed = self.retries = 0
+        self._total = total
+        self._kinds: dict[str, tuple[int, str]] = {}  # how many, and the first of them
+        self._slowest = ""
+        self._longest = -inf
+
+    def add(self, outcome: Outcome[Any]) -> None:
+        """Count an outcome.
+
+        Raises:
+            TypeError: it is none.
+        """
+        check_type("outcome", outcome, (Success, Failure), "a Success or a Failure")
+        self.retries += outcome.retries
+        if outcome.elapsed > self._longest:
+            self._longest, self._slowest = outcome.elapsed, beginning(outcome.name)
+        if isinstance(outcome, Success):
+            self.succeeded += 1
+            return
+        self.failed += 1
+        kind = f"{beginning(type(outcome.error).__qualname__)}, {outcome.reason.value}"
+        if kind not in self._kinds and len(self._kinds) >= _KINDS:
+            kind = _OTHERS
+        count, first = self._kinds.get(kind) or (0, _first(outcome))
+        self._kinds[kind] = count + 1, first
+
+    def __str__(self) -> str:
+        ended = self.succeeded + self.failed
+        lines = [f"succeeded    {self.succeeded:,}", f"failed       {self.failed:,}"]
+        for kind, (count, first) in sorted(self._kinds.items(), key=lambda each: -each[1][0]):
+            lines.append(f"{'':13}{count:,} x {kind}; the first: {first}")
+        if self._total is not None and self._total > ended:
+            lines.append(f"not started  {self._total - ended:,}")
+        lines.append(f"retries      {self.retries:,}")
+        if ended:
+            lines.append(f"slowest      {self._longest:.2f} s, {self._slowest}")
+        return "\n".join(lines)
+
+
+def _first(failure: Failure) -> str:
+    name, text = beginning(failure.name), beginning(text_of(failure.error))
+    return text if name in text else f"{name}: {text}" if text else name

@@ -1,0 +1,102 @@
+"""Signals: the first one shuts a manager down, the second one cancels it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from math import inf
+from types import TracebackType
+from typing import Any, final
+
+import trio
+
+from trio_conman import ConMan
+
+from ._base.checks import check_number, check_type
+from ._base.outlast import outlast
+from ._base.texts import short
+
+__all__ = ["shutdown_on_signal"]
+
+
+def shutdown_on_signal(
+    cm: ConMan[Any], *, grace: float = inf, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)
+) -> AbstractAsyncContextManager[list[signal.Signals]]:
+    """Let a first signal shut a manager down, and a second one cancel it; a third does what it did before.
+
+    To be entered in the manager's block. When its own block ends, or a shutdown ends the loop in it, it waits
+    for the tasks, as the manager's block does, so that a signal is heard until the last of them has ended.
+    When its block is left by another exception, it lets go of the signals at once.
+
+    Args:
+        cm: the manager; see `~trio_conman.ConMan.shutdown` for what a shutdown ends, and what it does not.
+        grace: seconds from the first signal until the tasks that have not ended are cancelled. Default: no
+            limit.
+        signals: numbers of the signals. Default: ``SIGINT``, which is Ctrl-C, and ``SIGTERM``.
+
+    Returns:
+        an async context manager; it yields a list of the signals that came, which is empty while there were
+        none. What the process ends with is for you to say: ``sys.exit(128 + came[0])`` is what a shell
+        expects, 0 what a service manager does.
+
+    Raises:
+        RuntimeError: entered in another thread than the main one, which alone can have signals.
+        TypeError: a parameter is of the wrong kind.
+        ValueError: a parameter is out of its range, or there are no `signals`.
+    """
+    check_type("cm", cm, ConMan, "a ConMan")
+    grace = check_number("grace", grace)
+    return _Listening(cm, grace, [_checked(each) for each in signals])
+
+
+def _checked(number: int) -> signal.Signals:
+    check_type("each of signals", number, int, "the number of a signal")
+    try:
+        return signal.Signals(number)
+    except ValueError:
+        raise ValueError(f"each of signals must be the number of a signal, not {short(number)}") from None
+
+
+@final
+class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
+    """A trio task in the manager's nursery that waits for signals, until the block is left."""
+
+    __slots__ = ("_came", "_cm", "_ended", "_grace", "_scope", "_signals")
+
+    def __init__(self, cm: ConMan[Any], grace: float, signals: list[signal.Signals]) -> None:
+        if not signals:
+            raise ValueError("signals must hold at least one signal")
+        self._cm = cm
+        self._grace = grace
+        self._signals = signals
+        self._came: list[signal.Signals] = []
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def __aenter__(self) -> list[signal.Signals]:
+        await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
+        return self._came
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._cm._block.without_own_end(error) is None:
+                self._cm.resume()
+                await self._cm.wait()
+        finally:
+            self._scope.cancel(reason="the block of shutdown_on_signal() has ended")
+            await outlast(self._ended.wait)
+
+    async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            with self._scope, trio.open_signal_receiver(*self._signals) as coming:
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    self._came.append(signal.Signals(await anext(coming)))
+                    nursery.start_soon(self._cm.shutdown, self._grace)
+                    self._came.append(signal.Signals(await anext(coming)))
+                    self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
+        finally:
+            self._ended.set()
