@@ -12,7 +12,7 @@ from trio_conman import RetryConfig
 
 REQUESTS = 40
 PER_WINDOW = 10
-# Of refusals, of what is under way: one in each window but the last. One request more asks whether it is there.
+# Of refusals, of what is under way: one in each window but the last. One more request asks whether it is up.
 WAVES = math.ceil((REQUESTS + 1) / PER_WINDOW) - 1
 
 # In the folder that the apps are copied to, beside what pip and npm have installed.
