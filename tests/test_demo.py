@@ -15,12 +15,14 @@ from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
 
+import httpx
 import pytest
 import trio
 import trio.testing
 
 from trio_conman import ConMan, RetryBudget, StopReason, __main__ as program
 from trio_conman._leaves import demo_server
+from trio_conman._leaves.demo_server import Meter
 
 MODULE = [sys.executable, "-m", "trio_conman"]
 WITHOUT_EXTRA = (
@@ -105,13 +107,14 @@ def demo(environment: None) -> Iterator["subprocess.Popen[str]"]:
     [
         ("/1/ok", 3, None),
         ("/1/503,ok", 1, None),
-        ("/1/503,ok", 0, StopReason.ERROR),
+        ("/1/503,ok", 0, StopReason.RETRIES_EXHAUSTED),
+        ("/1/long", 3, None),
         ("/1/503,drop,ok", 1, StopReason.RETRIES_EXHAUSTED),
         ("/1/cut", 3, StopReason.RETRIES_EXHAUSTED),
         ("/1/hang", 3, StopReason.ATTEMPT_TIMEOUT),
         ("/1/404", 3, StopReason.ERROR),
         ("/1/closed", 3, StopReason.RETRY_AFTER),
-        ("/1/closed", 0, StopReason.ERROR),
+        ("/1/closed", 0, StopReason.RETRIES_EXHAUSTED),
     ],
 )
 def test_expected_end(page: str, retries: int, reason: StopReason | None) -> None:
@@ -188,9 +191,9 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_statuses_that_may_pass(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
-    urls = [page(f"{status},ok") for status in (429, 500, 502, 503, 504)]
+    urls = [page(f"{status},ok") for status in (408, 425, 429, 500, 502, 503, 504)]
     assert program.main(urls) == 0
-    assert "\nretries      5\n" in capsys.readouterr().out
+    assert "\nretries      7\n" in capsys.readouterr().out
 
 
 def test_statuses_that_stay(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +208,7 @@ def test_no_retries(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--max-attempts", "0", page("503,ok"), page("drop,ok"), page("ok")]) == 1
     out = capsys.readouterr().out
     assert "\nsucceeded    1 of 3, 1,760 bytes\nfailed       2\nretries      0\n" in out
-    assert "503 Service Unavailable (not retried)\n" in out
+    assert "503 Service Unavailable (retries exhausted)\n" in out
 
 
 def test_retry_after(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +227,8 @@ def test_retry_after_with_a_rate(page: Page, capsys: pytest.CaptureFixture[str])
     assert program.main(["--rate", "8", "--limit", "2", soon, *later]) == 0
     out = capsys.readouterr().out
     assert out.startswith("URLs: 4; 2 at a time, at most 3 retries each, 8 requests/s\n")
-    assert "\nretries      1\npaused       1 s for all, as the server asked\ntime  " in out
+    # What is told in whole seconds gets up to a second more.
+    assert re.search(r"\nretries      1\npaused       [12] s for all, as the server asked\ntime  ", out)
     time = re.search(r"(?m)^time +([0-9.]+) s$", out)
     assert time is not None
     assert float(time[1]) >= 1.3  # the pause, and the permits of the others
@@ -520,7 +524,7 @@ def test_full_disk_for_errors_too(page: Page) -> None:
 def test_an_error_of_the_system_that_is_not_of_a_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def serve(**_: object) -> None:
+    async def serve(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(sys, "stdin", None)
@@ -614,6 +618,44 @@ def test_server_has_no_other_pages(server: str, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.count("\n                 404 Not Found") == len(paths)
 
 
+async def statuses(quota: demo_server.Quota, *paths: str) -> list[tuple[int, str | None, int]]:
+    """Ask a server of its own for each of them; the status, Retry-After, and the size."""
+    found: list[tuple[int, str | None, int]] = []
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as client:
+        address = await nursery.start(demo_server.serve, quota)
+        for path in paths:
+            response = await client.get(address + path)
+            found.append((response.status_code, response.headers.get("Retry-After"), len(response.content)))
+        nursery.cancel_scope.cancel()
+    return found
+
+
+async def test_server_meters_requests() -> None:
+    quota = demo_server.Quota(requests=Meter(0, burst=2))
+    answered = await statuses(quota, "/10/ok", "/10/503,ok", "/10/503,ok")
+    assert answered == [(200, None, 1760), (503, None, 1760), (429, "1", 1760)]
+    assert str(quota) == "2 requests, 5,280 bytes, as the server counts; 1 too many"
+
+
+async def test_server_meters_bytes() -> None:
+    quota = demo_server.Quota(bytes=Meter(0, burst=1761))
+    answered = await statuses(quota, "/10/ok", "/20/long", "/30/ok")
+    # Who has a byte left gets all of the page.
+    assert answered == [(200, None, 1760), (200, None, 17600), (429, "1", 1760)]
+
+
+async def test_server_bears_more_when_time_has_passed(autojump_clock: trio.testing.MockClock) -> None:
+    meter = Meter(4, burst=2)
+    found: list[bool] = []
+    for wait in (0, 0, 0, 0.25, 0.125, 0.25, 9, 0, 0):
+        await trio.sleep(wait)
+        found.append(meter.is_empty())
+        if not found[-1]:
+            meter.use(1)
+    assert found == [False, False, True, False, False, False, False, False, True]
+    assert meter.used == 7
+
+
 # At last, what was started first
 
 
@@ -622,7 +664,9 @@ def test_demo(demo: "subprocess.Popen[str]") -> None:
     assert (demo.returncode, err) == (0, "")
     assert "\x1b" not in out
     assert re.match(
-        r"URLs: 40; 6 at a time, at most 3 retries each, 12 requests/s\n\n        retries    time  URL\n", out
+        r"URLs: 40; 6 at a time, at most 3 retries each, 12 requests/s, 24,000 bytes/s\n\n"
+        r"        retries    time  URL\n",
+        out,
     )
     listed = out.partition("retries    time  failed\n")[2].partition("\n\n")[0]
     pattern = r"(?m)^ +([0-9]) +[0-9.]+s  http://127.0.0.1:[0-9]+(/.+)\n {17}(.+)$"
@@ -644,13 +688,14 @@ def test_demo(demo: "subprocess.Popen[str]") -> None:
     assert re.search(
         r"""
 
-succeeded    32 of 40, 56,320 bytes
+succeeded    32 of 40, 103,840 bytes
 failed       8
 retries      \d+
 refused      COUNT more retries, as too much failed
-paused       1 s for all, as the server asked
+paused       [12] s for all, as the server asked
 time         \d+\.\d s
 slowest      \d+\.\d s, http://127\.0\.0\.1:\d+/2/hang
+metered      6\d requests, 1\d\d,\d{3} bytes, as the server counts; none too many
 
 All as it should be; some are made to fail\.
 \Z""".replace("COUNT", str(len(refused))),

@@ -66,6 +66,8 @@ def faults(module: str, neighbour: str) -> str | None:
     if other == "":
         if neighbour == "" and module and room in {"", "_leaves"}:
             return None  # leaves are written with the public names
+        if module == "__main__":
+            return None  # a program, as users write them
         return "is a leaf, which only users import" if neighbour else "is the door, not for those inside"
     if other == "_leaves" and not (room == other or (room == "" and module)):
         return "is part of a leaf, which only leaves may import"
@@ -153,6 +155,7 @@ def test_finds_imports_of_every_form(statement: str, names: set[str]) -> None:
         ("_manager.conman", "_limits.line", None),
         ("_manager.conman", "_manager.doors", None),
         ("__main__", "", None),
+        ("__main__", "http", None),
         ("progress", "_leaves.drawing", None),
         ("_leaves.drawing", "_base.log", None),
         ("", "_manager.conman", None),

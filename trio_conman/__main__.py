@@ -1,7 +1,7 @@
 """The demo, ``python -m trio_conman``: fetches many URLs at once, with a limit, a rate, retries, deadlines.
 
-What the library does for it is all in the first functions: `fetch` is plain httpx and knows of no retries,
-`fetch_or_retry` says which of its errors are worth one, and `crawl` runs them under a manager.
+What the library does for it is all in the first functions: `fetch` gets a page and says which of its errors
+are worth a retry, and `crawl` runs it under a manager.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from trio_conman import (
     StopReason,
     Success,
     TaskCancelledError,
-    parse_retry_after,
 )
+from trio_conman.http import raise_for_status
 
 from ._leaves.demo_options import Options, Parser, make_parser
 
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from trio_conman.journal import Journal
 
-WORTH_A_RETRY = {429, 500, 502, 503, 504}
 STDIN_PATIENCE = 3.0  # seconds
+PAGE = 2_000  # bytes that a page is taken for, until it is there
 
 Update: TypeAlias = Callable[[ConMan[int]], None]  # shows how things stand
 
@@ -54,6 +54,7 @@ class Care:
 
     rate: RateLimiter | None
     budget: RetryBudget
+    bytes: RateLimiter | None = None
     paused: float = 0.0  # seconds
     paused_until: float = -math.inf
 
@@ -65,30 +66,22 @@ class Care:
         self.paused_until = max(end, self.paused_until)
 
 
-async def fetch(client: httpx.AsyncClient, url: str) -> int:
-    """Fetch a page; return its size in bytes."""
-    size = 0
-    async with client.stream("GET", url) as response:
-        response.raise_for_status()
-        async for chunk in response.aiter_raw():
-            size += len(chunk)
-    return size
-
-
-async def fetch_or_retry(client: httpx.AsyncClient, url: str) -> int:
-    """Fetch a page, and ask for a retry where an error may pass."""
+async def fetch(client: httpx.AsyncClient, url: str, care: Care) -> int:
+    """Fetch a page, and ask for a retry where an error may pass; return the page's size in bytes."""
     import httpx
 
+    size = 0
     try:
-        return await fetch(client, url)
+        async with client.stream("GET", url) as response:
+            # Its Retry-After makes all requests wait when there is a rate limiter, and only this one without.
+            raise_for_status(response)
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
     except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as exc:
         raise RetriableError(exc) from exc
-    except httpx.HTTPStatusError as exc:
-        if exc.response.status_code not in WORTH_A_RETRY:
-            raise
-        # Makes all requests wait when there is a rate limiter, and only this one without.
-        retry_after = parse_retry_after(exc.response.headers.get("Retry-After", ""))
-        raise RetriableError(exc, retry_after=retry_after) from exc
+    if care.bytes is not None:
+        care.bytes.charge(size - PAGE)  # what fails has cost a page
+    return size
 
 
 async def crawl(
@@ -104,8 +97,8 @@ async def crawl(
         async with ConMan[int].open(
             nursery,
             limit=options.limit,
-            retry=RetryConfig.exponential(max_attempts=options.retries) if options.retries else None,
-            rate=care.rate,
+            retry=RetryConfig.exponential(max_attempts=options.retries),
+            rate=[limiter for limiter in (care.rate, care.bytes) if limiter is not None] or None,
             retry_budget=care.budget,
             journal=journal,
             attempt_timeout=options.attempt_timeout,
@@ -114,7 +107,7 @@ async def crawl(
             nursery.start_soon(watch, cm, care, update)
             nursery.start_soon(cancel_on_ctrl_c, cm)
             # What is left to give is the URL: that is its key in the journal.
-            task = partial(fetch_or_retry if options.retries else fetch, client)
+            task = partial(fetch, client, care=care)
             for url in urls:
                 # Waits while as many as the limit allows are running.
                 await cm.run(task, url, name=url)
@@ -280,11 +273,14 @@ async def run_all(urls: list[str], options: Options, journal: Journal | None) ->
         options.attempt_timeout = min(options.attempt_timeout, 1.2)  # its pages are quick, or hang
         options.rate, tokens = min(options.rate, demo_server.RATE), demo_server.TOKENS
     care = Care(None if options.rate == math.inf else RateLimiter(options.rate), RetryBudget(tokens))
+    quota = demo_server.Quota()
+    if demo:
+        care.bytes = RateLimiter(demo_server.BYTES, burst=2 * PAGE, cost=PAGE)
     # None stands for a closed one; a dumb one cannot move its cursor.
     on_terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     async with trio.open_nursery() as nursery:
         if demo:
-            server = await nursery.start(demo_server.serve)
+            server = await nursery.start(demo_server.serve, quota)
             urls = [server + page for page in demo_server.PAGES]
         client = httpx.AsyncClient(
             timeout=None,  # that, and the limits, are the manager's business
@@ -293,12 +289,15 @@ async def run_all(urls: list[str], options: Options, journal: Journal | None) ->
             trust_env=not demo,  # no proxy is asked for what is on this machine
         )
         rate = f", {options.rate:g} requests/s" if care.rate else ""
+        rate += f", {demo_server.BYTES:,.0f} bytes/s" if demo else ""
         print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each{rate}\n")
         with (live_bar if on_terminal else lines)(len(urls), care) as update:
             async with client:
                 cm = await crawl(client, urls, options, care, journal, update)
         nursery.cancel_scope.cancel()  # ends the server
     summarize(cm, urls, care, trio.current_time() - start)
+    if demo:
+        print(f"metered      {quota}")
     if interrupted(cm):
         return 130
     if demo and not cm.timed_out:

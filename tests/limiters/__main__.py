@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import socket
 import subprocess
 import sys
@@ -28,17 +27,14 @@ import httpx
 import trio
 
 from trio_conman import ConMan, RateLimiter
-from trio_conman.http import raise_for_status
+from trio_conman.http import raise_for_status, retry_after
 
 from .clients import CLIENTS, Get, httpx_client
-from .servers import PER_WINDOW, SERVERS, Server
+from .servers import REQUESTS, SERVERS, WAVES, Server
+from .waves import Refusal, waves
 
 APPS = Path(__file__).parent / "apps"
 LIMIT = 8  # of the manager
-REQUESTS = 40
-# Refusals: a wave of what is under way, for each time but the last; one request more asks whether the server
-# is there.
-MOST = LIMIT * (math.ceil((REQUESTS + 1) / PER_WINDOW) - 1)
 
 
 @attrs.define
@@ -48,18 +44,27 @@ class Result:
     lost: list[Exception]
     retries: int  # of the task that had most
     seconds: float
-    refused: int  # as the answers came in, one for each request
+    refusals: list[Refusal]
+
+    def is_good(self, server: Server) -> bool:
+        """Whether no request was lost, and none made but those that were needed to learn of the limit."""
+        if self.lost or not server.tells:
+            return not self.lost
+        sizes = waves(self.refusals)
+        return 0 < len(sizes) <= server.waves and max(sizes) <= LIMIT and sum(sizes) <= LIMIT * WAVES
 
 
 async def push(get: Get, url: str, server: Server) -> Result:
     """Make all requests, as a user of the library would."""
-    refused = 0
+    refusals: list[Refusal] = []
     start = trio.current_time()
 
     async def fetch() -> None:
-        nonlocal refused
+        asked = trio.current_time()
         response, status = await get(url)
-        refused += status != HTTPStatus.OK
+        if status != HTTPStatus.OK:
+            told = retry_after(response.headers, status=status) or 0.0
+            refusals.append(Refusal(asked, trio.current_time() + told))
         raise_for_status(response)
 
     async with trio.open_nursery() as nursery:
@@ -69,7 +74,7 @@ async def push(get: Get, url: str, server: Server) -> Result:
     outcomes = cm.outcomes()
     assert len(outcomes) == REQUESTS
     most = max(outcome.retries for outcome in outcomes)
-    return Result(cm.errors(), most, trio.current_time() - start, refused)
+    return Result(cm.errors(), most, trio.current_time() - start, refusals)
 
 
 def free_port() -> int:
@@ -126,11 +131,12 @@ async def turn(server: Server, client: str, get: Get, folder: Path) -> bool:
     """Try one server with one client, and say what came of it."""
     async with running(server, folder) as url:
         result = await push(get, url, server)
-    good = not result.lost and (result.refused <= MOST or not server.tells)
+    good = result.is_good(server)
     done = REQUESTS - len(result.lost)
+    sizes = f" ({' + '.join(map(str, waves(result.refusals)))})" if server.tells else ""
     print(
         f"{server.name:40} {client:8} {done} of {REQUESTS} in {result.seconds:4.1f} s, "
-        f"{result.refused:2} refused, at most {result.retries} retries of one"
+        f"{len(result.refusals):2} refused{sizes}, at most {result.retries} retries of one"
         f"{'' if good else '  WRONG'}"
     )
     for error in result.lost:

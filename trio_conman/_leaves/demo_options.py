@@ -58,10 +58,11 @@ def make_parser() -> Parser:
         prog="python -m trio_conman",
         description="Fetch many URLs at once, with a limit, retries and deadlines. Without URLs, start a "
         "flaky server on this machine, fetch its 40 pages, and check that all ends as it should.",
-        epilog="Retried are connection errors, attempts that take too long, and the statuses 429, 500, 502, "
-        "503 and 504; at most 100 times in all, and once more for every 10 URLs that were fetched. The exit "
-        "status is 0 when all was fetched (in the demo, when all went as it should), otherwise 1, also "
-        "when its output cannot be written; 2 for a wrong argument, and 130 after Ctrl-C.",
+        epilog="Retried are connection errors, attempts that take too long, the statuses 408, 425, 429, 500, "
+        "502, 503 and 504, and 403 and 413 with a header that says when to come back; at most 100 times in "
+        "all, and once more for every 10 URLs that were fetched. The exit status is 0 when all was fetched "
+        "(in the demo, when all went as it should), otherwise 1, also when its output cannot be written; 2 "
+        "for a wrong argument, and 130 after Ctrl-C.",
     )
     parser.add_argument(
         "urls",

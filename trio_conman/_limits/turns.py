@@ -105,16 +105,18 @@ class Gate:
 
 def go_in(key: object, gates: tuple[Gate, ...], now: float) -> None:
     """Leave the queues, with permits."""
-    behind = False
+    sleep = False
     for gate in gates:
         if gate.expected:
             gate.forecast.remove(key, started=now)
             del gate.expected[key]
+            sleep = True
         else:
             del gate.queue[key]
-        if gate.queue or gate.expected:
-            behind = True
-    if behind:
+            # Who has not said yet by when it must have its permits is awake, and holds up all behind it.
+            if gate.queue and isinstance(next(iter(gate.queue.values())), Ticket):
+                sleep = True
+    if sleep:
         move_up(gates)
 
 
