@@ -2,7 +2,8 @@
 
 The first table has bytes a task, as `tracemalloc` counts them: tasks that `start_soon` has queued because
 every slot is taken, beside trio tasks that wait in a nursery, which is how a hand-written block queues. Each
-task has one argument, a number that was there before and is not counted.
+task has one argument, a number that was there before and is not counted. And what a worker takes that is
+idle: so many of them are kept as ran at once, but no more than a thousand.
 
 The second has the peak of the resident memory of a child process, in MiB, for a short stream and a long one.
 
@@ -11,6 +12,7 @@ Run it with ``python -m tests.benchmarks.bench_memory``; ``--tasks`` is how many
 """
 
 import gc
+import math
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +21,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import ConMan
+from trio_conman._engine.pool import MAX_IDLE
 
 from .measuring import ROOT, Spread, Table, child, options, report, rounds_of
 
@@ -78,6 +81,21 @@ async def limited(numbers: Sequence[int]) -> int:
     return spent
 
 
+async def idle(numbers: Sequence[int]) -> int:
+    """Workers of a manager that have ended their tasks, each of which was forgotten."""
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, math.inf) as cm:
+        release = trio.Event()
+        before = traced()
+        for _ in numbers:
+            cm.start_soon(release.wait)
+        await wait_all_tasks_blocked()
+        release.set()
+        await wait_all_tasks_blocked()
+        cm.pop_outcomes()
+        gc.collect()
+        return traced() - before
+
+
 WAITING: dict[str, Callable[[Sequence[int]], Awaitable[int]]] = {
     "queued by start_soon": queued,
     "trio task, asleep": parked,
@@ -113,6 +131,7 @@ def main() -> None:
         quick={"tasks": 1_000, "few": 100, "many": 1_000, "rounds": 1},
     )
     waiting = {name: {BYTES: Spread.of([bytes_a_task(each, given.tasks)])} for name, each in WAITING.items()}
+    waiting["idle worker"] = {BYTES: Spread.of([bytes_a_task(idle, min(given.tasks, MAX_IDLE))])}
     tables = {
         "memory_waiting": Table("What a waiting task takes", f"{given.tasks:,} tasks", [BYTES], waiting)
     }
