@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from trio_conman import RetryConfig
+
 from .machine import World
 from .machine_cast import Cast
 from .machine_program import Act, Deed, Manager, Options, Plan, Source, Step
@@ -144,6 +146,28 @@ class Maker:
         patience = self.pick([inf, inf, 0.5, 1.0]) if aside else inf
         return Step(deed, self.pick([0.0, 0.0, 0.5, 1.0]), self.odds(0.5), aside, patience)
 
+    def contended(self) -> World:
+        """A program in which many retry and many are new, and nothing else happens: it shows their turns."""
+        plain = Manager(limit=self.pick([2, 3]), broken=self.pick(["", *HOOKS]))
+        failing = [Plan((Act(seconds, ending="retriable"),) * 6) for seconds in SECONDS]
+        lasting = [Plan((Act(seconds),)) for seconds in SECONDS]
+        delays = [0.5, 1.0, 1.5]
+
+        def step() -> Step:
+            plans = self.some(lambda: self.pick([*failing, *lasting]), 2, 6)
+            delay, attempts = self.pick(delays), self.pick([1, 3, inf])
+            retry = RetryConfig.linear(
+                initial_delay=delay, backoff_factor=0, max_delay=delay, max_attempts=attempts
+            )
+
+            def start_all(cast: Cast) -> None:
+                for plan in plans:
+                    cast.start_soon(plan, Options(retry))
+
+            return Step(start_all, self.pick([0.0, 0.5, 1.0]), self.odds(0.5), False, inf)
+
+        return World([plain], [self.some(step, 1, 5)], None, inf, self.seed)
+
     def world(self) -> World:
         managers = self.some(self.manager, 1, 2)
         shared = self.pick([None, None, 1, 2, 3])
@@ -156,4 +180,5 @@ class Maker:
 
 def program(seed: int) -> World:
     """The program of that number."""
-    return Maker(seed).world()
+    maker = Maker(seed)
+    return maker.contended() if seed % 8 == 0 else maker.world()

@@ -332,10 +332,10 @@ BUGS = [
         "            worker = self._idle[-1]\n            worker.handle = handle\n",
     ),
     Bug(
-        "a worker is dismissed with a task in hand",
-        "_engine.pool",
-        "        return worker.is_hired()\n\n",
-        "        return worker.is_hired() and not self._closed\n\n",
+        "a worker that ends takes its task with it",
+        "_engine.execution",
+        "            self._finish(handle, outcome)\n        self.pool.gone(worker)\n",
+        "            pass\n        self.pool.gone(worker)\n",
     ),
     Bug(
         "an idle worker is not dismissed",
