@@ -137,7 +137,6 @@ class Ledger:
         assert slot is not None
         handle._slot = handle._started = handle._scope = None
         handle._state = "queued"
-        self.in_hand -= 1
         self.queued += 1
         return slot
 
