@@ -50,6 +50,7 @@ class Watch:
         )
         assert not line._queue, "somebody still waits for a slot"
         assert not line._returning, "somebody still waits for a slot"
+        assert not line.parked, "somebody still waits for another one of its key"
         assert not line._rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
@@ -66,7 +67,7 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
 
-    begin_new = Runner.begin_new
+    begin_new, put_back = Runner.begin_new, Runner.put_back
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
         # First, since it may end as it is told of.
@@ -92,6 +93,10 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
         if running > limit:
             watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
 
+    def watched_put_back(self: Runner, handle: TaskHandle[Any]) -> Slot:
+        watch(self).in_hand.remove(id(handle))
+        return put_back(self, handle)
+
     def watched_finish(self: Runner, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
         if id(handle) in watch(self).unfinished:
             watch(self).unfinished.remove(id(handle))
@@ -116,6 +121,7 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     monkeypatch.setattr(Runner, "accept", watched_accept)
     monkeypatch.setattr(Runner, "begin", watched_begin)
     monkeypatch.setattr(Runner, "begin_new", watched_begin_new)
+    monkeypatch.setattr(Runner, "put_back", watched_put_back)
     monkeypatch.setattr(Runner, "_finish", watched_finish)
     monkeypatch.setattr(Runner, "settle", watched_settle)
     yield watches

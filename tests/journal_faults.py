@@ -46,7 +46,9 @@ def start(path: Path, items: int, *options: str, env: dict[str, str] | None = No
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=os.environ | (env or {}),
+        # Coverage's own file would meet the limits of size.
+        env={key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+        | (env or {}),
     )
 
 

@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 import trio_conman.journal
 from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
+from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
 
@@ -628,3 +629,8 @@ async def test_no_thread_is_left(path: Path) -> None:
         if thread.name == "trio_conman journal":
             thread.join(60)
             assert not thread.is_alive()
+
+
+def test_a_stored_form_with_more_than_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^there is more than one value in '1 2'$"):
+        decode_json("1 2")

@@ -64,7 +64,7 @@ MAY_BE_INTERRUPTED = {
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},
     "pool": {"Worker.renew", "Worker.set_deadline"},
-    "recalls": {"Recalls._recall", "Recalls._store", "deadline_of"},
+    "recalls": {"Recalls._wait_for_value", "deadline_of"},
     "rate": {
         "RateLimiter.__init__",
         "RateLimiter._make",

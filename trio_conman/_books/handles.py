@@ -56,13 +56,16 @@ class Terms:
     records: Records[Any] | None = None
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
     source: Any = None
-    # Whether there is neither a timeout nor a journal.
-    is_plain: bool = attrs.field(
+    # Whether there is a timeout, and whether an attempt can begin without more ado.
+    is_timed: bool = attrs.field(
         init=False,
         default=attrs.Factory(
-            lambda self: self.records is None and self.attempt_timeout == self.task_timeout == inf,
-            takes_self=True,
+            lambda self: min(self.attempt_timeout, self.task_timeout) < inf, takes_self=True
         ),
+    )
+    is_plain: bool = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: not self.is_timed and self.records is None, takes_self=True),
     )
 
 

@@ -41,6 +41,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, remember
 from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
+from trio_conman._books.records import Answer
 from trio_conman._limits.adaptive import AdaptiveLimit
 from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
 from trio_conman._policy.retry import made_of
@@ -164,10 +165,15 @@ class Runner(Recalls):
         """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
         outcome = None
         try:
-            if handle._terms.records is not None:
-                outcome = await self._recall(worker, handle)
-                if outcome is not None or worker.handle is not handle:
-                    return outcome
+            records = handle._terms.records
+            if records is not None:
+                answer = self._recall(handle, records)
+                if answer is Answer.READ or answer is Answer.WAIT:
+                    answer = await self._wait_for_value(worker, handle, records, answer)
+                if not isinstance(answer, Answer):
+                    return answer
+                if answer is Answer.WAIT:
+                    return None
             if self.permits is not None:
                 outcome = await self._take_permit(worker, handle, inf)
                 if outcome is not None:
@@ -180,7 +186,7 @@ class Runner(Recalls):
     def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
         """Set the deadline of an attempt, and tell of it."""
         terms = handle._terms
-        if not terms.is_plain:
+        if terms.is_timed:
             worker.set_deadline(min(deadline_of(handle), self.now() + terms.attempt_timeout))
         elif worker.is_timed:
             worker.set_deadline(inf)

@@ -21,7 +21,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.outcomes import Outcome, StopReason, Success
 from trio_conman._base.outlast import outlast
 from trio_conman._books.handles import Slot, TaskHandle
-from trio_conman._books.records import Answer
+from trio_conman._books.records import Answer, Records
 
 from .endings import Endings, own
 from .pool import Pool, Worker
@@ -39,39 +39,39 @@ class Recalls(Endings):
             """The end of a queued task's wait."""
             raise NotImplementedError
 
-    async def _recall(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
-        """The outcome of a task whose value is known; None where it is to run, or has left its worker."""
-        records = handle._terms.records
-        assert records is not None
-        key = ""
+    @enable_ki_protection
+    def _recall(self, handle: TaskHandle[Any], records: Records[Any]) -> Outcome[Any] | Answer:
+        """Ask for the value of a task: its outcome, if there is one, or what to do without."""
         try:
             key = records.key_of(handle._args)
-            while (answer := self._claim(handle, key)) is Answer.READ:
-                worker.set_deadline(deadline_of(handle))
-                await records.arrival(key)
-            if answer is Answer.WAIT:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                self._park(worker, handle, key)
-            elif answer is not Answer.RUN:
-                return self._success(handle, answer, recalled=True)
-            return None
+            answer = records.claim(key)
+            if answer is Answer.RUN:
+                handle._claimed = key
+                return Answer.RUN
+            if self.permits is not None:
+                self.permits.leave(handle)  # who stands behind it need not wait for it
+            return answer if isinstance(answer, Answer) else self._success(handle, answer, recalled=True)
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
         finally:
-            del self, worker, handle, records, key
+            del self, handle
 
-    @enable_ki_protection
-    def _claim(self, handle: TaskHandle[Any], key: str) -> Any:
-        assert handle._terms.records is not None
+    async def _wait_for_value(
+        self, worker: Worker, handle: TaskHandle[Any], records: Records[Any], answer: Outcome[Any] | Answer
+    ) -> Outcome[Any] | Answer:
+        """Wait until a value has been read, and ask again; have a task wait for another one of its key."""
+        key = records.key_of(handle._args)
         try:
-            answer = handle._terms.records.claim(key)
-            if answer is Answer.RUN:
-                handle._claimed = key
-            elif self.permits is not None:
-                self.permits.leave(handle)  # who stands behind it need not wait for it
+            while answer is Answer.READ:
+                worker.set_deadline(deadline_of(handle))
+                await records.arrival(key)
+                answer = self._recall(handle, records)
+            if answer is Answer.WAIT:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                self._park(worker, handle, key)
             return answer
         finally:
-            del self, handle
+            del self, worker, handle, key, answer
 
     @enable_ki_protection
     def _park(self, worker: Worker, handle: TaskHandle[Any], key: str) -> None:
@@ -90,34 +90,26 @@ class Recalls(Endings):
             worker.source, worker.slot = source, slot
             source.go_on(worker)
 
+    @enable_ki_protection
     async def _store(
         self, worker: Worker, handle: TaskHandle[Any], outcome: Outcome[Any] | None
     ) -> Outcome[Any] | None:
         """What an attempt came to, once the value is kept, if it has one."""
-        records = handle._terms.records
+        key, records = handle._claimed, handle._terms.records
+        assert key is not None
         assert records is not None
         try:
             # One that has left a scope open fails.
             if isinstance(outcome, Success) and worker.task._cancel_status is worker.status:
-                ticket = self._keep(handle, outcome.value)
+                ticket = records.keep(key, outcome.value)
+                handle._claimed = None
                 if ticket is not None:
                     await outlast(partial(records.committed, ticket))
             return outcome
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
         finally:
-            del self, worker, handle, records, outcome
-
-    @enable_ki_protection
-    def _keep(self, handle: TaskHandle[Any], value: Any) -> int | None:
-        assert handle._terms.records is not None
-        assert handle._claimed is not None
-        try:
-            ticket = handle._terms.records.keep(handle._claimed, value)
-            handle._claimed = None
-            return ticket
-        finally:
-            del self, handle, value
+            del self, worker, handle, outcome
 
 
 def deadline_of(handle: TaskHandle[Any]) -> float:

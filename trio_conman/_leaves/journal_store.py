@@ -142,9 +142,9 @@ class Shelf:
         self._last = number = self._last + 1
         self._index.add(key, number)
         self.pending[key] = data
-        ticket = store.put_record((section, number, key, data))
-        self.release(key)
-        return ticket
+        for tell in self._claims.pop(key) or ():
+            tell()
+        return store.put_record((section, number, key, data))
 
     def release(self, key: str) -> None:
         """Who has claimed a key is done with it."""

@@ -8,7 +8,8 @@ from typing import Any
 from trio_conman._base.texts import short
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+# Not decode(), which first looks for spaces around it: there are none.
+_decode = json.JSONDecoder().raw_decode
 
 
 def encode_json(value: Any) -> str:
@@ -28,7 +29,10 @@ def encode_json(value: Any) -> str:
 def decode_json(text: str | bytes) -> Any:
     """The value again."""
     assert isinstance(text, str)
-    return _decode(text)
+    value, end = _decode(text)
+    if end != len(text):
+        raise ValueError(f"there is more than one value in {short(text)}")
+    return value
 
 
 def _check(value: object) -> None:
