@@ -56,8 +56,7 @@ class Meter:
         """When so many permits can be had, at the earliest; a time that has passed means now."""
         room = cost - self.burst
         due = self.start + (self.taken + room if room < 0 else self.taken) * self.per / self.rate
-        if due < self.resume:  # max() costs a call, for each attempt
-            due = self.resume
+        due = max(due, self.resume)
         for bound in self.bounds:
             if cost > bound.left and due < bound.until:
                 due = bound.until
