@@ -74,7 +74,8 @@ def raise_for_status(
 
     The error's ``retry_after`` is what `retry_after` reads. Up to a second, at random, is added to what is
     told in whole seconds: these are often cut, and who asks too early is refused again, by some servers for
-    the whole time. ``max_retry_after`` is compared with what was told.
+    the whole time. ``max_retry_after`` is compared with what was told. Where the manager has a rate, all its
+    attempts wait; ``rate=RateLimiter.unlimited()`` is one that only pauses.
 
     Args:
         response: a response, whose body need not have been read, and is not.

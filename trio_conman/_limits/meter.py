@@ -64,16 +64,18 @@ class Meter:
 
     def take(self, cost: float, now: float) -> bool:
         """Take so many permits, if they are due."""
-        start, taken, per, rate, burst = self.start, self.taken, self.per, self.rate, self.burst
+        start, taken, per, rate = self.start, self.taken, self.per, self.rate
         # As in due(), whose call costs as much as all the rest.
-        room = cost - burst
-        owed = taken + room if room < 0 else taken
-        if now < start + owed * per / rate or now < self.resume:
-            return False
-        if self.told and not self._heed(cost, now):
-            return False
+        end = start + taken * per / rate
         # Also where the sum of many is beyond a float, which does not matter without a rate.
-        if not now <= start + taken * per / rate:
+        idle = not now <= end
+        if not idle:
+            room = cost - self.burst
+            if now < (start + (taken + room) * per / rate if room < 0 else end):
+                return False
+        if now < self.resume or (self.told and not self._heed(cost, now)):
+            return False
+        if idle:
             self.before += taken
             self.start, taken = now, 0.0
         self.taken = taken + cost

@@ -209,7 +209,8 @@ class RetriableError(Exception):
             end; or a message, and then this `RetriableError` itself does.
         retry_config: how to retry; by default as the task, or else the manager, says, or else
             ``RetryConfig.exponential()``.
-        retry_after: seconds to wait at least, as a service asked for; not capped by ``max_delay``.
+        retry_after: seconds to wait at least, as a service asked for; not capped by ``max_delay``. Where the
+            manager has a rate, everybody waits: ``rate=RateLimiter.unlimited()`` does nothing else.
 
     Raises:
         TypeError: a parameter is of the wrong kind.
