@@ -368,7 +368,7 @@ def public_parameters() -> set[tuple[str, str]]:
         (where, name)
         for where, function in functions.items()
         for name in inspect.signature(function).parameters
-        if name != "self"
+        if name != "self" and not name.startswith("_")  # what refuses all else has no name
     }
 
 
