@@ -202,8 +202,8 @@ class Store:
         self.reader = Reader(file, self._failed)
         self._writer = Writer(
             file,
-            # The other half is for the commit itself.
-            0 if durable else flush_after / 2,
+            # The rest is for the commit itself, as a busy loop has the interpreter for 5 ms each time.
+            0 if durable else flush_after / 4,
             committed=self._have_committed,
             failed=self._failed,
             closed=self._closed.set,

@@ -97,8 +97,9 @@ class ConMan(Generic[R]):
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds from its slot to its end. Default: as the manager says.
-            journal: what may know its value, and keeps it: a `Journal`, or a `Section` of one. While another
-                task of its key runs it is queued again. Default: as the manager says.
+            journal: what may know its value, and keeps it: what `trio_conman.journal.open_journal` yields, or
+                a section of it. While another task of its key runs it is queued again. Default: as the
+                manager says.
 
         Returns:
             the handle of the task, which has started.

@@ -29,7 +29,7 @@ class ConManStatistics:
     waiting: int
     """Calls of `ConMan.run` that wait for a slot."""
     queued: int
-    """Accepted tasks that have not started."""
+    """Accepted tasks that have not started, and those that wait for another one of their journal's key."""
     backing_off: int
     """Tasks that wait to be retried."""
     submitted: int
