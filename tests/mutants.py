@@ -28,21 +28,26 @@ from cosmic_ray.work_item import MutationSpec, WorkResult
 
 ROOT = Path(__file__).parent.parent
 HANG = 10.0  # seconds
+# The tests of what runs attempts and ends tasks.
+ATTEMPTS = (
+    "protection retrying retrying_slots retrying_stopped deadlines deadlines_clean_up deadlines_together "
+    "exceptions exceptions_cancelled reasons"
+)
 # The modules, and where their tests are.
 NEAREST = {
     "_policy.backoff": "backoff",
     "_policy.budget": "budget",
     "_base.checks": "checks",
-    "_policy.decision": "retry retrying reasons",
+    "_policy.decision": "retry retry_groups retry_limits retrying retrying_config retrying_stopped reasons",
     "_base.errors": "errors exports",
     "_base.log": "hostile_objects",
     "_base.outcomes": "outcomes texts exports",
     "_engine.stream": "map deadlock map_idle map_turns",
-    "_policy.retry": "retry exports",
+    "_policy.retry": "retry_config retriable_error exports",
     "_policy.retry_after": "retry_after",
     "_base.texts": "texts",
-    "_engine.execution": "protection retrying deadlines exceptions reasons",
-    "_engine.endings": "protection retrying deadlines exceptions reasons",
+    "_engine.execution": ATTEMPTS,
+    "_engine.endings": ATTEMPTS,
     "_books.ledger": "protection conman start_soon",
     "_engine.worker": "map_workers",
     "_base.outlast": "interrupts",
@@ -68,8 +73,9 @@ NEAREST = {
 SLOW = "retry rate start_soon cycles simulation hostile sweep_streams sweep"
 # Of what stands beside the core, or of the project.
 ELSEWHERE = (
-    "benchmarks demo docs environments executors executors_dask executors_loky layers machine packaging "
-    "planted progress recipes security service sigterm telemetry timelines"
+    "benchmarks demo docs environments executors executors_cancelled executors_dask executors_loky "
+    "executors_memory layers machine packaging planted progress recipes security service sigterm telemetry "
+    "timelines"
 )
 
 
