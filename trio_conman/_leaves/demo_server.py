@@ -95,7 +95,7 @@ def unexpected(outcomes: Iterable[Outcome[int]], urls: Sequence[str], retries: i
     return [url for url in urls if not is_as_expected(url)]
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Meter:
     """Counts what is used, of a bucket that is filled evenly and may be overdrawn once it is not empty."""
 
@@ -121,7 +121,7 @@ class Meter:
         self.used += units
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Quota:
     """What the server bears, and has borne: some more at once than its clients should count on."""
 
@@ -166,7 +166,7 @@ async def next_request(connection: h11.Connection, stream: trio.SocketStream) ->
             return address
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Server:
     """Answers requests, and remembers how often which address was asked for."""
 
