@@ -227,11 +227,11 @@ class JournalFile:
         # Without an ORDER BY, which takes as long again; the numbers come along, so that none is needed.
         scan = (
             f"SELECT group_concat(rowid), group_concat(key, char(10)) FROM records_{section} "
-            f"WHERE rowid > ?1 AND rowid <= ?1 + {SCANNED}"
+            "WHERE rowid > ? AND rowid <= ?"
         )
         with explained(self.path):
             for start in range(0, count, SCANNED):
-                found, keys = self._reader.execute(scan, (start,)).fetchone()
+                found, keys = self._reader.execute(scan, (start, start + SCANNED)).fetchone()
                 if found is not None:
                     numbers, texts = [*map(int, found.split(","))], (keys or "").split("\n")
                     if keys is None or len(numbers) != len(texts):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from threading import Event, Thread
+from time import monotonic
 from typing import final
 
 import trio
@@ -22,7 +24,7 @@ class Writer:
 
     Args:
         file: where to; closed by the thread when it ends.
-        delay: seconds between the first record of a group and its commit.
+        delay: seconds between two groups, at least; the first record of all goes at once.
         committed: called with each group.
         failed: called at most once.
         closed: called at the end, when the file is closed.
@@ -70,15 +72,16 @@ class Writer:
             self._run.run_sync_soon(call, *args)
 
     def _write(self) -> None:
-        ending = False
+        ending, due = False, -inf
         while not ending:
             self._work.wait()
-            self._hurry.wait(self._delay)
+            # What was put while the last group was committed has waited long enough.
+            self._hurry.wait(max(0.0, due - monotonic()))
             # In this order: what is put later is written now, or calls again.
             self._work.clear()
             self._hurry.clear()
             self._is_called = False
-            ending = self._ending
+            ending, due = self._ending, monotonic() + self._delay
             batch = [self._queue.popleft() for _ in range(len(self._queue))]
             if batch and self._fault is None:
                 self._try(self._file.commit, batch)
