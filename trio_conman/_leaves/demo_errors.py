@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 
@@ -55,8 +56,10 @@ def why(failure: Failure) -> str:
         text = "not finished"
     elif isinstance(root, ssl.SSLCertVerificationError):
         text = f"{root.reason}: {root.verify_message}"
-    elif isinstance(root, OSError) and root.strerror:
-        text = f"{type(root).__name__}: {root.strerror}"
+    elif isinstance(root, socket.gaierror):
+        text = f"gaierror: {root.strerror}"
+    elif isinstance(root, OSError) and root.errno:
+        text = f"{type(root).__name__}: {os.strerror(root.errno)}"
     else:
         text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
     return f"{text} ({_WORDS.get(failure.reason, failure.reason.value)})"

@@ -59,12 +59,12 @@ def checked(word: bytes) -> str:
         raise ValueError(f"{word!r} has a byte that is no UTF-8, the {error.start + 1}.") from None
     try:
         url = httpx.URL(text)
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("it must start with http:// or https:// and a host")
+        if url.port is not None and not 0 < url.port < 65536:
+            raise ValueError(f"there is no port {url.port}")
     except (httpx.InvalidURL, ValueError) as error:
         raise ValueError(f"{text!r}: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{text!r}: it must start with http:// or https:// and a host")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError(f"{text!r}: there is no port {url.port}")
     return str(url)
 
 
