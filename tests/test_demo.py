@@ -644,6 +644,8 @@ async def test_the_list_of_failures_is_short(
             for number in range(25):
                 await cm.run(fail, name=f"page {number}")
     demo_report.list_failures(cm, most)
+    cm.pop_outcomes()
+    demo_report.list_failures(cm, most)  # of none nothing is said
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["", "retries    time  failed"]
     assert [line.partition("  page ")[2] for line in lines[2:][: 2 * shown : 2]] == [*map(str, range(shown))]
