@@ -127,7 +127,8 @@ def test_there_is_no_public_constructor() -> None:
 
 async def test_a_manager_that_is_never_entered_leaves_nothing() -> None:
     async with trio.open_nursery() as nursery:
-        ConMan.open(nursery, timeout=1)
+        with pytest.warns(RuntimeWarning, match="never entered"):
+            ConMan.open(nursery, timeout=1)
         assert not nursery.child_tasks
 
 

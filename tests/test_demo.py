@@ -1,11 +1,13 @@
 """The demo as people meet it: a program, with real sockets, pipes, signals and a terminal."""
 
+import errno
 import io
 import itertools
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,14 +22,17 @@ import pytest
 import trio
 import trio.testing
 
-from trio_conman import ConMan, RetryBudget, StopReason, __main__ as program
-from trio_conman._leaves import demo_server
+from trio_conman import ConMan, Failure, RetryBudget, StopReason, __main__ as program
+from trio_conman._leaves import demo_errors, demo_input, demo_report, demo_server
+from trio_conman._leaves.demo_options import Options, make_parser
 from trio_conman._leaves.demo_server import Meter
 
 MODULE = [sys.executable, "-m", "trio_conman"]
 WITHOUT_EXTRA = (
     "import sys, runpy; sys.modules[{!r}] = None; runpy.run_module('trio_conman', None, '__main__', True)"
 )
+
+NO_URL = "not a URL to fetch: {!r}: it must start with http:// or https:// and a host"
 
 Page = Callable[..., str]
 
@@ -185,9 +190,78 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/"
         assert program.main(["--max-attempts", "1", url]) == 1
-    assert re.search(
-        rf"failed +1 +[0-9.]+s  {url}: ConnectError: .*\(retries exhausted\)\n", capsys.readouterr().out
-    )
+    refused = f"ConnectionRefusedError: {os.strerror(errno.ECONNREFUSED)} (retries exhausted)"
+    assert re.search(row("failed", 1, url, refused), capsys.readouterr().out)
+
+
+def failure(error: Exception, reason: StopReason = StopReason.ERROR) -> Failure:
+    return Failure(error, reason, (), index=0, name="", args=(), retries=0, waited=0.0, elapsed=0.0)
+
+
+def certificate_error() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+    error.reason = "CERTIFICATE_VERIFY_FAILED"
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+def raised_from(error: Exception, *causes: Exception) -> Exception:
+    for above, below in itertools.pairwise([error, *causes]):
+        above.__cause__ = below
+    return error
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (
+            raised_from(httpx.ConnectError("no"), trio.BrokenResourceError(), certificate_error()),
+            "CERTIFICATE_VERIFY_FAILED: self-signed certificate (not retried)",
+        ),
+        (
+            raised_from(
+                httpx.ConnectError("no"),
+                ExceptionGroup("", [OSError(errno.ECONNREFUSED, "refused"), OSError()]),
+            ),
+            f"ConnectionRefusedError: {os.strerror(errno.ECONNREFUSED)} (not retried)",
+        ),
+        (
+            raised_from(httpx.ConnectError("no"), socket.gaierror(socket.EAI_NONAME, "Name not known")),
+            "gaierror: Name not known (not retried)",
+        ),
+        (httpx.RemoteProtocolError("two\nlines"), "RemoteProtocolError: two lines (not retried)"),
+        (httpx.ReadError(""), "ReadError (not retried)"),
+    ],
+)
+def test_errors_are_told_by_their_roots(error: Exception, text: str) -> None:
+    assert demo_errors.why(failure(error)) == text
+
+
+def test_the_root_is_found_where_it_is_suppressed() -> None:
+    error = raised_from(KeyError(), OSError(errno.ECONNREFUSED, "refused"))
+    error.__context__, error.__cause__ = error.__cause__, None
+    assert error.__suppress_context__
+    assert type(demo_errors.root_of(error)) is ConnectionRefusedError
+
+
+@pytest.mark.parametrize(
+    "root, calls", [(certificate_error(), 1), (socket.gaierror(socket.EAI_NONAME, "Name not known"), 2)]
+)
+async def test_what_cannot_get_better(
+    root: Exception, calls: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    made: list[str] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        made.append(str(request.url))
+        raise httpx.ConnectError("no") from root
+
+    options = make_parser().parse_args(["--max-attempts", "5"], Options())
+    care = demo_report.Care(None, RetryBudget())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as client:
+        cm = await program.crawl(client, ["http://127.0.0.1/"], options, care, None, lambda _: None)
+    assert len(made) == calls
+    assert len(cm.errors()) == 1
 
 
 def test_statuses_that_may_pass(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +274,8 @@ def test_statuses_that_stay(page: Page, capsys: pytest.CaptureFixture[str]) -> N
     statuses = [400, 403, 404, 410, 501]
     assert program.main([page(f"{status},ok") for status in statuses]) == 1
     out = capsys.readouterr().out
-    assert re.findall(r"(?m)^ {17}(\d+) .* \(not retried\)$", out) == [str(status) for status in statuses]
+    said = re.findall(r"(?m)^failed .*: (\d+) .* \(not retried\)$", out)
+    assert sorted(said) == [str(status) for status in statuses]
     assert "\nretries      0\n" in out
 
 
@@ -241,13 +316,23 @@ def test_retry_budget(
     assert program.main([page("503"), page("drop")]) == 1
     out = capsys.readouterr().out
     assert "\nretries      2\nrefused      2 more retries, as too much failed\ntime  " in out
-    assert out.count(" (no retry, as too much failed)\n") == 4  # as they happened, and at the end
+    assert out.count(" (no retry, as too much failed)\n") == 2  # each of them once
 
 
 def test_attempt_timeout(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
     url = page("hang,ok")
     assert program.main(["--attempt-timeout", "0.2", url]) == 0
     assert re.search(row("ok", 1, url, "1,760 bytes"), capsys.readouterr().out)
+
+
+def test_a_quiet_time(
+    page: Page, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo_report, "QUIET", 0.2)
+    assert program.main(["--timeout", "0.9", "--limit", "2", page("hang"), page("ok")]) == 1
+    standing = re.findall(r"(?m)^\.\.\. +(.*), \d s$", capsys.readouterr().out)
+    assert set(standing) == {"1/2 done, 0 failed, 0 retries, 1 running, 0 backing off"}
+    assert 2 <= len(standing) <= 4
 
 
 def test_timeout(page: Page) -> None:
@@ -357,9 +442,19 @@ def test_urls_from_a_pipe(page: Page) -> None:
 
 
 def test_urls_from_both(page: Page) -> None:
-    done = run(page("ok"), "-", "--limit", "3", page("ok"), stdin=page("404"))
-    assert (done.returncode, done.stderr) == (1, "")
-    assert "\nsucceeded    2 of 3, 3,520 bytes\n" in done.stdout
+    done = run(page("ok"), "-", "--limit", "3", stdin=page("ok"))
+    message = "give URLs either as arguments, or on standard input ('-')"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m trio_conman: {message} (--help tells more)\n"
+
+
+def test_what_is_given_more_than_once(page: Page) -> None:
+    first, second = page("ok"), page("ok")
+    done = run(first, second, first, first)
+    assert done.returncode == 0
+    assert done.stderr == "2 given more than once, and fetched once\n"
+    assert done.stdout.startswith("URLs: 2; ")
+    assert "\nsucceeded    2 of 2, 3,520 bytes\n" in done.stdout
 
 
 def test_urls_from_arguments_leave_the_pipe_alone(page: Page) -> None:
@@ -372,7 +467,9 @@ def test_urls_from_arguments_leave_the_pipe_alone(page: Page) -> None:
     [
         ([], "# nothing\n", "no URLs on standard input"),
         (["-"], "", "no URLs on standard input"),
-        ([], "what?", "not a URL to fetch: 'what?': it must start with http:// or https:// and a host"),
+        (["-"], "\ufeff# nothing\n", "no URLs on standard input"),
+        ([], "http://127.0.0.1/\n\nwhat?", f"line 3 of standard input: {NO_URL.format('what?')}"),
+        (["--skip-bad"], "http:///", f"line 1 of standard input: {NO_URL.format('http:///')}"),
     ],
 )
 def test_bad_pipe(args: Sequence[str], stdin: str, message: str) -> None:
@@ -381,8 +478,28 @@ def test_bad_pipe(args: Sequence[str], stdin: str, message: str) -> None:
     assert done.stderr == f"python -m trio_conman: {message} (--help tells more)\n"
 
 
+def test_a_bad_byte(page: Page) -> None:
+    command = [*MODULE, "-"]
+    stdin = f"{page('ok')}\nhttp://127.0.0.1/".encode() + b"caf\xe9\n"
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == (
+        "python -m trio_conman: line 2 of standard input: not a URL to fetch: "
+        "b'http://127.0.0.1/caf\\xe9' has a byte that is no UTF-8, the 21. (--help tells more)\n"
+    )
+
+
+def test_bad_lines_that_are_skipped(page: Page) -> None:
+    done = run("--skip-bad", "--limit", "2", stdin=f"what?\n{page('ok')}\nhttp://127.0.0.1:65536/\n")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"skipped 2 that cannot be fetched; the first: line 1 of standard input: {NO_URL.format('what?')}\n"
+    )
+    assert "\nsucceeded    1 of 1, 1,760 bytes\n" in done.stdout
+
+
 def test_silent_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(program, "STDIN_PATIENCE", 0.01)
+    monkeypatch.setattr(demo_input, "PATIENCE", 0.01)
     monkeypatch.setattr(demo_server, "PAGES", ("/10/ok",))
     reader, writer = os.pipe()
     with os.fdopen(reader) as stdin, os.fdopen(writer, "w"):
@@ -396,7 +513,7 @@ def test_silent_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_pipe_that_takes_its_time(
     page: Page, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "STDIN_PATIENCE", 0.05)
+    monkeypatch.setattr(demo_input, "PATIENCE", 0.05)
     first, second = page("ok"), page("ok")
     reader, writer = os.pipe()
     os.write(writer, f"{first}\n".encode())
@@ -427,18 +544,19 @@ def test_standard_input_that_cannot_be_read(
 # How it is ended
 
 
-def test_ctrl_c(page: Page) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(number: signal.Signals, page: Page) -> None:
     urls = page("ok"), page("hang"), page("hang"), page("ok")
     with start("--limit", "2", *urls) as child:
         assert child.stdout is not None
         assert any(line.startswith("ok ") for line in child.stdout), "it has ended before the signal"
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         signalled = time.monotonic()
         out, err = child.communicate(timeout=60)
         assert time.monotonic() - signalled < 5  # far from all timeouts
-    assert (child.returncode, err) == (130, "")
+    assert (child.returncode, err) == (128 + number, "")
     for url in urls[1:3]:
-        assert re.search(rf"\n +0 +[0-9.]+s  {url}\n +not finished \(cancelled\)\n", out)
+        assert re.search(row("failed", 0, url, "not finished (cancelled)"), out)
     assert "\n\nInterrupted:\nsucceeded    1 of 4, 1,760 bytes\nfailed       2\n" in out
     assert f"\nnot started  1, from {urls[3]} on\n" in out
 
@@ -446,33 +564,14 @@ def test_ctrl_c(page: Page) -> None:
 def test_ctrl_c_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def interrupted(*, insist: bool) -> str:
+    async def interrupted(*, insist: bool) -> bytes:
         signal.raise_signal(signal.SIGINT)
         await trio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr(program, "read_stdin", interrupted)
+    monkeypatch.setattr(demo_input, "read_stdin", interrupted)
     assert program.main(["-"]) == 130
     assert capsys.readouterr() == ("", "Interrupted.\n")
-
-
-def test_second_ctrl_c_interrupts_as_usual() -> None:
-    record: list[str] = []
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            async with ConMan[int].open(nursery) as cm:
-                nursery.start_soon(program.cancel_on_ctrl_c, cm)
-                await trio.testing.wait_all_tasks_blocked()
-                signal.raise_signal(signal.SIGINT)
-                await trio.sleep_forever()
-            record.append(f"interrupted: {program.interrupted(cm)}")
-            signal.raise_signal(signal.SIGINT)
-            await trio.sleep_forever()
-
-    with pytest.RaisesGroup(KeyboardInterrupt):
-        trio.run(main)
-    assert record == ["interrupted: True"]
 
 
 def test_reader_goes_away(page: Page) -> None:
@@ -534,6 +633,26 @@ def test_an_error_of_the_system_that_is_not_of_a_request(
 
 
 # On a terminal
+
+
+@pytest.mark.parametrize("most, shown", [(None, 25), (20, 20), (25, 25)])
+async def test_the_list_of_failures_is_short(
+    most: int | None, shown: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail() -> int:
+        raise ValueError("no")
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery) as cm:
+            for number in range(25):
+                await cm.run(fail, name=f"page {number}")
+    demo_report.list_failures(cm, most)
+    cm.pop_outcomes()
+    demo_report.list_failures(cm, most)  # of none nothing is said
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["", "retries    time  failed"]
+    assert [line.partition("  page ")[2] for line in lines[2:][: 2 * shown : 2]] == [*map(str, range(shown))]
+    assert lines[2 + 2 * shown :] == ([] if shown == 25 else [f"{'':17}and 5 more (--all shows them)"])
 
 
 @pytest.mark.parametrize("interrupt", [False, True])
@@ -615,7 +734,7 @@ def test_server_reads_what_comes_with_a_request(page: Page, server: str) -> None
 def test_server_has_no_other_pages(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     paths = ["/", "/favicon.ico", "/1/", "/1/ok,", "/1/maybe", "/1/ok,maybe", "/x/ok"]
     assert program.main([server + path for path in paths]) == 1
-    assert capsys.readouterr().out.count("\n                 404 Not Found") == len(paths)
+    assert capsys.readouterr().out.count(": 404 Not Found (not retried)\n") == len(paths)
 
 
 async def statuses(quota: demo_server.Quota, *paths: str) -> list[tuple[int, str | None, int]]:
@@ -668,9 +787,8 @@ def test_demo(demo: "subprocess.Popen[str]") -> None:
         r"        retries    time  URL\n",
         out,
     )
-    listed = out.partition("retries    time  failed\n")[2].partition("\n\n")[0]
-    pattern = r"(?m)^ +([0-9]) +[0-9.]+s  http://127.0.0.1:[0-9]+(/.+)\n {17}(.+)$"
-    failed = {page: f"{retries} retries: {text}" for retries, page, text in re.findall(pattern, listed)}
+    pattern = r"(?m)^failed +([0-9]) +[0-9.]+s  http://127.0.0.1:[0-9]+(/[^:]+): (.+)$"
+    failed = {page: f"{retries} retries: {text}" for retries, page, text in re.findall(pattern, out)}
     exhausted = "3 retries: 503 Service Unavailable (retries exhausted)"
     expected = {
         "/2/hang": "3 retries: not finished (attempt timeout)",
@@ -679,7 +797,7 @@ def test_demo(demo: "subprocess.Popen[str]") -> None:
         "/16/503": exhausted,
         **{f"/{number}/503": exhausted for number in range(37, 41)},
     }
-    assert list(failed) == list(expected)
+    assert sorted(failed) == sorted(expected)
     # Which of the hopeless pages find the budget empty is a matter of luck.
     refused = {page for page, text in failed.items() if text.endswith(" (no retry, as too much failed)")}
     assert failed == expected | {page: failed[page] for page in refused}

@@ -293,6 +293,7 @@ FREE = {
     ("FlakyTask", "answers"),
     ("run_in_executor", "args"),
     *((f"ConMan.{method}", "args") for method in ("run", "run_nowait", "start_soon")),
+    *((f"ConMan.{method}", "_unknown") for method in ("run", "run_nowait", "start_soon")),
     *((where, "overrides") for where in OVERRIDING),
 }
 MADE_HERE = {

@@ -224,7 +224,7 @@ def test_a_program_of_asyncio() -> None:
         (0, "rate must be a finite number above 0, not 0"),
         (-1, "rate must be a finite number above 0, not -1"),
         (-0.0, "rate must be a finite number above 0, not -0.0"),
-        (inf, "rate must be a finite number above 0, not inf: RateLimiter.unlimited() has no rate"),
+        (inf, "rate must be a finite number above 0, not inf: see RateLimiter.unlimited()"),
         (float("nan"), "rate must be a finite number above 0, not nan"),
     ],
 )

@@ -361,19 +361,6 @@ def test_with_the_block_where_nobody_has_it(said: Callable[[], list[str]]) -> No
     trio.run(main)
 
 
-def test_after_a_run_that_has_crashed(said: Callable[[], list[str]]) -> None:
-    async def main() -> None:
-        async with manager() as cm:
-            await cm.run(fail)
-            await cm.wait()
-            raise KeyError
-
-    with suppress(ExceptionGroup):
-        trio.run(main)
-    gc.collect()
-    assert said() == [text(1, 1)]
-
-
 def test_in_guest_mode(said: Callable[[], list[str]]) -> None:
     calls: list[Callable[[], object]] = []
     ended: list[GuestOutcome[None]] = []

@@ -9,61 +9,29 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
-import signal
 import sys
-import textwrap
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
-from trio_conman import (
-    ConMan,
-    Failure,
-    Outcome,
-    RateLimiter,
-    RetriableError,
-    RetryBudget,
-    RetryConfig,
-    StopReason,
-    Success,
-    TaskCancelledError,
-)
+from trio_conman import ConMan, RateLimiter, RetriableError, RetryBudget, RetryConfig
 from trio_conman.http import raise_for_status
+from trio_conman.signals import shutdown_on_signal
 
+from ._leaves.demo_errors import is_hopeless, retrying
+from ._leaves.demo_input import complain, read_urls
 from ._leaves.demo_options import Options, Parser, make_parser
+from ._leaves.demo_report import MOST, Care, Update, lines, list_failures, live_bar, summarize
 
 if TYPE_CHECKING:
     import httpx
 
     from trio_conman.journal import Journal
 
-STDIN_PATIENCE = 3.0  # seconds
 PAGE = 2_000  # bytes that a page is taken for, until it is there
-
-Update: TypeAlias = Callable[[ConMan[int]], None]  # shows how things stand
-
-
-@attrs.define
-class Care:
-    """What spares the servers, and for how long they have made all requests wait."""
-
-    rate: RateLimiter | None
-    budget: RetryBudget
-    bytes: RateLimiter | None = None
-    paused: float = 0.0  # seconds
-    paused_until: float = -math.inf
-
-    def look(self) -> None:
-        """See whether there is a pause."""
-        now = trio.current_time()
-        end = now + self.rate.statistics().paused_for if self.rate is not None else now
-        self.paused += max(0, end - max(now, self.paused_until))
-        self.paused_until = max(end, self.paused_until)
 
 
 async def fetch(client: httpx.AsyncClient, url: str, care: Care) -> int:
@@ -78,7 +46,9 @@ async def fetch(client: httpx.AsyncClient, url: str, care: Care) -> int:
             async for chunk in response.aiter_raw():
                 size += len(chunk)
     except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as exc:
-        raise RetriableError(exc) from exc
+        if is_hopeless(exc):
+            raise
+        raise RetriableError(exc, retry_config=retrying(exc)) from exc
     if care.bytes is not None:
         care.bytes.charge(size - PAGE)  # what fails has cost a page
     return size
@@ -105,14 +75,14 @@ async def crawl(
             timeout=options.timeout,
         ) as cm:
             nursery.start_soon(watch, cm, care, update)
-            nursery.start_soon(cancel_on_ctrl_c, cm)
             # What is left to give is the URL: that is its key in the journal.
             task = partial(fetch, client, care=care)
-            for url in urls:
-                # Waits while as many as the limit allows are running.
-                await cm.run(task, url, name=url)
+            async with shutdown_on_signal(cm, grace=0) as care.came:
+                for url in urls:
+                    # Waits while as many as the limit allows are running.
+                    await cm.run(task, url, name=url)
         # Here all have ended: by themselves, by the timeout, or by Ctrl-C. None of that raises an error.
-        nursery.cancel_scope.cancel()  # ends the two helpers
+        nursery.cancel_scope.cancel()  # ends what watches
     update(cm)
     return cm
 
@@ -123,125 +93,6 @@ async def watch(cm: ConMan[int], care: Care, update: Update) -> None:
         care.look()
         update(cm)
         await trio.sleep(0.1)
-
-
-async def cancel_on_ctrl_c(cm: ConMan[int]) -> None:
-    """Let a first Ctrl-C cancel the manager, which keeps its outcomes; a second one interrupts as usual."""
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        await anext(signals)
-    cm.cancel("interrupted")
-
-
-@contextlib.contextmanager
-def lines(*_: object) -> Generator[Update]:
-    """Progress for a file or a pipe: a line for each URL as soon as it has ended."""
-    print("        retries    time  URL", flush=True)
-    shown = 0
-
-    def update(cm: ConMan[int]) -> None:
-        nonlocal shown
-        for outcome in cm.outcomes()[shown:]:
-            shown += 1
-            match outcome:
-                case Success(value=size):
-                    how = "recalled" if outcome.recalled else "ok      "
-                    print(f"{how}{columns(outcome)}: {size:,} bytes", flush=True)
-                case failure:
-                    print(f"failed  {columns(failure)}: {why(failure)}", flush=True)
-
-    yield update
-
-
-@contextlib.contextmanager
-def live_bar(total: int, care: Care) -> Generator[Update]:
-    """Progress for a terminal: a bar, with how things stand below, which is gone at the end."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
-    console = Console()
-    start = trio.current_time()
-
-    def update(cm: ConMan[int]) -> None:
-        now, time = cm.statistics(), trio.current_time()
-        done = now.succeeded + now.failed
-        table = Table.grid(expand=True)
-        table.width = console.width - 3  # leaves room for a ^C
-        table.add_row(ProgressBar(total=total, completed=done))
-        table.add_row(
-            f"{done}/{total} done, {now.failed} failed, {now.retries} retries, {now.running} running, "
-            f"{now.backing_off} backing off, "
-            + f"{now.recalled} recalled, " * (now.recalled > 0)
-            + f"{time - start:.0f} s"
-            + ", paused" * (time < care.paused_until)
-        )
-        live.update(table, refresh=True)
-
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield update
-
-
-WORDS = {
-    StopReason.ERROR: "not retried",
-    StopReason.DEADLINE: "no time left for a retry",
-    StopReason.MANAGER_TIMEOUT: "the time was up",
-    StopReason.RETRY_AFTER: "asked to wait too long",
-    StopReason.RETRY_BUDGET: "no retry, as too much failed",
-}
-
-
-def why(failure: Failure) -> str:
-    """Why a URL failed, in words."""
-    import httpx
-
-    error = failure.error
-    if isinstance(error, httpx.HTTPStatusError):
-        text = f"{error.response.status_code} {error.response.reason_phrase}"
-    elif isinstance(error, (trio.TooSlowError, TaskCancelledError)):
-        text = "not finished"
-    else:
-        text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-    return f"{text} ({WORDS.get(failure.reason, failure.reason.value)})"
-
-
-def columns(outcome: Outcome[int]) -> str:
-    """What every outcome has to tell."""
-    return f"{outcome.retries:7} {outcome.elapsed:6.2f}s  {outcome.name}"
-
-
-def summarize(cm: ConMan[int], urls: Sequence[str], care: Care, duration: float) -> None:
-    """Print what a person wants to know at the end."""
-    outcomes = sorted(cm.outcomes(), key=lambda outcome: outcome.index)  # as they were submitted
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    if failures:
-        print("\nretries    time  failed")
-        indent, width = " " * 17, max(40, shutil.get_terminal_size().columns)
-        for failure in failures:
-            print(columns(failure))
-            print(textwrap.fill(why(failure), width, initial_indent=indent, subsequent_indent=indent))
-    print("\nThe time was up:" if cm.timed_out else "\nInterrupted:" if interrupted(cm) else "")
-    sizes = cm.outputs()
-    print(f"succeeded    {len(sizes)} of {len(urls)}, {sum(sizes):,} bytes")
-    if recalled := cm.statistics().recalled:
-        print(f"recalled     {recalled} of these, from the journal")
-    print(f"failed       {len(failures)}")
-    if len(outcomes) < len(urls):
-        print(f"not started  {len(urls) - len(outcomes)}, from {urls[len(outcomes)]} on")
-    print(f"retries      {sum(outcome.retries for outcome in outcomes)}")
-    if refused := care.budget.statistics().refused:
-        print(f"refused      {refused} more retries, as too much failed")
-    if care.paused:
-        print(f"paused       {math.ceil(care.paused)} s for all, as the server asked")
-    print(f"time         {duration:.1f} s")
-    if outcomes:
-        slowest = max(outcomes, key=lambda outcome: outcome.elapsed)
-        print(f"slowest      {slowest.elapsed:.1f} s, {slowest.name}")
-
-
-def interrupted(cm: ConMan[int]) -> bool:
-    """Whether Ctrl-C ended the manager; nothing else cancels it but its timeout."""
-    return cm.cancel_scope.cancel_called and not cm.timed_out
 
 
 async def run(options: Options, parser: Parser) -> int:
@@ -284,7 +135,7 @@ async def run_all(urls: list[str], options: Options, journal: Journal | None) ->
             urls = [server + page for page in demo_server.PAGES]
         client = httpx.AsyncClient(
             timeout=None,  # that, and the limits, are the manager's business
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx.Limits(max_connections=None),  # no request waits for one
             follow_redirects=True,
             trust_env=not demo,  # no proxy is asked for what is on this machine
         )
@@ -295,56 +146,19 @@ async def run_all(urls: list[str], options: Options, journal: Journal | None) ->
             async with client:
                 cm = await crawl(client, urls, options, care, journal, update)
         nursery.cancel_scope.cancel()  # ends the server
+    if on_terminal:
+        list_failures(cm, None if options.all else MOST)
     summarize(cm, urls, care, trio.current_time() - start)
     if demo:
         print(f"metered      {quota}")
-    if interrupted(cm):
-        return 130
+    if care.came:
+        return 128 + care.came[0]
     if demo and not cm.timed_out:
         wrong = demo_server.unexpected(cm.outcomes(), urls, options.retries)
         verdict = "Not as it should be:" if wrong else "All as it should be; some are made to fail."
         print(f"\n{verdict}", *wrong, sep="\n")
         return 1 if wrong else 0
     return 0 if len(cm.outputs()) == len(urls) else 1
-
-
-async def read_urls(options: Options, parser: Parser) -> list[str]:
-    """The URLs to fetch, checked; none means the demo's own."""
-    import httpx
-
-    urls: list[str] = []
-    words = [word for word in options.urls if word != "-"]
-    if len(words) < len(options.urls) or not words:
-        text = await read_stdin(insist="-" in options.urls)
-        words += [word for line in text.splitlines() if (word := line.strip()) and not word.startswith("#")]
-        if not words and (text or options.urls):
-            parser.error("no URLs on standard input")
-    for word in words:
-        try:
-            url = httpx.URL(word)
-            if url.scheme not in ("http", "https") or not url.host:
-                raise ValueError("it must start with http:// or https:// and a host")
-        except (httpx.InvalidURL, ValueError) as exc:
-            parser.error(f"not a URL to fetch: {word!r}: {exc}")
-        urls.append(str(url))
-    return urls
-
-
-async def read_stdin(*, insist: bool) -> str:
-    """All of standard input. Unless asked to `insist`, a terminal has nothing, nor has a silent pipe."""
-    if sys.stdin is None or (sys.stdin.isatty() and not insist):
-        return ""
-    data = b""
-    patience = trio.CancelScope(relative_deadline=math.inf if insist else STDIN_PATIENCE)
-    with contextlib.suppress(OSError), patience:  # nohup gives a standard input that cannot be read
-        # Read in a thread: it works for every kind of file, and is left behind when it is of no more use.
-        read = partial(os.read, sys.stdin.fileno(), 65536)
-        while chunk := await trio.to_thread.run_sync(read, abandon_on_cancel=True):
-            data += chunk
-            patience.deadline = math.inf  # somebody is there, so wait for the end
-    if patience.cancelled_caught:
-        complain(f"no URLs on standard input after {STDIN_PATIENCE:g} s: running the demo")
-    return data.decode("utf-8-sig", "replace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -371,12 +185,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = 1
         give_up_output()
     return status
-
-
-def complain(text: str) -> None:
-    """Say on standard error what is wrong, if it can be said."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 def give_up_output() -> None:

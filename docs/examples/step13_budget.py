@@ -16,8 +16,7 @@ async def main() -> None:
             for page in range(1, 10):
                 await cm.run(fetch, page)
             last = await cm.run(fetch, 10)
-    statistics = cm.statistics()
-    print(f"{statistics.failed} failed, {statistics.retries} retries")
+    print(f"{len(cm.errors())} failed, {cm.statistics().retries} retries")
     if isinstance(last.outcome, Failure):
         print(f"page 10: {last.outcome.error}, {last.outcome.reason.value}")
     print(budget.statistics())

@@ -25,6 +25,8 @@ class Options(argparse.Namespace):
     attempt_timeout: float
     timeout: float
     journal: str | None
+    skip_bad: bool
+    all: bool
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,17 +61,19 @@ def make_parser() -> Parser:
         description="Fetch many URLs at once, with a limit, retries and deadlines. Without URLs, start a "
         "flaky server on this machine, fetch its 40 pages, and check that all ends as it should.",
         epilog="Retried are connection errors, attempts that take too long, the statuses 408, 425, 429, 500, "
-        "502, 503 and 504, and 403 and 413 with a header that says when to come back; at most 100 times in "
-        "all, and once more for every 10 URLs that were fetched. The exit status is 0 when all was fetched "
-        "(in the demo, when all went as it should), otherwise 1, also when its output cannot be written; 2 "
-        "for a wrong argument, and 130 after Ctrl-C.",
+        "502, 503 and 504, and 403 and 413 with a header that says when to come back, but no certificate "
+        "that does not hold, and a name that does not exist only once; at most 100 times in all, and once "
+        "more for every 10 URLs that were fetched. The exit status is 0 when all was fetched (in the demo, "
+        "when all went as it should), otherwise 1, also when its output cannot be written; 2 for a wrong "
+        "argument, 130 after Ctrl-C, and 143 after SIGTERM.",
     )
     parser.add_argument(
         "urls",
         nargs="*",
         metavar="URL",
         help="what to fetch. Without any, the lines of standard input are, unless that is a terminal or "
-        "silent; '-' says to wait for them. Empty lines, and those that start with #, are skipped",
+        "silent; '-' says to wait for them. Empty lines, and those that start with #, are skipped. What is "
+        "given more than once is fetched once",
     )
     add = partial(parser.add_argument, metavar="N")
     at_least_2 = number(int, 1, "a whole number of at least 2")
@@ -95,4 +99,7 @@ def make_parser() -> Parser:
         help="record the sizes of your URLs in this file, and fetch none whose size is in it: after an "
         "interruption the same command goes on",
     )
+    switch = partial(parser.add_argument, action="store_true")
+    switch("--skip-bad", help="leave out what cannot be fetched, instead of fetching nothing")
+    switch("--all", help="on a terminal, list all that failed at the end, and not only the first 20")
     return parser

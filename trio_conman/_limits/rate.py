@@ -81,9 +81,7 @@ class RateLimiter:
 
     def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:
         if type(rate) is float and rate == inf:
-            raise ValueError(
-                "rate must be a finite number above 0, not inf: RateLimiter.unlimited() has no rate"
-            )
+            raise ValueError("rate must be a finite number above 0, not inf: see RateLimiter.unlimited()")
         # As floats: a NumPy number would wrap around, or round, and so would all times that come from it.
         rate, per = check_permits("rate", rate), check_permits("per", per)
         self._make(rate, per, check_burst("burst", burst), check_cost(cost))

@@ -67,5 +67,4 @@ class Unentered:
                 f"{self._method}() was never entered, and did nothing: {self._use}",
                 RuntimeWarning,
                 stacklevel=2,
-                source=self,
             )
