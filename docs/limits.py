@@ -89,6 +89,7 @@ class Limits(SphinxDirective):
     """``limits`` and ``limit-plot``, with the name of a scenario, and ``limit-figures``, with all of them."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(FILE))
