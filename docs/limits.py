@@ -1,7 +1,8 @@
 """Adaptive limits against simulated services, for Sphinx: from docs/adaptive.json, which
 `nox -s adaptive -- --write` writes.
 
-``limits`` with the name of a scenario shows what each rule made of it, ``limit-plot`` how the limit went.
+``limits`` with the name of a scenario shows what each rule made of it, ``limit-plot`` how the limit went, and
+``limit-figures all`` what was reached with every seed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ def table(scenario: dict[str, Any]) -> str:
         f"<tr><td>{escape(rule)}</td>{''.join(f'<td>{row[key]:,}</td>' for key in COLUMNS)}</tr>"
         for rule, row in scenario["rows"].items()
     ]
+    inside = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return f'<div class="figures"><table class="docutils">{inside}</table></div>'
+
+
+def figures(scenarios: dict[str, Any]) -> str:
+    """A row for each figure: from what to what it went, and what is allowed."""
+    body = []
+    for scenario in scenarios.values():
+        for figure, (low, high, least, most) in scenario["figures"].items():
+            cells = [scenario["title"], figure, f"{low:g} to {high:g}", f"{least:g} to {most:g}"]
+            body.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in ["a service that", "figure", "reached", "allowed"])
     inside = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
     return f'<div class="figures"><table class="docutils">{inside}</table></div>'
 
@@ -73,13 +86,17 @@ KEY = (
 
 
 class Limits(SphinxDirective):
-    """``limits`` and ``limit-plot``, with the name of a scenario."""
+    """``limits`` and ``limit-plot``, with the name of a scenario, and ``limit-figures``, with all of them."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(FILE))
-        scenario = json.loads(FILE.read_text(encoding="utf-8"))[self.arguments[0]]
+        scenarios = json.loads(FILE.read_text(encoding="utf-8"))
+        if self.name == "limit-figures":
+            return [nodes.raw("", figures(scenarios), format="html")]
+        scenario = scenarios[self.arguments[0]]
         if self.name == "limits":
             return [nodes.raw("", table(scenario), format="html")]
         picture = f"<div>{plot(scenario)}</div><figcaption>{KEY}</figcaption>"
@@ -89,3 +106,4 @@ class Limits(SphinxDirective):
 def setup(app: Sphinx) -> None:
     app.add_directive("limits", Limits)
     app.add_directive("limit-plot", Limits)
+    app.add_directive("limit-figures", Limits)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from .adaptive.__main__ import main
+from .adaptive.__main__ import FILE, FIXED, OWN, RIVAL, RULES, main
 from .adaptive.figures import FIGURES, missed
 from .adaptive.rules import AimdPerDrop, Failsafe, following
 from .adaptive.runs import run
@@ -38,6 +40,15 @@ def test_other_rules_do_not_find_a_knee(rule: type[AimdPerDrop | Failsafe]) -> N
     queues = SCENARIOS["queues"]
     wrong = missed(FIGURES["queues"](run(queues, 1, following(rule, queues), 4500), 500))
     assert wrong["mean limit of the last 500 calls"] > 65
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_docs_show_what_is_run(name: str) -> None:
+    shown = json.loads(FILE.read_text(encoding="utf-8"))[name]
+    assert shown["seeds"] == 20
+    assert list(shown["rows"]) == [OWN, FIXED, RIVAL, *RULES]
+    for figure, (low, high, least, most) in shown["figures"].items():
+        assert least <= low <= high <= most, figure
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ KINDS = {
     "text",
     "{bars}",
     "{eval-rst}",
+    "{limit-figures}",
     "{limit-plot}",
     "{limits}",
     "{figures}",

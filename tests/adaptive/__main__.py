@@ -90,7 +90,7 @@ def results(scenarios: list[str], seeds: int, others: int) -> Iterator[Result]:
 
 
 def tables(found: list[Result]) -> dict[str, Any]:
-    """What the docs show: the median of each number for each rule, and the figures from least to greatest."""
+    """What the docs show: medians for each rule, and each figure from least to greatest, with its bounds."""
     shown: dict[str, Any] = {}
     for name in dict.fromkeys(each.scenario for each in found):
         scenario = SCENARIOS[name]
@@ -107,13 +107,13 @@ def tables(found: list[Result]) -> dict[str, Any]:
         }
         own = [each for each in mine if each.rule == OWN]
         spread = {
-            figure: [f([round(each.figures[figure][0], 3) for each in own]) for f in (min, max)]
-            for figure in own[0].figures
+            figure: [f([round(each.figures[figure][0], 3) for each in own]) for f in (min, max)] + bounds
+            for figure, (_, *bounds) in own[0].figures.items()
         }
         shown[name] = {"title": scenario.title, "seeds": len(own), "rows": rows, "figures": spread}
         if name in DRAWN:
-            bounds = [scenario.servers or scenario.capacity(second) for second in range(len(own[0].line))]
-            shown[name] |= {"limit": own[0].line, "bound": bounds}
+            bears = [scenario.servers or scenario.capacity(second) for second in range(len(own[0].line))]
+            shown[name] |= {"limit": own[0].line, "bound": bears}
     return shown
 
 
@@ -137,7 +137,7 @@ def main() -> int:
         status |= bool(wrong) and each.rule == OWN
     shown = tables(found)
     for name, scenario in shown.items():
-        print(f"{name}: {scenario['figures']}")
+        print(name, *(f"{figure}: {bounds}" for figure, bounds in scenario["figures"].items()), sep="\n    ")
     if options.write:
         kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
         lines = [f"{json.dumps(name)}: {json.dumps((kept | shown)[name])}" for name in (kept | shown)]

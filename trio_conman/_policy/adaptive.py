@@ -14,9 +14,10 @@ bound that stays is met once in ``1 / CAREFUL`` attempts, or less often, however
 *The guard* is for a service that queues instead of refusing. The limit grows in steps of a factor `STEP`, and
 is held at each until the mean time of an attempt is known, first without those that end in the first window:
 they have seen the limit before. By Little's law the throughput is the limit through that time. Where a step
-up has not brought half of the throughput that it should, it is taken back, and the limit is held and compared
-again. So it goes down as long as more at once had brought no more, and each time of an attempt is compared
-with one of shortly before: a service that has become slower for all costs a step, and then grows again.
+up has not brought `PAYS` of the throughput that it should, it is taken back, and the limit is held and
+compared again. So it goes down as long as more at once had brought no more, and each time of an attempt is
+compared with one of shortly before: a service that has become slower for all costs a step, and then grows
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ FAST, CAREFUL = 0.1, 0.02  # slots that an attempt adds
 CUT = 0.1  # of the limit, at least
 STEP = 1.4
 USED = 0.9  # of the limit: what is less does not use it
-PAYS = 0.5  # of the throughput that a step should bring
+# Of the throughput that a step should bring. Midway: chance hides a knee as often as it feigns one.
+PAYS = 0.4
 PRECISION = 0.05  # of a mean time: its standard error over it
 FEWEST, MOST = 20, 1000  # attempts for a mean time
 
@@ -162,7 +164,7 @@ class Controller:
 
 
 def pays(one: Window, other: Window) -> bool:
-    """Whether the higher limit of two has at least half of the throughput more that it should have."""
+    """Whether the higher limit of two has enough of the throughput that it should have more."""
     low, high = sorted((one, other), key=lambda window: window.limit)
     # (high.throughput / low.throughput - 1) >= PAYS * (high.limit / low.limit - 1), with no time divided by.
     more = high.limit * low.seconds - low.limit * high.seconds
