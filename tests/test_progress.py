@@ -266,7 +266,7 @@ async def test_it_shows_a_limit_that_changes(autojump_clock: MockClock) -> None:
             async with ConMan[None].open(nursery, AdaptiveLimit(initial=4), instruments=[progress]) as cm:
                 await cm.run(sleep, 12)
                 handle = await cm.run(refused)
-                await trio.sleep(7)
+                await trio.sleep(7.5)
                 handle.cancel()
                 await trio.sleep(4)
                 cm.limit = 9
