@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 FILE = Path(__file__).with_name("adaptive.json")
 # The keys of a row, and the heads of their columns.
 COLUMNS = {
+    "seeds": "seeds",
     "seconds": "seconds for 20,000 calls",
     "refused": "refused, %",
     "lost": "lost",

@@ -97,6 +97,7 @@ def tables(found: list[Result]) -> dict[str, Any]:
         mine = [each for each in found if each.scenario == name]
         rows = {
             rule: {
+                "seeds": sum(each.rule == rule for each in mine),
                 "seconds": round(median(each.seconds for each in mine if each.rule == rule)),
                 "refused": round(100 * median(each.refused for each in mine if each.rule == rule), 1),
                 "lost": round(median(each.lost for each in mine if each.rule == rule)),
