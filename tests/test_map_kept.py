@@ -251,3 +251,22 @@ async def test_nothing_is_lost_to_a_consumer_that_gives_up_while_the_manager_end
         await wait_all_tasks_blocked()
     assert len(seen) == 1
     assert len(cm.outcomes()) == cm.statistics().submitted - 1 == 4
+
+
+async def test_what_a_map_had_that_could_never_end_is_kept(autojump_clock: MockClock) -> None:
+    async def needs_a_slot(number: int) -> int:
+        if number != 1:
+            await cm.run(trio.sleep, 1)
+        return number
+
+    async def consumes() -> None:
+        async with cm.map(needs_a_slot, range(3), ordered=True) as outcomes:
+            await trio.sleep(1)
+            await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+        consumer = await cm.run(consumes)
+        with pytest.raises(RuntimeError, match="a map was consumed"):
+            await consumer.result()
+        cut_off = [each for each in cm.outcomes() if each.name.endswith("needs_a_slot")]
+        assert indices(cut_off) == [(0, StopReason.CANCELLED), (1, None), (2, StopReason.CANCELLED)]

@@ -88,7 +88,7 @@ class Mapping(ABC, Generic[T]):
             raise
         finally:
             left = self._stream.drop()
-            if is_cut_off:
+            if is_cut_off or self._stream.is_stuck:
                 self._block.collector.keep(left)
             self._runner.idle.unpark_all()  # who waited for the consumer looks again
             try:

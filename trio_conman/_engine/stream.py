@@ -35,6 +35,7 @@ class Stream(Generic[T]):
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
         self.is_left = False
+        self.is_stuck = False  # its consumer was told that it could never end
         self.waits = False  # for those who had no room, who wake the consumer in their next turn
         self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
         self._block = block
@@ -154,6 +155,7 @@ class Stream(Generic[T]):
             del self._sleepers[task]
             is_deadlock = True
         if is_deadlock:
+            self.is_stuck = True
             raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
     async def _rest(self) -> None:
