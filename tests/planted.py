@@ -172,7 +172,7 @@ BUGS = [
     Bug(
         "what a map has left is lost when it is cut off",
         "_engine.mapping",
-        "            if is_cut_off:\n",
+        "            if is_cut_off or self._stream.is_stuck:\n",
         "            if False:\n",
     ),
     Bug(
@@ -280,14 +280,14 @@ BUGS = [
     Bug(
         "what a consumer has left by its own will is kept",
         "_engine.mapping",
-        "            if is_cut_off:\n",
+        "            if is_cut_off or self._stream.is_stuck:\n",
         "            if True:\n",
     ),
     Bug(
         "the rate lets one more attempt start",
         "_limits.meter",
-        "if now < start + owed * per / rate or",
-        "if now < start + (owed - 1) * per / rate or",
+        "            if now < (start + (taken + room) * per / rate if room < 0 else end):",
+        "            if now < (start + (taken + room) * per / rate if room < 0 else end) - per / rate:",
     ),
     Bug(
         "who waits for all tasks is not woken",

@@ -1,3 +1,4 @@
+import itertools
 import math
 import signal
 import tempfile
@@ -6,25 +7,25 @@ from pathlib import Path
 
 import trio
 
-from trio_conman import ConMan, Failure, RateLimiter, RetriableError
+from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig
 from trio_conman.journal import open_journal
+from trio_conman.signals import shutdown_on_signal
 
 QUESTIONS = [f"question {number}" for number in range(30)]
 calls: list[str] = []
+answers = itertools.count(1)
+enough = trio.Event()
+hangs: set[str] = set()
 
 
 async def ask(question: str) -> str:
     calls.append(question)
     if question == "question 5" and calls.count(question) == 1:
         raise RetriableError(OSError("busy"))
-    await trio.sleep(0.2)  # stands for a paid call
+    await trio.sleep(math.inf if question in hangs else 0.1)  # stands for a paid call
+    if next(answers) == 8:
+        enough.set()
     return f"answer to {question}"
-
-
-async def obey_ctrl_c(cm: ConMan[str]) -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        await anext(signals)
-        await cm.shutdown(grace=10)  # what is underway is paid for
 
 
 def report(cm: ConMan[str]) -> None:
@@ -37,26 +38,29 @@ def report(cm: ConMan[str]) -> None:
 
 async def main(file: Path, timeout: float) -> None:
     calls.clear()
+    retry = RetryConfig.exponential(initial_delay=0.01)
     async with open_journal(file) as journal, trio.open_nursery() as nursery:
-        answers = journal.section("answers", version="model 1")
-        rate = RateLimiter(10)
-        async with ConMan[str].open(nursery, 4, rate=rate, journal=answers, timeout=timeout) as cm:
-            nursery.start_soon(obey_ctrl_c, cm)
-            for question in QUESTIONS:
-                await cm.run(ask, question)
-        nursery.cancel_scope.cancel()  # nobody has to wait for Ctrl-C any more
+        known = journal.section("answers", version="model 1")
+        async with ConMan[str].open(
+            nursery, 4, rate=RateLimiter(20), retry=retry, journal=known, timeout=timeout
+        ) as cm:
+            async with shutdown_on_signal(cm, grace=10):  # what is underway is paid for
+                for question in QUESTIONS:
+                    await cm.run(ask, question)
     report(cm)
 
 
 async def interrupted(file: Path) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(main, file, math.inf)
-        await trio.sleep(0.95)
+        await enough.wait()
         signal.raise_signal(signal.SIGINT)  # stands for a person
 
 
 with tempfile.TemporaryDirectory() as folder:
     file = Path(folder, "answers.journal")
     trio.run(interrupted, file)
-    trio.run(main, file, 0.95)  # seconds: as long as the night is
+    hangs.update(QUESTIONS[20:])
+    trio.run(main, file, 2)  # seconds: as long as the night is
+    hangs.clear()
     trio.run(main, file, math.inf)
