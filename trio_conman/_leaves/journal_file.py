@@ -187,7 +187,7 @@ class JournalFile:
     """An open journal, with the lock on it. `commit` is for one thread at a time, and so is `read`."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path: str = path
         with explained(path), ExitStack() as stack:
             _refuse_links(path)
             litter = Path(f"{path}-lock")
@@ -209,7 +209,7 @@ class JournalFile:
             self._main.execute("PRAGMA synchronous=FULL")
             self._main.execute("PRAGMA wal_autocheckpoint=0")
             _check_length(self._main, path)
-            self.sections = sections_of(self._main)
+            self.sections: list[SectionInfo] = sections_of(self._main)
             self._reader = connect(path, LONGEST_WAIT)
             stack.callback(self._reader.close)
             stack.pop_all()

@@ -94,12 +94,13 @@ class Ahead:
     def __init__(self, reader: Reader, section: int, window: Window, end: int) -> None:
         self._reader = reader
         self._section = section
-        self.windows = deque([window])
+        self.windows: deque[Window] = deque([window])
         self._length = 2 * LEAST
         self._next, self._end = len(window) + 1, end
         self._wanted: dict[str, list[int]] = {}
         self._events: dict[str, trio.Event] = {}
-        self.is_dropped = False  # the section is discarded, and may be gone in the middle of a job
+        # Whether the section is discarded, and may be gone in the middle of a job.
+        self.is_dropped: bool = False
 
     def pop(self, key: str) -> Found | None:
         """The value of a key, if it was read."""

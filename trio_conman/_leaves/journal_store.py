@@ -80,8 +80,10 @@ class Shelf:
 
     def __init__(self, store: Store, name: str, version: str, is_json: bool) -> None:
         self._store = store
-        self.name, self.version, self.is_json = name, version, is_json
-        self.in_use = False
+        self.name: str = name
+        self.version: str = version
+        self.is_json: bool = is_json
+        self.in_use: bool = False
         # By the keys of tasks that run: whom to tell when one has ended, if anybody.
         self._claims: dict[str, list[Callable[[], object]] | None] = {}
         self._clear()
@@ -185,21 +187,22 @@ class Store:
     def __init__(
         self, file: JournalFile, contents: list[Content], *, durable: bool, flush_after: float
     ) -> None:
-        self.path = file.path
-        self.recalled = self.stored = 0
+        self.path: str = file.path
+        self.recalled: int = 0
+        self.stored: int = 0
         # By section: what is not committed, by key.
         self.pending: dict[int, dict[str, Data]] = {}
         self._durable = durable
         self._run = trio.lowlevel.current_trio_token()
         self._fault: JournalError | None = None
         # Whether there is a fault, or it is being closed: then `check` raises.
-        self.is_ending = False
+        self.is_ending: bool = False
         self._closed = trio.Event()
         self._put = self._committed = 0  # records and changes
         self._size = 0  # of what is pending, in bytes
         self._group = trio.Event()  # set when one more group is committed, and then another one
         self._latest = max((content.info.id for content in contents), default=0)
-        self.reader = Reader(file, self._failed)
+        self.reader: Reader = Reader(file, self._failed)
         self._writer = Writer(
             file,
             # The rest is for the commit itself, as a busy loop has the interpreter for 5 ms each time.
