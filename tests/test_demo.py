@@ -133,7 +133,7 @@ def test_demo_with_other_numbers_of_retries(
     monkeypatch.setattr(sys, "stdin", None)  # as after <&-
     pages = ("/10/ok", "/20/503,cut,ok", "/30/404", "/40/hang", "/50/closed", "/60/drop", "/70/500,ok")
     monkeypatch.setattr(demo_server, "PAGES", pages)
-    assert program.main(["--max-attempts", str(retries), "--attempt-timeout", "0.2", "--limit", "9"]) == 0
+    assert program.main(["--max-attempts", str(retries), "--attempt-timeout", "0.7", "--limit", "9"]) == 0
     assert "\nAll as it should be" in capsys.readouterr().out
 
 
