@@ -352,15 +352,17 @@ async def test_a_manager_that_fails_as_it_opens_lets_it_go(monkeypatch: pytest.M
 
 async def test_what_is_no_limit() -> None:
     with pytest.raises(TypeError, match=r"^minimum must be an int of at least 1, not 2\.0$"):
-        AdaptiveLimit(2.0)  # type: ignore[arg-type]
+        AdaptiveLimit(2.0)  # type: ignore[arg-type]  # the mistake to be told
     with pytest.raises(ValueError, match=r"^maximum must be an int of at least 5, not 4$"):
         AdaptiveLimit(5, 4)
     with pytest.raises(ValueError, match=r"^initial must be an int of at least 1, not 0$"):
         AdaptiveLimit(initial=0)
     with pytest.raises(TypeError, match=r"^overloaded must be a sync function of an error, or None, not 3$"):
-        AdaptiveLimit(overloaded=3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^overloaded must be a sync function, not <function failing"):
-        AdaptiveLimit(overloaded=failing)  # type: ignore[arg-type]
+        AdaptiveLimit(overloaded=3)  # type: ignore[arg-type]  # the mistake to be told
+    with pytest.raises(
+        TypeError, match=r"^overloaded must be a sync function of an error, or None, not <function failing"
+    ):
+        AdaptiveLimit(overloaded=failing)  # type: ignore[arg-type]  # the mistake to be told
 
 
 async def test_its_repr() -> None:

@@ -119,7 +119,7 @@ async def test_a_result_is_kept_though_the_cancel_raised(abandon: bool, record: 
 
     def cancel() -> NoReturn:
         executor.future.set_result("result")
-        raise NotImplementedError
+        raise NotImplementedError  # as parsl does
 
     executor.future.cancel = cancel  # type: ignore[method-assign]  # of this one
     await call(executor, record, abandon)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pickle
 import threading
-from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -218,17 +217,24 @@ async def test_a_section_has_its_own_form(path: Path, value: Any) -> None:
         assert found == value or (found != found and value != value)
 
 
+async def coroutine(url: str) -> str:
+    return url
+
+
+def unchanged(value: Any) -> Any:
+    return value
+
+
 async def test_a_form_may_be_a_str_or_bytes_only(path: Path) -> None:
     async with open_journal(path) as journal:
-        wrong: Callable[[Any], Any] = lambda value: value  # noqa: E731
-        section = journal.section("own", encode=wrong, decode=wrong)
+        section = journal.section("own", encode=unchanged, decode=unchanged)
         assert await run(section, Counting("text"), 1) == ("text", False)
         assert await run(section, Counting(b"\0\xff"), 2) == (b"\0\xff", False)
         assert await run(section, Counting(""), 3) == ("", False)
         with pytest.raises(JournalError, match="TypeError: encode must return a str or bytes, not 5"):
             await run(section, Counting(5), 4)
     async with open_journal(path) as journal:
-        section = journal.section("own", encode=wrong, decode=wrong)
+        section = journal.section("own", encode=unchanged, decode=unchanged)
         assert [await run(section, Counting(), n) for n in (1, 2, 3)] == [
             ("text", True),
             (b"\0\xff", True),
@@ -565,7 +571,7 @@ class BytesPath:
 
 def test_a_path_of_bytes_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^path must be a str or a path of str, not b'x'$"):
-        open_journal(BytesPath())  # type: ignore[arg-type]
+        open_journal(BytesPath())  # type: ignore[arg-type]  # the mistake to be told
 
 
 @pytest.mark.parametrize(
@@ -575,6 +581,7 @@ def test_a_path_of_bytes_is_refused() -> None:
         ("", {}, ValueError, 'name must not be empty: the journal itself is the section ""'),
         ("a", {"version": 2}, TypeError, "version must be a str, not 2"),
         ("a", {"key": "url"}, TypeError, "key must be a sync callable or None, not 'url'"),
+        ("a", {"key": coroutine}, TypeError, f"key must be a sync callable or None, not {coroutine!r}"),
         ("a", {"encode": 1, "decode": int}, TypeError, "encode must be a sync callable or None, not 1"),
         ("a", {"encode": str, "decode": 1}, TypeError, "decode must be a sync callable or None, not 1"),
         (
@@ -593,7 +600,7 @@ async def test_section_refuses_nonsense(
             journal.section(name, **options)
         assert str(caught.value) == text
         with pytest.raises(TypeError, match=r"^section must be a str, not None$"):
-            await journal.discard(None)  # type: ignore[arg-type]
+            await journal.discard(None)  # type: ignore[arg-type]  # the mistake to be told
 
 
 # Names

@@ -201,7 +201,7 @@ def test_a_program_of_asyncio() -> None:
     group = asyncio.TaskGroup()
     text = f"nursery must be a trio.Nursery, in a program that trio.run() runs, not {group!r}"
     with pytest.raises(TypeError, match=exactly(text)):
-        ConMan.open(group)  # type: ignore[arg-type]
+        ConMan.open(group)  # type: ignore[arg-type]  # the mistake to be told
 
     async def main() -> None:
         await limiter.acquire()

@@ -112,8 +112,8 @@ def test_a_tally_keeps_no_outcome() -> None:
 
 def test_what_is_no_outcome_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^outcome must be a Success or a Failure, not 3$"):
-        Tally().add(3)  # type: ignore[arg-type]
+        Tally().add(3)  # type: ignore[arg-type]  # the mistake to be told
     with pytest.raises(ValueError, match=r"^total must be an int of at least 0, or math\.inf, not -1$"):
         summarize([], total=-1)
     with pytest.raises(TypeError, match=r"^total must be an int of at least 0"):
-        Tally(total="3")  # type: ignore[arg-type]
+        Tally(total="3")  # type: ignore[arg-type]  # the mistake to be told

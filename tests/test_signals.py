@@ -243,4 +243,4 @@ async def test_parameters_are_checked_at_once(
         with pytest.raises(error, match=f"^{text}$"):
             shutdown_on_signal(cm, **options)
     with pytest.raises(TypeError, match=r"^cm must be a ConMan, not 3$"):
-        shutdown_on_signal(3)  # type: ignore[arg-type]
+        shutdown_on_signal(3)  # type: ignore[arg-type]  # the mistake to be told

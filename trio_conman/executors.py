@@ -9,7 +9,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._base.checks import check_bool, check_count, check_number, is_async
+from ._base.checks import check_bool, check_count, check_number, check_sync, is_async
 from ._base.texts import short
 from ._leaves import executor_kinds as kinds
 from ._leaves.executor_calls import ExecutorCall
@@ -143,7 +143,6 @@ def restarting(
         TypeError: a parameter is of the wrong kind, or `factory` returns no executor.
         ValueError: a parameter is out of its range.
     """
-    if not callable(factory) or is_async(factory):  # type: ignore[redundant-expr]  # not all check types
-        raise TypeError(f"factory must be a sync callable that returns an executor, not {short(factory)}")
+    check_sync("factory", factory, "a sync callable that returns an executor")
     check_count("max_restarts", max_restarts, minimum=0)
     return Restarting(factory, max_restarts, check_number("per", per, finite=True))

@@ -17,9 +17,8 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._base.checks import check_bool, check_number, check_type
+from ._base.checks import check_bool, check_number, check_sync, check_type
 from ._base.outlast import outlast
-from ._base.texts import short
 from ._books.records import Recorder
 from ._leaves.journal_file import JournalError
 from ._leaves.journal_records import Codec, SectionRecords
@@ -116,8 +115,8 @@ class Journal(Recorder[Any]):
         if not name:
             raise ValueError('name must not be empty: the journal itself is the section ""')
         for option, function in (("key", key), ("encode", encode), ("decode", decode)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{option} must be a sync callable or None, not {short(function)}")
+            if function is not None:
+                check_sync(option, function, "a sync callable or None")
         if (encode is None) != (decode is None):
             raise TypeError("encode and decode must be given together: what one writes, the other reads")
         codec = Codec.json() if encode is None or decode is None else Codec(encode, decode)

@@ -38,8 +38,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 def run(scenario: Scenario, seed: int, items: int = ITEMS) -> Run:
     """Call the service for so many items; what is refused is not tried again, as the package has it."""
-    # mypy runs where it is not installed.
-    from adaptive_concurrency import AdaptiveConfig, arun_adaptive  # type: ignore[import-not-found,unused-ignore]
+    import adaptive_concurrency  # type: ignore[import-not-found,unused-ignore]  # mypy may run without it
 
     logging.getLogger("adaptive_concurrency").disabled = True
     loop = Loop()
@@ -59,11 +58,11 @@ def run(scenario: Scenario, seed: int, items: int = ITEMS) -> Run:
             at_once -= 1
         return True, 1, ""
 
-    config = AdaptiveConfig(
+    config = adaptive_concurrency.AdaptiveConfig(
         workers=scenario.initial, max_workers=200, batch_size=1, max_consecutive_failures=10**9
     )
     with loop_time(loop):
-        loop.run_until_complete(arun_adaptive(range(items), call, config))
+        loop.run_until_complete(adaptive_concurrency.arun_adaptive(range(items), call, config))
     seconds = loop.time()
     loop.close()
     return Run(service, limits, seconds, service.refused)

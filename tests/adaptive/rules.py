@@ -17,7 +17,7 @@ from .services import Scenario
 
 @attrs.define
 class Rule:
-    """What an `AdaptiveLimit` asks of its controller."""
+    """What an `AdaptiveLimit` asks of its controller, but for `ended`, which each rule has of its own."""
 
     minimum: int
     maximum: int
@@ -25,9 +25,6 @@ class Rule:
 
     def restart(self) -> None:
         pass
-
-    def ended(self, began: float, now: float, in_use: int, *, overloaded: bool) -> None:
-        raise NotImplementedError
 
     def set(self, limit: float) -> None:
         self.limit = min(max(limit, self.minimum), self.maximum)

@@ -101,6 +101,12 @@ def is_async(fn: Callable[..., object]) -> bool:
     return False
 
 
+def check_sync(name: str, value: object, wanted: str) -> None:
+    """Refuse what is no sync callable; `wanted` says in words what would do."""
+    if not callable(value) or is_async(value):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+
+
 def wrong_thread(method: str, call: str) -> RuntimeError:
     """What to raise where trio's own thread is needed, before anything has changed; `call` is the way out."""
     return RuntimeError(

@@ -37,7 +37,7 @@ class Recalls(Endings):
 
         def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> bool:
             """The end of a queued task's wait."""
-            raise NotImplementedError
+            raise NotImplementedError  # the subclass does that
 
     @enable_ki_protection
     def _recall(self, handle: TaskHandle[Any], records: Records[Any]) -> Outcome[Any] | Answer:

@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_type, is_async
+from trio_conman._base.checks import check_sync, check_type
 from trio_conman._base.log import log_fault
 from trio_conman._base.texts import short
 from trio_conman._policy.adaptive import Controller
@@ -77,9 +77,7 @@ class AdaptiveLimit:
         _check_slots("maximum", maximum, minimum)
         _check_slots("initial", initial, 1)
         if overloaded is not None:
-            check_type("overloaded", overloaded, Callable, "a sync function of an error, or None")  # type: ignore[arg-type]
-            if is_async(overloaded):
-                raise TypeError(f"overloaded must be a sync function, not {short(overloaded)}")
+            check_sync("overloaded", overloaded, "a sync function of an error, or None")
         self._overloaded = _is_overload if overloaded is None else overloaded
         self._controller = Controller(minimum, maximum, float(min(max(initial, minimum), maximum)))
         # That of the manager which uses it.

@@ -72,7 +72,7 @@ class Waiters:
 
         def _claims_of(self, key: Any) -> Claims:
             """What one takes, where that is not the same for all."""
-            raise NotImplementedError
+            raise NotImplementedError  # the subclasses say that
 
     @enable_ki_protection
     async def acquire(self, key: Any, latest: float = inf, *, patient: bool = False) -> float | None:
