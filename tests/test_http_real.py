@@ -11,6 +11,7 @@ import httpx
 import pytest
 import trio
 
+from tests.loopback import serving
 from trio_conman import ConMan, Failure, RateLimiter, RetryConfig, StopReason, Success, TaskCancelledError
 from trio_conman.http import raise_for_status
 from trio_conman.testing import FixedJitter
@@ -44,12 +45,8 @@ class Service:
 @asynccontextmanager
 async def running(*answers: bytes) -> AsyncIterator[Service]:
     service = Service(list(answers))
-    async with trio.open_nursery() as nursery:
-        serve = await nursery.start(trio.serve_tcp, service.handle, 0)
-        host, port = serve[0].socket.getsockname()[:2]
-        service.url = f"http://{host}:{port}/"
+    async with serving(service.handle) as service.url:
         yield service
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.pages import DOCS, ROOT
+from tests.loopback import serving
 from trio_conman import ConMan, Failure, StopReason
 
 SCRIPTS = [*DOCS.glob("*/*.py"), *(ROOT / "trio_conman").rglob("*.py")]
@@ -44,12 +45,8 @@ class Outage:
 @asynccontextmanager
 async def outage() -> AsyncIterator[Outage]:
     service = Outage()
-    async with trio.open_nursery() as nursery:
-        serve = await nursery.start(trio.serve_tcp, service.handle, 0)
-        host, port = serve[0].socket.getsockname()[:2]
-        service.url = f"http://{host}:{port}/"
+    async with serving(service.handle) as service.url:
         yield service
-        nursery.cancel_scope.cancel()
 
 
 def pool_of(client: httpx.AsyncClient) -> list[Any]:
