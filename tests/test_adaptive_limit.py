@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.journaled import Memory
 from trio_conman import (
     AdaptiveLimit,
     AdaptiveLimitStatistics,
@@ -367,6 +368,15 @@ async def test_what_is_no_limit() -> None:
 
 async def test_its_repr() -> None:
     assert repr(AdaptiveLimit(3, 30)) == "<AdaptiveLimit, 10 of 3 to 30>"
+
+
+async def test_what_is_recalled_tells_nothing_of_the_service(autojump_clock: MockClock) -> None:
+    limit = AdaptiveLimit(initial=4)
+    before = limit.statistics()
+    async with manager(limit, journal=Memory({str(number): number for number in range(200)})) as cm:
+        assert len(await drain(cm, failing, range(200))) == 200
+        assert cm.statistics().recalled == 200
+    assert limit.statistics() == before
 
 
 # Who is told

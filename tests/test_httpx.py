@@ -11,8 +11,8 @@ import httpx
 import pytest
 import trio
 
-from tests.pages import DOCS, ROOT
 from tests.loopback import serving
+from tests.pages import DOCS, ROOT
 from trio_conman import ConMan, Failure, StopReason
 
 SCRIPTS = [*DOCS.glob("*/*.py"), *(ROOT / "trio_conman").rglob("*.py")]

@@ -129,9 +129,7 @@ class Endings(Ledger):
         handle._call = handle._scope = handle._context = handle._error = handle._history = None
         if isinstance(outcome, Success):
             self.succeeded += 1
-            if outcome.recalled:
-                self.recalled += 1
-            elif self.budget is not None:
+            if self.budget is not None and not outcome.recalled:
                 self.budget._refund()
         else:
             self.count_failure(outcome)

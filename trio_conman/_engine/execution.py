@@ -200,9 +200,9 @@ class Runner(Recalls):
         """Record the outcome of a worker's task, and find it another one for the same slot."""
         handle, worker.handle = worker.handle, None
         assert handle is not None
-        # How the attempt went is told when its task is settled, since that may start others.
-        ran = isinstance(outcome, Success) and not outcome.recalled
-        in_use = self.attempts() if self.adaptive is not None and ran else 0
+        adaptive, in_use = self.adaptive, 0
+        if adaptive is not None and isinstance(outcome, Success) and not outcome.recalled:
+            in_use = self.attempts()  # told of when the task is settled, since that may start others
         source, slot = handle._terms.source, handle._slot
         if source is None or slot is None:
             self.pool.let_go(worker)  # first: when the slot goes to another task, this worker is hired for it
@@ -213,8 +213,8 @@ class Runner(Recalls):
             self._finish(handle, outcome)
             del handle, outcome  # an error of the source may lead to this frame
             source.go_on(worker)
-        if in_use and self.adaptive is not None:
-            self.adaptive._succeeded(worker.began, self.now(), in_use)
+        if adaptive is not None and in_use:
+            adaptive._succeeded(worker.began, self.now(), in_use)
 
     @enable_ki_protection
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:

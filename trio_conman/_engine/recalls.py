@@ -50,7 +50,10 @@ class Recalls(Endings):
                 return Answer.RUN
             if self.permits is not None:
                 self.permits.leave(handle)  # who stands behind it need not wait for it
-            return answer if isinstance(answer, Answer) else self._success(handle, answer, recalled=True)
+            if isinstance(answer, Answer):
+                return answer
+            self.recalled += 1
+            return self._success(handle, answer, recalled=True)
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
         finally:
