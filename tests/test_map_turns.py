@@ -233,3 +233,33 @@ async def test_what_shows_that_an_item_has_waited_is_as_trio_says() -> None:
     await trio.lowlevel.checkpoint_if_cancelled()
     assert task.custom_sleep_data is mark
     task.custom_sleep_data = None
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all trio tasks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_items_take_their_own_turns_and_few_more(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there is room for as many outcomes only as run, and trio's order may put the consumer last."""
+    steps, items = Steps(), 20_000
+    # Nothing public sets the seed, nor has trio keep the order that it has outside of pytest-trio.
+    monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", False)
+    order = trio._core._run._r
+    state = order.getstate()
+    order.seed(seed)
+    trio.lowlevel.add_instrument(steps)
+    try:
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 100) as cm:
+            async with cm.map(lambda _: trio.lowlevel.checkpoint(), range(items)) as outcomes:
+                assert len([outcome async for outcome in outcomes]) == items
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+        order.setstate(state)
+    assert steps.count < 1.1 * items

@@ -9,7 +9,7 @@ few.
 A consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
 keeps its slot until its next turn, and only then gives it back and rests: to be hired again costs more than a
 turn. Where most of them had no room, the consumer comes too late, and they wake it, amid them: there it
-stays, since who ends next wakes it.
+stays, since who ends next wakes it. In the order of the items that is another one, and nothing is won.
 
 Items that pass no checkpoint would go on one after another without a turn for anybody else. So they are
 counted, by however many workers they are run, and after `AT_ONCE` of them one worker lets others have a turn,
@@ -91,7 +91,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         else:
             worker.kept = True
             self._kept += 1
-            if self._kept > 3 * self._most // 8:  # most of them
+            if not self._ordered and self._kept > self._most // 4:  # most of them
                 stream.waits = True
 
     def draw(self, worker: Worker) -> TaskHandle[Any] | None:

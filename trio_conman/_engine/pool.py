@@ -185,7 +185,6 @@ class Pool:
             handle = worker.source.draw(worker)
             if handle is None:
                 return None
-            task.custom_sleep_data = None  # its source counts the turns
         context = handle._context
         assert context is not None
         if not is_same(task.context, context):
