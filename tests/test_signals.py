@@ -234,7 +234,7 @@ async def test_its_end_resumes_a_paused_manager(autojump_clock: MockClock) -> No
         async with shutdown_on_signal(cm):
             cm.pause()
             cm.start_soon(job, 2)
-        assert (cm.outputs(), trio.current_time()) == ([2], 2)
+    assert (cm.outputs(), trio.current_time()) == ([2], 2)
 
 
 async def enter_in_a_thread() -> None:
