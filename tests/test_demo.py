@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -183,6 +184,31 @@ def test_some_failed(page: Page) -> None:
     assert re.search(row("failed", 1, urls[2], dropped), done.stdout)
     assert re.search(row("failed", 1, urls[3], "429 Too Many Requests (retries exhausted)"), done.stdout)
     assert "\n\nsucceeded    1 of 4, 1,760 bytes\nfailed       3\nretries      2\n" in done.stdout
+
+
+def test_redirects_are_followed(page: Page) -> None:
+    target = page("ok")
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as redirecting:
+        thread = threading.Thread(target=redirecting.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{redirecting.server_port}/"
+            done = run(url)
+        finally:
+            redirecting.shutdown()
+            thread.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(row("ok", 0, url, "1,760 bytes"), done.stdout)
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
