@@ -150,6 +150,20 @@ def test_demo_that_goes_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert re.fullmatch(r"http://127.0.0.1:\d+/20/404\nhttp://127.0.0.1:\d+/30/503\n", verdict)
 
 
+def test_no_proxy_is_asked_for_the_pages_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        monkeypatch.setattr(sys, "stdin", None)
+        monkeypatch.setattr(demo_server, "PAGES", ("/10/ok",))
+        assert program.main(["--max-attempts", "0"]) == 0
+    assert "\nsucceeded    1 of 1, 1,760 bytes\n" in capsys.readouterr().out
+
+
 def test_demo_that_runs_out_of_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
