@@ -269,6 +269,14 @@ def test_it_goes_on_in_another_run() -> None:
     assert rule.cuts == 2
 
 
+def test_what_began_before_the_last_cut_cuts_no_more_though_a_limit_was_assigned_since() -> None:
+    told = Told(10).overload(in_use=10)
+    told.rule.assign(8)
+    told.overload(began=0, in_use=9)
+    assert (told.rule.limit, told.rule.cuts, told.rule.overloads) == (8, 1, 2)
+    assert told.overload().rule.cuts == 2
+
+
 def test_it_goes_on_from_what_is_assigned() -> None:
     told = Told(10).until_measured()
     told.rule.assign(30)

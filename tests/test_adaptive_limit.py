@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import pytest
@@ -300,6 +301,19 @@ async def test_the_next_manager_goes_on_from_what_was_found(autojump_clock: Mock
         assert cm.limit == 20
 
 
+def test_a_manager_of_another_run_goes_on_whatever_its_clock_shows() -> None:
+    limit = AdaptiveLimit(initial=40)
+
+    async def main(start: float) -> None:
+        await trio.sleep(start)
+        async with manager(limit) as cm:
+            await cm.run(failing, busy())
+
+    for start in (1000, 0):
+        trio.run(main, start, clock=MockClock(autojump_threshold=0))
+    assert (limit.statistics().cuts, limit.statistics().overloads) == (2, 2)
+
+
 async def test_a_manager_that_was_opened_meanwhile_has_the_present_limit() -> None:
     limit = AdaptiveLimit(initial=40)
     async with trio.open_nursery() as nursery:
@@ -354,6 +368,10 @@ async def test_a_manager_that_fails_as_it_opens_lets_it_go(monkeypatch: pytest.M
 async def test_what_is_no_limit() -> None:
     with pytest.raises(TypeError, match=r"^minimum must be an int of at least 1, not 2\.0$"):
         AdaptiveLimit(2.0)  # type: ignore[arg-type]  # the mistake to be told
+    with pytest.raises(TypeError, match=r"^initial must be an int of at least 1, not True$"):
+        AdaptiveLimit(initial=True)
+    with pytest.raises(TypeError, match=r"^maximum must be an int of at least 2, not inf$"):
+        AdaptiveLimit(maximum=inf)  # type: ignore[arg-type]  # the mistake to be told
     with pytest.raises(ValueError, match=r"^maximum must be an int of at least 5, not 4$"):
         AdaptiveLimit(5, 4)
     with pytest.raises(ValueError, match=r"^initial must be an int of at least 1, not 0$"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from math import inf
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, assert_checkpoints
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_conman import ConMan, ConManClosedError, Outcome, Success
 from trio_conman.batches import in_batches
@@ -241,12 +242,56 @@ async def test_two_readers_share_the_lists(autojump_clock: MockClock, record: li
     assert record == [[1, 2], [3, 4], [5]]
 
 
-async def test_the_lists_are_checkpoints() -> None:
+@pytest.mark.parametrize("kind", ["map", "generator"])
+async def test_a_reader_elsewhere_does_not_wait_for_a_block_that_was_left(
+    autojump_clock: MockClock, record: list[Any], kind: str
+) -> None:
+    async def read(batches: AsyncIterator[list[Any]]) -> None:
+        async for batch in batches:
+            record.append(batch)
+        record.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery, timeout=60) as cm:
+        async with cm.map(job, [1, 30]) as outcomes:
+            async with in_batches(outcomes if kind == "map" else arriving(1, 30), 2) as batches:
+                nursery.start_soon(read, batches)
+                await trio.sleep(5)
+            # The map has back what the reader of the batches has not had.
+            assert kind == "generator" or values([await anext(outcomes)]) == [1]
+            await trio.sleep(1)
+    assert record == ([5] if kind == "map" else [[1], 5])
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_an_error_of_the_source_leads_to_no_cycle() -> None:
+    class Local:
+        pass
+
+    async def source() -> AsyncIterator[int]:
+        local = Local()
+        seen.append(weakref.ref(local))
+        raise KeyError("k")
+        yield 1
+
+    seen: list[weakref.ref[Local]] = []
+    async with in_batches(source(), 2) as batches:
+        with suppress(KeyError):
+            await anext(batches)
+    assert [ref() for ref in seen] == [None]
+
+
+@pytest.mark.parametrize("ready", [False, True])
+async def test_the_lists_are_checkpoints(ready: bool) -> None:
     async with in_batches(arriving(0, 0), 2) as batches:
+        if ready:
+            await wait_all_tasks_blocked()
         with assert_checkpoints():
             assert await anext(batches) == [0, 0]
-        with pytest.raises(StopAsyncIteration), assert_checkpoints():
-            await anext(batches)
+        if ready:
+            await wait_all_tasks_blocked()
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration), assert_checkpoints():
+                await anext(batches)
 
 
 async def test_is_entered_once_before_it_is_read() -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -149,6 +150,20 @@ def test_demo_that_goes_wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert re.fullmatch(r"http://127.0.0.1:\d+/20/404\nhttp://127.0.0.1:\d+/30/503\n", verdict)
 
 
+def test_no_proxy_is_asked_for_the_pages_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        monkeypatch.setattr(sys, "stdin", None)
+        monkeypatch.setattr(demo_server, "PAGES", ("/10/ok",))
+        assert program.main(["--max-attempts", "0"]) == 0
+    assert "\nsucceeded    1 of 1, 1,760 bytes\n" in capsys.readouterr().out
+
+
 def test_demo_that_runs_out_of_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +198,31 @@ def test_some_failed(page: Page) -> None:
     assert re.search(row("failed", 1, urls[2], dropped), done.stdout)
     assert re.search(row("failed", 1, urls[3], "429 Too Many Requests (retries exhausted)"), done.stdout)
     assert "\n\nsucceeded    1 of 4, 1,760 bytes\nfailed       3\nretries      2\n" in done.stdout
+
+
+def test_redirects_are_followed(page: Page) -> None:
+    target = page("ok")
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as redirecting:
+        thread = threading.Thread(target=redirecting.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{redirecting.server_port}/"
+            done = run(url)
+        finally:
+            redirecting.shutdown()
+            thread.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(row("ok", 0, url, "1,760 bytes"), done.stdout)
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:

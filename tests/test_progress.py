@@ -297,6 +297,21 @@ async def test_it_shows_a_limit_that_changes(autojump_clock: MockClock) -> None:
     ]
 
 
+async def test_a_limit_that_changes_while_nothing_else_does_is_shown(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 4, instruments=[progress]) as cm:
+                await cm.run(sleep, 12)
+                await trio.sleep(6)
+                cm.limit = 9
+    assert written(console).splitlines() == [
+        "0 done, 1 running, 0:05",
+        "0 done, 1 of 9 running, 0:10",
+        "1 done, 1 succeeded, 5.0/min, 12.0 s",
+    ]
+
+
 async def test_hours(autojump_clock: MockClock) -> None:
     console = plain_file()
     with RichProgress(2, console=console) as progress:

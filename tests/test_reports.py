@@ -87,6 +87,12 @@ def test_each_kind_of_failure_is_one_line(error: Exception, said: str | None) ->
     assert len(lines) == 5
 
 
+def test_the_name_of_a_kind_is_cut() -> None:
+    kind = type("Error" * 100, (Exception,), {})
+    lines = summarize([failure(kind("so"))]).splitlines()
+    assert lines[2] == f"{'':13}1 x {'Error' * 40}…, error; the first: task: so"
+
+
 def test_reasons_tell_kinds_apart() -> None:
     reasons = list(StopReason)
     lines = summarize(failure(OSError("no"), reason=each) for each in reasons).splitlines()

@@ -216,6 +216,39 @@ async def test_what_the_block_raises_goes_on_as_it_is(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+async def test_where_it_is_cancelled_it_has_let_go_of_the_signals_too(autojump_clock: MockClock) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    handlers: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery, timeout=2) as cm:
+            try:
+                async with shutdown_on_signal(cm):
+                    await trio.sleep_forever()
+            finally:
+                handlers.append(signal.getsignal(signal.SIGTERM))
+    assert handlers == [before]
+
+
+async def test_its_end_resumes_a_paused_manager(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery, timeout=60) as cm:
+        async with shutdown_on_signal(cm):
+            cm.pause()
+            cm.start_soon(job, 2)
+    assert (cm.outputs(), trio.current_time()) == ([2], 2)
+
+
+async def enter_in_a_thread() -> None:
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        with pytest.raises(RuntimeError, match="main thread"):
+            await shutdown_on_signal(cm).__aenter__()
+        await cm.run(job, 0)
+    assert cm.outputs() == [0]
+
+
+async def test_another_thread_than_the_main_one_is_told() -> None:
+    await trio.to_thread.run_sync(trio.run, enter_in_a_thread)
+
+
 async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[float].open(nursery, timeout=2) as cm, shutdown_on_signal(cm) as came:
@@ -228,6 +261,11 @@ async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None
     [
         ({"grace": -1}, ValueError, r"grace must be a number of at least 0 .*, not -1"),
         ({"signals": []}, ValueError, "signals must hold at least one signal"),
+        (
+            {"signals": 15},
+            TypeError,
+            "signals must be an iterable of numbers of signals, not 15",
+        ),
         (
             {"signals": ["SIGTERM"]},
             TypeError,

@@ -162,6 +162,18 @@ async def test_what_failed_later_was_not_seen(
     assert said() == [text(1, 2)]
 
 
+async def test_what_failed_after_others_were_seen_and_popped_was_not_seen(
+    said: Callable[[], list[str]],
+) -> None:
+    async with manager() as cm:
+        await cm.run(fail)
+        await cm.wait()
+        assert len(cm.outcomes()) == len(cm.pop_outcomes()) == 1
+        await cm.run(fail)
+    del cm
+    assert said() == [text(1, 2)]
+
+
 async def test_a_handle_tells_of_its_own_task(said: Callable[[], list[str]]) -> None:
     async with manager() as cm:
         handles = [await cm.run(task) for task in (fail, succeed, fail, fail)]

@@ -83,12 +83,19 @@ class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]])
         # Nothing but an interrupt leaves this nursery: what the block raised goes on as it is.
         self._nursery.cancel_scope.shield = True
         self._nursery.cancel_scope.cancel(reason="the block of in_batches() was left")
-        await self._manager.__aexit__(None, None, None)
+        try:
+            await self._manager.__aexit__(None, None, None)
+        finally:
+            if isinstance(self._source, Stream):
+                rest: list[Any] = self.rest
+                while rest:
+                    self._source.put_back(rest.pop())
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing more is taken; a reader may be another trio task than the one that leaves the block."""
         self._ended = True
-        if isinstance(self._source, Stream):
-            rest: list[Any] = self.rest
-            while rest:
-                self._source.put_back(rest.pop())
+        self._readers.unpark_all()
 
     async def _fill(self) -> None:
         try:
@@ -102,8 +109,7 @@ class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]])
                     await self._room.park()
         except Exception as error:
             self._error = error
-        self._ended = True
-        self._readers.unpark_all()
+        self._end()
 
     async def __anext__(self) -> list[T]:
         """Wait for the next batch; always a checkpoint."""

@@ -47,6 +47,7 @@ def shutdown_on_signal(
     """
     check_type("cm", cm, ConMan, "a ConMan")
     grace = check_number("grace", grace)
+    check_type("signals", signals, Iterable, "an iterable of numbers of signals")
     return _Listening(cm, grace, [_checked(each) for each in signals])
 
 

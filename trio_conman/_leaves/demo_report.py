@@ -109,7 +109,7 @@ def columns(outcome: Outcome[int]) -> str:
 
 def summarize(cm: ConMan[int], urls: Sequence[str], care: Care, duration: float) -> None:
     """Print what a person wants to know at the end."""
-    outcomes = sorted(cm.outcomes(), key=lambda outcome: outcome.index)  # as they were submitted
+    outcomes = cm.outcomes()
     print("\nThe time was up:" if cm.timed_out else "\nInterrupted:" if care.came else "")
     sizes = cm.outputs()
     print(f"succeeded    {len(sizes)} of {len(urls)}, {sum(sizes):,} bytes")

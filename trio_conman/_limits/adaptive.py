@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_sync, check_type
+from trio_conman._base.checks import check_count, check_sync, check_type
 from trio_conman._base.log import log_fault
 from trio_conman._base.texts import short
 from trio_conman._policy.adaptive import Controller
@@ -73,9 +73,9 @@ class AdaptiveLimit:
         initial: int = 10,
         overloaded: Callable[[Exception], bool] | None = None,
     ) -> None:
-        _check_slots("minimum", minimum, 1)
-        _check_slots("maximum", maximum, minimum)
-        _check_slots("initial", initial, 1)
+        check_count("minimum", minimum, minimum=1, finite=True)
+        check_count("maximum", maximum, minimum=minimum, finite=True)
+        check_count("initial", initial, minimum=1, finite=True)
         if overloaded is not None:
             check_sync("overloaded", overloaded, "a sync function of an error, or None")
         self._overloaded = _is_overload if overloaded is None else overloaded
@@ -173,14 +173,6 @@ class AdaptiveLimit:
                 error=fault,
             )
             return False
-
-
-def _check_slots(name: str, value: object, least: int) -> None:
-    wanted = f"an int of at least {least}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
-    if value < least:
-        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
 
 
 def _is_overload(error: Exception) -> bool:

@@ -88,7 +88,7 @@ class Controller:
         """Go on from another limit."""
         self.limit = limit
         self.window = None
-        self.restart()
+        self._hold()
 
     def ended(self, began: float, now: float, in_use: int, *, overloaded: bool) -> None:
         """An attempt has ended, well or because the service was overloaded.
