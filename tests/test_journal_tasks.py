@@ -594,6 +594,21 @@ async def test_a_key_that_somebody_claims_while_it_is_read_is_waited_for(autojum
         assert trio.current_time() == 3
 
 
+async def test_a_key_is_made_once_whatever_is_waited_for(autojump_clock: MockClock) -> None:
+    """The function that makes it may make another one each time, or fail."""
+    journal = Memory()
+    journal.records.reading = {"7": 2}
+    keys = iter(["7", "7", "7"])
+    journal.records.key_of = lambda _: next(keys)  # type: ignore[method-assign]  # what is tested
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=journal) as cm:
+        handles = [await cm.run(double, 7) for _ in range(2)]
+        await cm.wait()
+        # The second one is taken up twice: when it has waited for the first one it begins anew.
+        assert sorted(value_of(handle.outcome) for handle in handles) == [(14, False), (14, True)]
+        assert trio.current_time() == 3
+    assert [*keys] == []
+
+
 async def test_nothing_is_accepted_through_a_closed_door() -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[Any].open(nursery, 2, journal=Memory({"7": 14})) as cm:
