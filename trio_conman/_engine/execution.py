@@ -201,8 +201,9 @@ class Runner(Recalls):
         handle, worker.handle = worker.handle, None
         assert handle is not None
         # How the attempt went is told when its task is settled, since that may start others.
-        ran = isinstance(outcome, Success) and not outcome.recalled
-        in_use = self.attempts() if self.adaptive is not None and ran else 0
+        in_use = 0
+        if self.adaptive is not None and isinstance(outcome, Success) and not outcome.recalled:
+            in_use = self.attempts()
         source, slot = handle._terms.source, handle._slot
         if source is None or slot is None:
             self.pool.let_go(worker)  # first: when the slot goes to another task, this worker is hired for it
