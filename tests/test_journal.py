@@ -6,6 +6,7 @@ import math
 import pickle
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 import trio_conman.journal
 from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
+from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
@@ -524,6 +526,36 @@ async def test_durable_waits_for_the_commit(path: Path) -> None:
     async with open_journal(path, durable=True, flush_after=3600) as journal:
         assert await run(journal, Counting(1), 1) == (1, False)
         assert journal.statistics().pending == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_durable_recalls_nothing_that_is_not_committed(
+    path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch, record: list[Any]
+) -> None:
+    commit, let_go, token = JournalFile.commit, trio.Event(), trio.lowlevel.current_trio_token()
+
+    def late(self: JournalFile, batch: Any) -> None:
+        trio.from_thread.run(let_go.wait, trio_token=token)
+        if fails:
+            raise OSError("disk")
+        commit(self, batch)
+
+    async def task() -> None:
+        try:
+            record.append(await run(journal, Counting(5), 1))
+        except JournalError as error:
+            record.append("disk" in str(error))
+
+    monkeypatch.setattr(JournalFile, "commit", late)
+    with pytest.raises(JournalError) if fails else nullcontext():
+        async with open_journal(path, durable=True) as journal, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(task)
+            await wait_all_tasks_blocked()
+            before = [*record]
+            let_go.set()
+    assert before == []
+    assert sorted(record) == (3 * [True] if fails else [(5, False), (5, True), (5, True)])
 
 
 # Mistakes

@@ -393,7 +393,8 @@ async def test_a_lock_that_is_held_too_long_fails_the_tasks(
                         await run(journal, fn, number)
                 assert fn.calls == []  # nothing is paid for
                 other.execute("COMMIT")
-            assert await run(journal, fn, 1) == ("value", True)
+            found = await run(journal, fn, 1)  # reading goes on; looked at below, where no error is expected
+    assert found == ("value", True)
     text = (
         f"{path}: another program has held a lock on it for too long: end it, and run the program again "
         "(SQLITE_BUSY: database is locked)"
