@@ -227,7 +227,6 @@ class Store:
 
     def shelf(self, name: str, version: str, is_json: bool) -> Shelf:
         """A section, of this version."""
-        self.check()
         shelf = self.shelves.get(name)
         if shelf is None:
             shelf = self.shelves[name] = Shelf(self, name, version, is_json)
@@ -238,7 +237,6 @@ class Store:
 
     async def discard(self, name: str) -> None:
         """Drop a section."""
-        self.check()
         shelf = self.shelves.get(name)
         if shelf is not None:
             shelf.drop()
