@@ -181,6 +181,10 @@ async def test_values_come_back_equal(path: Path, value: Any) -> None:
         assert await run(journal, Counting(), 1) == (value, True)
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     "value, why",
     [
@@ -190,6 +194,7 @@ async def test_values_come_back_equal(path: Path, value: Any) -> None:
         ([{"a": (1,)}], r"TypeError: JSON would give back a list for the tuple \(1,\)"),
         ({"a": {1: 2}}, "TypeError: JSON would give back a str for the key 1 of a dict"),
         ({1}, "TypeError: Object of type set is not JSON serializable"),
+        (ENDLESS, "RecursionError: "),
     ],
 )
 async def test_a_value_that_would_not_come_back_is_not_recorded(path: Path, value: Any, why: str) -> None:
@@ -520,6 +525,23 @@ async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
         assert tickets[4] is not None
         await records.committed(tickets[4])
         assert journal.statistics().pending == 0
+        assert records.claim("5") is Answer.RUN
+        assert records.keep("5", "x") is None  # nobody waits for what is committed
+        # Small ones are more than their values.
+        for number in range(6, 20_000):
+            assert records.claim(str(number)) is Answer.RUN
+            ticket = records.keep(str(number), "")
+        assert ticket is not None
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_when_it_is_on_the_disk(path: Path, durable: bool) -> None:
+    async with open_journal(path, flush_after=2, durable=durable) as journal:
+        writer = journal._store._writer
+        # Some of the time is for the commit.
+        assert writer._delay == (0 if durable else 0.5)
+        # FULL: else a commit is not followed by a sync.
+        assert writer._file._main.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 async def test_durable_waits_for_the_commit(path: Path) -> None:

@@ -280,6 +280,16 @@ async def test_who_waits_for_a_key_holds_up_nobody_who_returns(autojump_clock: M
     assert trio.current_time() == 2
 
 
+async def test_who_has_waited_for_a_key_does_not_begin_at_the_tail(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=Memory()) as cm:
+        first, second, *_ = [cm.start_soon(double, n) for n in (7, 7, *range(10, 20))]
+        await cm.wait()
+        assert value_of(second.outcome) == (14, True)
+        assert first.outcome is not None
+        assert second.outcome is not None
+        assert second.outcome.waited == 1
+
+
 async def test_two_managers_with_one_journal_share_what_runs(autojump_clock: MockClock) -> None:
     journal = Memory()
     async with (
