@@ -136,8 +136,8 @@ async def test_a_task_without_arguments_has_no_key(path: Path) -> None:
 
 async def test_a_lone_surrogate_is_no_key_and_no_value(path: Path) -> None:
     async with open_journal(path) as journal:
-        with pytest.raises(JournalError, match="UnicodeEncodeError"):
-            await run(journal, Counting(), "\ud800")
+        with pytest.raises(JournalError, match="has no key for a task: UnicodeEncodeError"):
+            await run(journal, Counting(1), "\ud800")
         with pytest.raises(JournalError, match="cannot hold the value of a task: UnicodeEncodeError"):
             await run(journal, Counting("\ud800"), 1)
         assert await run(journal, Counting("\N{GRINNING FACE}"), "é") == ("\N{GRINNING FACE}", False)
@@ -444,6 +444,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     for call in (
         section._records.enter,
         lambda: journal.section("b"),
+        lambda: section._records.claim("1"),
         lambda: section._records.claim("2"),
         lambda: section._records.keep("2", 1),
     ):
@@ -528,6 +529,7 @@ async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
         assert records.claim("5") is Answer.RUN
         assert records.keep("5", "x") is None  # nobody waits for what is committed
         # Small ones are more than their values.
+        ticket = None
         for number in range(6, 20_000):
             assert records.claim(str(number)) is Answer.RUN
             ticket = records.keep(str(number), "")
