@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import threading
+from contextlib import nullcontext
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 import trio_conman.journal
 from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
+from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
@@ -133,8 +135,8 @@ async def test_a_task_without_arguments_has_no_key(path: Path) -> None:
 
 async def test_a_lone_surrogate_is_no_key_and_no_value(path: Path) -> None:
     async with open_journal(path) as journal:
-        with pytest.raises(JournalError, match="UnicodeEncodeError"):
-            await run(journal, Counting(), "\ud800")
+        with pytest.raises(JournalError, match="has no key for a task: UnicodeEncodeError"):
+            await run(journal, Counting(1), "\ud800")
         with pytest.raises(JournalError, match="cannot hold the value of a task: UnicodeEncodeError"):
             await run(journal, Counting("\ud800"), 1)
         assert await run(journal, Counting("\N{GRINNING FACE}"), "é") == ("\N{GRINNING FACE}", False)
@@ -178,6 +180,10 @@ async def test_values_come_back_equal(path: Path, value: Any) -> None:
         assert await run(journal, Counting(), 1) == (value, True)
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 @pytest.mark.parametrize(
     "value, why",
     [
@@ -187,6 +193,7 @@ async def test_values_come_back_equal(path: Path, value: Any) -> None:
         ([{"a": (1,)}], r"TypeError: JSON would give back a list for the tuple \(1,\)"),
         ({"a": {1: 2}}, "TypeError: JSON would give back a str for the key 1 of a dict"),
         ({1}, "TypeError: Object of type set is not JSON serializable"),
+        (ENDLESS, "RecursionError: "),
     ],
 )
 async def test_a_value_that_would_not_come_back_is_not_recorded(path: Path, value: Any, why: str) -> None:
@@ -443,6 +450,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     for call in (
         section._records.enter,
         lambda: journal.section("b"),
+        lambda: section._records.claim("1"),
         lambda: section._records.claim("2"),
         lambda: section._records.keep("2", 1),
     ):
@@ -524,12 +532,60 @@ async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
         assert tickets[4] is not None
         await records.committed(tickets[4])
         assert journal.statistics().pending == 0
+        assert records.claim("5") is Answer.RUN
+        assert records.keep("5", "x") is None  # nobody waits for what is committed
+        # Small ones are more than their values.
+        ticket = None
+        for number in range(6, 20_000):
+            assert records.claim(str(number)) is Answer.RUN
+            ticket = records.keep(str(number), "")
+        assert ticket is not None
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_when_it_is_on_the_disk(path: Path, durable: bool) -> None:
+    async with open_journal(path, flush_after=2, durable=durable) as journal:
+        writer = journal._store._writer
+        # Some of the time is for the commit.
+        assert writer._delay == (0 if durable else 0.5)
+        # FULL: else a commit is not followed by a sync.
+        assert writer._file._main.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 async def test_durable_waits_for_the_commit(path: Path) -> None:
     async with open_journal(path, durable=True, flush_after=3600) as journal:
         assert await run(journal, Counting(1), 1) == (1, False)
         assert journal.statistics().pending == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_durable_recalls_nothing_that_is_not_committed(
+    path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch, record: list[Any]
+) -> None:
+    commit, let_go, token = JournalFile.commit, trio.Event(), trio.lowlevel.current_trio_token()
+
+    def late(self: JournalFile, batch: Any) -> None:
+        trio.from_thread.run(let_go.wait, trio_token=token)
+        if fails:
+            raise OSError("disk")
+        commit(self, batch)
+
+    async def task() -> None:
+        try:
+            record.append(await run(journal, Counting(5), 1))
+        except JournalError as error:
+            record.append("disk" in str(error))
+
+    monkeypatch.setattr(JournalFile, "commit", late)
+    with pytest.raises(JournalError) if fails else nullcontext():
+        async with open_journal(path, durable=True) as journal, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(task)
+            await wait_all_tasks_blocked()
+            before = [*record]
+            let_go.set()
+    assert before == []
+    assert sorted(record) == (3 * [True] if fails else [(5, False), (5, True), (5, True)])
 
 
 # Mistakes

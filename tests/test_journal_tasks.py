@@ -280,6 +280,17 @@ async def test_who_waits_for_a_key_holds_up_nobody_who_returns(autojump_clock: M
     assert trio.current_time() == 2
 
 
+async def test_who_has_waited_for_a_key_does_not_begin_at_the_tail(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=Memory()) as cm:
+        cm.start_soon(double, 7)
+        await wait_all_tasks_blocked()
+        second, *_ = [cm.start_soon(double, n) for n in (7, *range(10, 20))]
+        await cm.wait()
+        assert value_of(second.outcome) == (14, True)
+        assert second.outcome is not None
+        assert second.outcome.waited == 1
+
+
 async def test_two_managers_with_one_journal_share_what_runs(autojump_clock: MockClock) -> None:
     journal = Memory()
     async with (
@@ -592,6 +603,23 @@ async def test_a_key_that_somebody_claims_while_it_is_read_is_waited_for(autojum
         await cm.wait()
         assert sorted(value_of(handle.outcome) for handle in handles) == [(14, False), (14, True)]
         assert trio.current_time() == 3
+
+
+async def test_a_key_is_made_once_whatever_is_waited_for(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function that makes it may make another one each time, or fail."""
+    journal = Memory()
+    journal.records.reading = {"7": 2}
+    keys = iter(["7", "7", "7"])
+    monkeypatch.setattr(journal.records, "key_of", lambda _: next(keys))
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=journal) as cm:
+        handles = [await cm.run(double, 7) for _ in range(2)]
+        await cm.wait()
+        # The second one is taken up twice: when it has waited for the first one it begins anew.
+        assert sorted(value_of(handle.outcome) for handle in handles) == [(14, False), (14, True)]
+        assert trio.current_time() == 3
+    assert [*keys] == []
 
 
 async def test_nothing_is_accepted_through_a_closed_door() -> None:

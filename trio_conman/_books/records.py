@@ -37,7 +37,7 @@ class Answer(Enum):
     RUN = "run"
     """Its value is not recorded: run it. Until it has ended, others of its key are told to wait."""
     READ = "read"
-    """Its value is being read, which soon ends."""
+    """Its value is being read, or written, where that is waited for; which soon ends."""
     WAIT = "wait"
     """Another task of its key runs."""
 

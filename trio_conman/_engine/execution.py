@@ -167,7 +167,7 @@ class Runner(Recalls):
         try:
             records = handle._terms.records
             if records is not None:
-                answer = self._recall(handle, records)
+                answer = self._recall(worker, handle, records)
                 if answer is Answer.READ or answer is Answer.WAIT:
                     answer = await self._wait_for_value(worker, handle, records, answer)
                 if not isinstance(answer, Answer):

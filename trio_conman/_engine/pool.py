@@ -90,6 +90,8 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
+    # The key of its task, for who asks again for its value.
+    key: str | None = None
     # When its attempt began, where that is asked for.
     began: float = 0.0
 

@@ -40,10 +40,13 @@ class Recalls(Endings):
             raise NotImplementedError  # the subclass does that
 
     @enable_ki_protection
-    def _recall(self, handle: TaskHandle[Any], records: Records[Any]) -> Outcome[Any] | Answer:
+    def _recall(
+        self, worker: Worker, handle: TaskHandle[Any], records: Records[Any], key: str | None = None
+    ) -> Outcome[Any] | Answer:
         """Ask for the value of a task: its outcome, if there is one, or what to do without."""
         try:
-            key = records.key_of(handle._args)
+            if key is None:
+                key = records.key_of(handle._args)
             answer = records.claim(key)
             if answer is Answer.RUN:
                 handle._claimed = key
@@ -51,24 +54,26 @@ class Recalls(Endings):
             if self.permits is not None:
                 self.permits.leave(handle)  # who stands behind it need not wait for it
             if isinstance(answer, Answer):
+                worker.key = key
                 return answer
             self.recalled += 1
             return self._success(handle, answer, recalled=True)
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
         finally:
-            del self, handle
+            del self, worker, handle
 
     async def _wait_for_value(
         self, worker: Worker, handle: TaskHandle[Any], records: Records[Any], answer: Outcome[Any] | Answer
     ) -> Outcome[Any] | Answer:
         """Wait until a value has been read, and ask again; have a task wait for another one of its key."""
-        key = records.key_of(handle._args)
+        key = worker.key  # not made anew: that may make another one, or fail
+        assert key is not None
         try:
             while answer is Answer.READ:
                 worker.set_deadline(deadline_of(handle))
                 await records.arrival(key)
-                answer = self._recall(handle, records)
+                answer = self._recall(worker, handle, records, key)
             if answer is Answer.WAIT:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 self._park(worker, handle, key)

@@ -157,15 +157,13 @@ class Reader:
         self._failed = failed
         self._run = trio.lowlevel.current_trio_token()
         self._asking: dict[Ahead, None] = {}  # in order, each once
-        self._busy = False
         self._idle = trio.Event()
         self._idle.set()
 
     def ask(self, ahead: Ahead) -> None:
         """There is something to read for a section."""
         self._asking[ahead] = None
-        if not self._busy:
-            self._busy = True
+        if self._idle.is_set():
             self._idle = trio.Event()
             self._begin()
 
@@ -186,7 +184,6 @@ class Reader:
             if self._asking:
                 self._begin()
             else:
-                self._busy = False
                 self._idle.set()
 
         trio.lowlevel.start_thread_soon(do, lambda _: None, "trio_conman journal")

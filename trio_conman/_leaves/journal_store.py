@@ -112,9 +112,12 @@ class Shelf:
             data = ahead.pop(key) if ahead.windows else None
             if data is None:
                 data = self.pending.get(key)
-                numbers = [] if data is not None else self._index.find(key)
-                if numbers and (numbers := self._on_disk(numbers)):
-                    store.check()
+                if data is not None:
+                    if store.durable:  # else it would be published before it is on the disk
+                        store.check()
+                        return Answer.READ
+                elif numbers := self._on_disk(self._index.find(key)):
+                    store.check_reading()
                     ahead.want(key, numbers)
                     return Answer.READ
             if data is not None and data is not Missing.MISSING:
@@ -161,7 +164,9 @@ class Shelf:
         followers.append(tell)
 
     async def arrival(self, key: str) -> None:
-        """Wait until the value of a key was read, if it is being read."""
+        """Wait until the value of a key was read, or committed, if that is underway."""
+        while self._store.durable and key in self.pending and not self._store.is_ending:
+            await self._store.group()
         if self._ahead is not None:
             await self._ahead.arrival(key)
 
@@ -192,17 +197,18 @@ class Store:
         self.stored: int = 0
         # By section: what is not committed, by key.
         self.pending: dict[int, dict[str, Data]] = {}
-        self._durable = durable
+        self.durable: bool = durable
         self._run = trio.lowlevel.current_trio_token()
         self._fault: JournalError | None = None
         # Whether there is a fault, or it is being closed: then `check` raises.
         self.is_ending: bool = False
+        self._can_read = True
         self._closed = trio.Event()
         self._put = self._committed = 0  # records and changes
         self._size = 0  # of what is pending, in bytes
         self._group = trio.Event()  # set when one more group is committed, and then another one
         self._latest = max((content.info.id for content in contents), default=0)
-        self.reader: Reader = Reader(file, self._failed)
+        self.reader: Reader = Reader(file, self._reading_failed)
         self._writer = Writer(
             file,
             # The rest is for the commit itself, as a busy loop has the interpreter for 5 ms each time.
@@ -221,7 +227,6 @@ class Store:
 
     def shelf(self, name: str, version: str, is_json: bool) -> Shelf:
         """A section, of this version."""
-        self.check()
         shelf = self.shelves.get(name)
         if shelf is None:
             shelf = self.shelves[name] = Shelf(self, name, version, is_json)
@@ -232,7 +237,6 @@ class Store:
 
     async def discard(self, name: str) -> None:
         """Drop a section."""
-        self.check()
         shelf = self.shelves.get(name)
         if shelf is not None:
             shelf.drop()
@@ -263,6 +267,11 @@ class Store:
                 f"{self.path}: it is closed: leave the block of open_journal() after its managers"
             )
 
+    def check_reading(self) -> None:
+        """Raise when nothing can be read any more, as it may still be when nothing can be written."""
+        if not self._can_read:
+            self.check()
+
     def raise_fault(self) -> None:
         """Raise what has gone wrong with the disk, if anything has."""
         if self._fault is not None:
@@ -282,13 +291,17 @@ class Store:
         if size > PATIENCE:
             self._writer.hurry()
             return ticket
-        return ticket if self._durable else None
+        return ticket if self.durable else None
 
     async def committed(self, ticket: int) -> None:
         """Wait until what a ticket stands for is on the disk."""
         while self._committed < ticket:
             self.raise_fault()
-            await self._group.wait()
+            await self.group()
+
+    async def group(self) -> None:
+        """Wait until a group is committed, or something has gone wrong."""
+        await self._group.wait()
 
     async def flush(self) -> None:
         """Wait until all that was put is on the disk; a checkpoint."""
@@ -298,7 +311,7 @@ class Store:
 
     async def end(self) -> None:
         """Write what there is, and close the file; may be called again, when the wait was broken off."""
-        self.is_ending = True
+        self.is_ending, self._can_read = True, False
         await self.reader.end()
         self._writer.end()
         await self._closed.wait()
@@ -313,6 +326,10 @@ class Store:
                 self._size -= OVERHEAD + len(data)
                 self.pending[section].pop(key, None)
         self._tell()
+
+    def _reading_failed(self, error: JournalError) -> None:
+        self._can_read = False
+        self._failed(error)
 
     def _failed(self, error: JournalError) -> None:
         if self._fault is None:

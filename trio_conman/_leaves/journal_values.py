@@ -18,7 +18,8 @@ def encode_json(value: Any) -> str:
     Raises:
         TypeError: JSON has nothing for it, or would give back something else: a list for a tuple, a dict with
             keys that are texts.
-        ValueError: it contains itself, or a text or number that cannot be written.
+        RecursionError: it contains itself, or is too deep.
+        ValueError: a number in it cannot be written.
     """
     if type(value) is str:
         return json.encoder.encode_basestring(value)

@@ -90,7 +90,7 @@ class Writer:
         self._try(self._close)
         self._tell(self._closed)
 
-    def _close(self, _: object = None) -> None:
+    def _close(self) -> None:
         self._file.close(in_order=self._fault is None)
 
     def _try(self, call: Callable[..., object], *args: object) -> None:
