@@ -77,6 +77,16 @@ def check_count(name: str, value: object, *, minimum: int) -> None:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
 
 
+def check_int(name: str, value: object, *, minimum: int | None = None) -> int:
+    """Refuse what is no int, or one below `minimum`; returns a plain one."""
+    wanted = "an int" if minimum is None else f"an int of at least {minimum}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return int.__int__(value)
+
+
 def check_limit(value: object) -> None:
     """Refuse what is no ``limit`` of a manager."""
     if isinstance(value, int) and not isinstance(value, bool) and value == 1:

@@ -5,7 +5,8 @@ item. How a slot that it is given comes by an item depends on the items: those o
 workers (`drawn`), those of an async iterable by a feeder (`fed`). From there on an item goes the way of every
 task, and its outcome to the stream that the consumer has.
 
-The memory is bounded by the *room*: nothing is drawn while twice the limit of items are drawn and not taken.
+The memory is bounded by the *room*: nothing is drawn while as many items are drawn and not taken as the map
+may look ahead: twice the limit, where nothing else is said.
 (While a shared limiter is at 0 there is room for one, so that the map is in the line when it is raised.)
 
 Leaving the map cancels its items, stops the drawing, and waits, shielded, until the last of them has ended.
@@ -43,7 +44,16 @@ class Mapping(ABC, Generic[T]):
     _stream: Stream[T]
 
     def __init__(
-        self, block: Block, call: Callable[..., Any], items: Any, *, name: str, terms: Terms, ordered: bool
+        self,
+        block: Block,
+        call: Callable[..., Any],
+        items: Any,
+        *,
+        name: str,
+        terms: Terms,
+        ordered: bool,
+        priority: int,
+        lookahead: int | None,
     ) -> None:
         self._block = block
         self._line: Line = block.line
@@ -53,8 +63,11 @@ class Mapping(ABC, Generic[T]):
         self._name = name
         self._terms = terms
         self._ordered = ordered
+        # Of its items, and of its place in the line.
+        self._priority = priority
         self._in_line = False
-        self._most = most_in_memory(block.line.limit)
+        self._lookahead = lookahead
+        self._most = self._most_in_memory()
         # What is to end before the map is: workers that were hired and have not drawn, or else the feeder.
         self._drawing = 0
 
@@ -141,13 +154,16 @@ class Mapping(ABC, Generic[T]):
     def _room(self) -> int | float:
         """How many more outcomes may be in memory."""
         if self._line.shared:  # those who share a limiter may change it without a word
-            self._most = most_in_memory(self._line.limit)
+            self._most = self._most_in_memory()
         return self._most - self._stream.drawn + self._stream.taken
 
     def resized(self) -> None:
         """The limit has changed: there may be more room than before."""
-        self._most = most_in_memory(self._line.limit)
+        self._most = self._most_in_memory()
         self.want()
+
+    def _most_in_memory(self) -> int | float:
+        return most_in_memory(self._line.limit) if self._lookahead is None else self._lookahead
 
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
@@ -187,7 +203,13 @@ class Mapping(ABC, Generic[T]):
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""
         handle: TaskHandle[Any] = TaskHandle(
-            self._name, (item,), self._call, self._terms, self._runner.now(), self._stream.drawn
+            self._name,
+            (item,),
+            self._call,
+            self._terms,
+            self._runner.now(),
+            self._stream.drawn,
+            self._priority,
         )
         handle._context = self._context
         self._stream.drawn += 1

@@ -23,7 +23,6 @@ all who share it have their turn; else it is recalled, and what it was granted m
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
@@ -34,6 +33,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle
 
+from .ranked import Ranked
 from .rings import Rings, rings_of
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
@@ -62,8 +62,8 @@ class Line:
     on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
 
     _rings: Rings = attrs.field(init=False)
-    _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
-    _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
+    _returning: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
+    _queue: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
     # Whether the next slot is for one who has not started, where one who returns waits too.
     _beginner_is_next: bool = attrs.field(default=False, init=False)
     _spare: list[Slot] = attrs.field(factory=list, init=False)
@@ -128,9 +128,8 @@ class Line:
         self.on_resize = _nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
-        while self._queue:
-            key, grant = self._queue.popitem(last=False)
-            grant(key, None)
+        for waiter, grant in self._queue.drain():
+            grant(waiter, None)
         self._mind_envoy()
 
     def take(self) -> Slot | None:
@@ -140,23 +139,29 @@ class Line:
             RecursionError: there is no room on the stack for what follows; nothing has changed.
         """
         need_stack()
-        if self._queue or self._returning or self.paused or self._closed:
+        if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
         return self._free()
 
-    def join(self, key: Any, grant: Grant) -> None:
-        """Wait for a slot, at the tail."""
-        self._queue[key] = grant
+    def join(self, waiter: Any, grant: Grant) -> None:
+        """Wait for a slot, behind those of the same priority."""
+        self._queue.join(waiter, grant)
         self._mind_envoy()
 
-    def leave(self, key: Any) -> bool:
+    def leave(self, waiter: Any) -> bool:
         """Wait no more; whether it did."""
-        waited = self._queue.pop(key, None) is not None
+        waited = self._queue.leave(waiter) is not None
         self._mind_envoy()
         return waited
 
+    @enable_ki_protection
+    def reorder(self, handle: TaskHandle[Any], priority: int) -> None:
+        """A task has another priority from here on: where it waits, and wherever it will."""
+        queue = self._returning if handle._state == "backing_off" else self._queue
+        queue.reorder(handle, priority)
+
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
-        """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.
+        """Wait in the line, asleep, until `start` was called with the slot, or the line says no.
 
         Raises:
             RuntimeError: inside of the managed task `holder` this wait could never end.
@@ -164,6 +169,8 @@ class Line:
         is_deadlock = False
 
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            if handle not in self.sleepers:
+                return False  # it was cancelled, and has not woken yet
             if slot is not None:
                 start(handle, slot)
             self._wake(handle)
@@ -176,7 +183,7 @@ class Line:
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             # Who cancels may be deep in a recursion: nothing is called here, the rest is done on waking.
-            del self.sleepers[handle], self._queue[handle]
+            del self.sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
         self.sleepers[handle] = trio.lowlevel.current_task()
@@ -186,7 +193,7 @@ class Line:
                 await trio.lowlevel.wait_task_rescheduled(abort)
             finally:
                 self.unblock(handle)
-                self._mind_envoy()
+                self.leave(handle)
         else:
             del self.sleepers[handle]
             is_deadlock = True
@@ -199,32 +206,37 @@ class Line:
             self._wake(handle)
 
     def _wake(self, handle: TaskHandle[Any]) -> None:
-        self._queue.pop(handle, None)
+        self._queue.leave(handle)
         trio.lowlevel.reschedule(self.sleepers.pop(handle))
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot, behind those who returned earlier."""
-        if not (self._returning or self.paused or self._closed):
+        """Wait for a slot, behind those of the same priority who returned earlier."""
+        if not (self._returning.ready or self.paused or self._closed):
             handle._slot = self._free()
             if handle._slot is not None:
                 return
-        task = trio.lowlevel.current_task()
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def grant(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            nonlocal task
+            if task is None:
+                return False  # as in sleep()
             handle._slot = slot
             trio.lowlevel.reschedule(task)
             return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._returning[handle]  # and no calls, as in sleep()
+            nonlocal task
+            task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._returning[handle] = grant
+        self._returning.join(handle, grant)
         self._mind_envoy()
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
+            self._returning.leave(handle)
             self._mind_envoy()
 
     def still_grants(self) -> bool:
@@ -232,15 +244,15 @@ class Line:
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
     def may_keep(self, own_places: int) -> bool:
-        """Whether a slot may be used again by somebody with so many places at the tail."""
-        if self.shared or self.paused or self._closed or self._excess or self._returning:
+        """Whether a slot may be used again by somebody with so many places in the line."""
+        if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
-        return len(self._queue) <= own_places
+        return self._queue.ready <= own_places
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
         while not (self.shared or self._closed or self._excess):
-            if self.paused or not (self._returning or self._queue):
+            if self.paused or not (self._returning.ready or self._queue.ready):
                 self._spare.append(slot)
                 return
             if self._grant(slot):
@@ -261,16 +273,21 @@ class Line:
         return None
 
     def _is_wanted(self) -> bool:
-        return bool(self._returning or self._queue) and self.grants()
+        return bool(self._returning.ready or self._queue.ready) and self.grants()
 
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the head of the line, which leaves it; whether that took it."""
-        queue = self._queue
-        if self._returning and not (queue and self._beginner_is_next):
-            queue = self._returning
-        self._beginner_is_next = queue is self._returning
-        key, grant = queue.popitem(last=False)
-        return grant(key, slot)
+        queue, returning = self._queue, self._returning
+        if returning.ready and not (queue.ready and self._beginner_is_before(queue, returning)):
+            queue = returning
+        self._beginner_is_next = queue is returning
+        waiter, grant = queue.pop()
+        return grant(waiter, slot)
+
+    def _beginner_is_before(self, queue: Ranked[Grant], returning: Ranked[Grant]) -> bool:
+        if queue.priority == returning.priority:
+            return self._beginner_is_next
+        return queue.priority > returning.priority
 
     def _serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""

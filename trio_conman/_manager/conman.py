@@ -169,7 +169,13 @@ class ConMan(Doors[R], Views[R]):
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
         self._terms = Terms(
-            retry, attempt_timeout, task_timeout, self._thread, self._collector.put, runner.withdraw
+            retry,
+            attempt_timeout,
+            task_timeout,
+            self._thread,
+            self._collector.put,
+            runner.withdraw,
+            line.reorder,
         )
         self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
+from trio_conman._base.checks import check_bool, check_int, check_number, check_text, check_type, wrong_thread
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from trio_conman._engine.block import Block
@@ -53,6 +53,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     @overload
     async def run(
@@ -64,6 +65,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     async def run(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
         self,
@@ -74,6 +76,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]:
         """Wait for a slot, first come first served, then start a task; always a checkpoint.
 
@@ -91,6 +94,7 @@ class Doors(Generic[R]):
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds from its slot to its end. Default: as the manager says.
+            priority: among those who wait for a slot, the highest has it first. Default: 0.
 
         Returns:
             the handle of the task, which has started.
@@ -105,7 +109,7 @@ class Doors(Generic[R]):
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run", "run(cm.run, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._start(handle):
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -123,6 +127,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     @overload
     def run_nowait(
@@ -134,6 +139,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     def run_nowait(  # type: ignore[misc]  # as for run
         self,
@@ -144,6 +150,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]:
         """Start a task now, as `run` does, or not at all; no checkpoint.
 
@@ -154,6 +161,7 @@ class Doors(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            priority: its place in the line, also when it is retried.
 
         Returns:
             the handle of the task, which has started.
@@ -167,7 +175,7 @@ class Doors(Generic[R]):
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority)
         if not self._start(handle):
             raise trio.WouldBlock
         return handle
@@ -180,10 +188,13 @@ class Doors(Generic[R]):
         retry: RetryConfig | None,
         attempt_timeout: float | None,
         task_timeout: float | None,
+        priority: int,
     ) -> TaskHandle[Any]:
         call = callable_of(task)
+        if type(priority) is not int:
+            priority = check_int("priority", priority)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
-        return TaskHandle(_name(name, task), args, call, terms, self._runner.now())
+        return TaskHandle(_name(name, task), args, call, terms, self._runner.now(), -1, priority)
 
     def _terms_with(
         self, retry: RetryConfig | None, attempt_timeout: float | None, task_timeout: float | None
@@ -202,6 +213,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     @overload
     def start_soon(
@@ -213,6 +225,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]: ...
     def start_soon(  # type: ignore[misc]  # as for run
         self,
@@ -223,6 +236,7 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
     ) -> TaskHandle[R]:
         """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
 
@@ -236,6 +250,7 @@ class Doors(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            priority: its place in the line, also when it is retried.
 
         Returns:
             the handle of the task.
@@ -248,7 +263,7 @@ class Doors(Generic[R]):
         """
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority)
         if not self._start(handle):
             self._queue(handle)
         return handle
@@ -297,6 +312,8 @@ class Doors(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
+        lookahead: int | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
         """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
 
@@ -307,9 +324,8 @@ class Doors(Generic[R]):
         because the map was ended by something else (the manager's deadline or cancellation, a shutdown, a
         scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
-        At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
-        (1,000 when the limit is infinite). Each sees the context variables as they were when the block was
-        entered; for the rest see `run`.
+        At most ``limit`` items run at once, and at most `lookahead` are drawn whose outcomes were not taken.
+        Each sees the context variables as they were when the block was entered; for the rest see `run`.
 
         An iterable is drawn from in the trio tasks that run the items, now in one and now in another: a
         generator that yields inside of a cancel scope cannot be told whom to cancel, and the iterator raises
@@ -325,6 +341,10 @@ class Doors(Generic[R]):
             retry: how an item is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
+            priority: that of each item, as for `run`. Default: 0.
+            lookahead: how many items may be drawn whose outcomes were not taken, at least 1: those that run,
+                and those that wait for their keys, amid which it finds items of other keys. Default:
+                ``2 * limit``, or 1,000 when the limit is infinite.
 
         Returns:
             an async context manager for the block, to be entered once; it yields an async iterator of
@@ -346,9 +366,21 @@ class Doors(Generic[R]):
         call = callable_of(fn, "fn")
         check_items(items)
         check_bool("ordered", ordered)
+        priority = check_int("priority", priority)
+        if lookahead is not None:
+            lookahead = check_int("lookahead", lookahead, minimum=1)
         terms = self._terms_with(retry, attempt_timeout, task_timeout)
         kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
-        mapping = kind(self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered)
+        mapping = kind(
+            self._block,
+            call,
+            items,
+            name=_name(name, fn),
+            terms=terms,
+            ordered=ordered,
+            priority=priority,
+            lookahead=lookahead,
+        )
         return MapBlock(self._block, mapping)
 
 
@@ -373,4 +405,5 @@ def _terms(
         base.thread,
         base.deliver,
         base.withdraw,
+        base.reorder,
     )
