@@ -4,6 +4,7 @@ from ._base.errors import ConManClosedError, TaskCancelledError
 from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
+from ._limits.keyed import KeyedLimit, KeyStatistics
 from ._limits.rate import RateLimiter, RateLimiterStatistics
 from ._manager.conman import ConMan
 from ._manager.views import ConManStatistics
@@ -17,6 +18,8 @@ __all__ = [
     "ConManStatistics",
     "Failure",
     "Instrument",
+    "KeyStatistics",
+    "KeyedLimit",
     "LoggingInstrument",
     "Outcome",
     "RateLimiter",

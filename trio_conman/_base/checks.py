@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
+from typing import TypeVar
 
 from .texts import short
+
+T = TypeVar("T")
 
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
@@ -85,6 +88,29 @@ def check_int(name: str, value: object, *, minimum: int | None = None) -> int:
     if minimum is not None and value < minimum:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
     return int.__int__(value)
+
+
+def check_several(name: str, given: object, kind: type[T], wanted: str) -> tuple[T, ...]:
+    """What was given of a `kind`: one, several, or none; `wanted` says in words what one is.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: it names one twice, or none.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, kind) or not isinstance(given, Iterable):
+        given = (given,)
+    several: list[T] = []
+    for each in given:
+        if not isinstance(each, kind):
+            raise TypeError(f"{name} must be {wanted}, or several, or None, not {short(each)}")
+        if each in several:
+            raise ValueError(f"{name} must have each limiter once, not {each!r} twice")
+        several.append(each)
+    if not several:
+        raise ValueError(f"{name} must have at least one limiter, not {short(given)}; for none give None")
+    return tuple(several)
 
 
 def check_limit(value: object) -> None:

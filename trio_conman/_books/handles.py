@@ -70,10 +70,12 @@ DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None, lambda _, __: No
 class Slot:
     """The borrower of one token: a CapacityLimiter lends to an object, and several at once to one caller."""
 
-    __slots__ = ("_manager",)
+    __slots__ = ("_manager", "keys")
 
     def __init__(self, manager: str) -> None:
         self._manager = manager
+        # Those that its task holds with it, if there are any.
+        self.keys: Any = None
 
     def __repr__(self) -> str:
         return f"<a slot of {self._manager}>"
@@ -95,6 +97,8 @@ class TaskHandle(Generic[T]):
     _retries: int = 0
     _outcome: Outcome[T] | None = None
 
+    # What it counts for, where there are limits by key.
+    _keys: Any = None
     _started: float | None = None
     # When its first attempt began, where that was not at once.
     _attempted: float | None = None

@@ -105,7 +105,8 @@ class Ledger:
 
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        handle._index = self.submitted
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
         if self.instruments is not None:
@@ -125,7 +126,7 @@ class Ledger:
 
     def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """`accept` and `begin` in one."""
-        if handle._index < 0:  # an item has one
+        if handle._index < 0:  # as in accept()
             handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1

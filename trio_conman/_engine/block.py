@@ -170,10 +170,12 @@ class Block:
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
-        permits = self.runner.permits
+        permits, keyring = self.runner.permits, self.line.keyring
         try:
             if permits is not None:
                 permits.open()
+            if keyring is not None:
+                keyring.open()
             with self.cancel_scope:
                 async with trio.open_nursery() as nursery:
                     with trio.CancelScope(shield=True):  # also where there is no time at all
@@ -187,6 +189,8 @@ class Block:
             self.collector.close_channel()
             if permits is not None:
                 permits.close()
+            if keyring is not None:
+                keyring.close()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.

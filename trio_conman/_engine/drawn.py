@@ -61,9 +61,10 @@ class DrawnMap(Mapping[T], Generic[T]):
             stream.more and self._passed < AT_ONCE and self._drawing <= most and self._drawing < self._room()
         )
 
-    def _give(self, slot: Slot) -> None:
+    def _give(self, slot: Slot) -> bool:
         self._drawing += 1
         self._runner.pool.hire_to_draw(self, slot, self._name, self._context)
+        return True
 
     def go_on(self, worker: Worker) -> None:
         """See `pool.Source`."""
@@ -113,16 +114,27 @@ class DrawnMap(Mapping[T], Generic[T]):
         return worker.handle
 
     def _begin_item(self, worker: Worker) -> None:
+        slot = worker.slot
+        assert slot is not None
         handle = self._draw(worker)  # what is no Exception leaves the slot to missed()
+        if handle is not None and self._line.keyring is not None:
+            handle = self._pass_over(worker, handle, slot)
         if handle is None:
             self._give_back(worker)
             return
-        slot = worker.slot
-        assert slot is not None
         worker.source = worker.slot = None
         worker.handle = handle
         self._drawing -= 1
         self._runner.begin_new(handle, slot, handle._submitted)
+
+    def _pass_over(self, worker: Worker, item: TaskHandle[Any], slot: Slot) -> TaskHandle[Any] | None:
+        """The first item, from that one on, that has its keys; the others wait for them in the line."""
+        handle: TaskHandle[Any] | None = item
+        tries = AT_ONCE
+        while handle is not None and not self._may_begin(handle, slot):
+            tries -= 1
+            handle = self._draw(worker) if tries and self._room() > 0 else None
+        return handle
 
     def _give_back(self, worker: Worker) -> None:
         """There is no item for a worker."""

@@ -11,8 +11,10 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.errors import TaskCancelledError
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
+from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import DONE, TaskHandle, not_awaitable
 from trio_conman._books.ledger import Ledger
+from trio_conman._limits.keyring import Keyring
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import spend
 
@@ -125,7 +127,7 @@ class Endings(Ledger):
             outcome = self._cut_short(handle)
         handle._outcome = outcome
         handle._state = "done"
-        handle._call = handle._scope = handle._context = handle._error = handle._history = None
+        handle._call = handle._scope = handle._context = handle._error = handle._history = handle._keys = None
         if isinstance(outcome, Success):
             self.succeeded += 1
             if self.budget is not None:
@@ -149,6 +151,18 @@ class Endings(Ledger):
         if handle._done is not None:
             handle._done.set()
         del handle, outcome  # where the cancellation above led to this frame
+
+    @enable_ki_protection
+    def enlist(self, handle: TaskHandle[Any], keyring: Keyring) -> bool:
+        """Find out what a task counts for that waits now; where that fails it is accepted, and fails."""
+        need_stack()
+        try:
+            keyring.enlist(handle)
+        except Exception as error:
+            self.accept(handle)
+            self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
+            return False
+        return True
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""

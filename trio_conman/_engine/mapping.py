@@ -42,6 +42,8 @@ class Mapping(ABC, Generic[T]):
     """One map: what starts the items behind the stream that its consumer has."""
 
     _stream: Stream[T]
+    # Its place in the line is for any item: what those count for is not known before they are drawn.
+    _keys = None
 
     def __init__(
         self,
@@ -84,6 +86,10 @@ class Mapping(ABC, Generic[T]):
             self._block, ordered=self._ordered, tell_taken=self.want, needs_slots=self._needs_slots
         )
         self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
+        if self._line.keyring is not None:
+            # Items that have waited for their keys, until they have ended.
+            self._passed_over: dict[TaskHandle[Any], None] = {}
+            self._terms = attrs.evolve(self._terms, deliver=self._put)
         self._block.maps[self] = None
         self._begin()
         return self._stream
@@ -116,6 +122,10 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
+        if self._line.keyring is not None:
+            for item in list(self._passed_over):
+                item._cancelled = item._cancelled or "its map was left"
+                self._runner.withdraw(item)
         for worker in self._runner.pool.workers:
             handle = worker.handle
             if handle is not None and handle._terms is self._terms:
@@ -138,8 +148,8 @@ class Mapping(ABC, Generic[T]):
         """Whether a slot can be used."""
 
     @abstractmethod
-    def _give(self, slot: Slot) -> None:
-        """Start an item, or have it drawn first."""
+    def _give(self, slot: Slot) -> bool:
+        """Start an item, or have it drawn first; whether the slot was used."""
 
     @abstractmethod
     def _stop(self, reason: str) -> None:
@@ -178,7 +188,8 @@ class Mapping(ABC, Generic[T]):
         while not self._in_line and self._may_give():
             slot = self._line.take()
             if slot is not None:
-                self._use(slot)
+                if not self._use(slot):
+                    self._line.release(slot)
             else:
                 self._in_line = True
                 self._line.join(self, self._granted)
@@ -188,17 +199,16 @@ class Mapping(ABC, Generic[T]):
         assert slot is not None  # a map is told to refuse() before its line is closed
         self._in_line = False
         # What this place was for may have come to its slot in another way.
-        gives = self._may_give()
-        if gives:
-            self._use(slot)
+        is_used = self._may_give() and self._use(slot)
+        if is_used:
             self.want()
         else:
             self._runner.tell_if_idle()
-        return gives
+        return is_used
 
-    def _use(self, slot: Slot) -> None:
-        self._give(slot)
+    def _use(self, slot: Slot) -> bool:
         self._stream.at_once = max(AT_ONCE, len(self._runner.pool.workers))
+        return self._give(slot)
 
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""
@@ -214,6 +224,26 @@ class Mapping(ABC, Generic[T]):
         handle._context = self._context
         self._stream.drawn += 1
         return handle
+
+    def _may_begin(self, handle: TaskHandle[Any], slot: Slot) -> bool:
+        """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
+        keyring = self._line.keyring
+        assert keyring is not None
+        if not self._runner.enlist(handle, keyring):
+            return False
+        if self._line.may_use(slot, handle._keys):
+            return True
+        self._passed_over[handle] = None
+        self._line.join(handle, self._runner.granted)
+        self._runner.queued += 1
+        self._runner.accept(handle)
+        if self._runner.stopped is not None:
+            self._runner.withdraw(handle)  # the source, or the key, has ended the manager
+        return False
+
+    def _put(self, handle: TaskHandle[Any]) -> bool:
+        self._passed_over.pop(handle, None)
+        return self._stream.put(handle)
 
     # What the manager asks and tells
 

@@ -11,8 +11,8 @@ from trio.lowlevel import disable_ki_protection
 from trio_conman._base.texts import short
 
 
-def ask(name: str, fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
-    """What `fn` answers, as if Ctrl-C came upon the task; `name` says for the error what it is.
+def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
+    """What `fn` makes of the arguments of a task; `name` tells for the error what that is.
 
     Raises:
         RuntimeError: it has raised.
@@ -20,7 +20,7 @@ def ask(name: str, fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
     try:
         answer = _call(fn, args)
     except Exception as error:
-        raise RuntimeError(f"{name} has raised {short(error)}") from _without_us(error)
+        raise RuntimeError(f"{name()} has raised {short(error)}") from _without_us(error)
     finally:
         del args
     if type(answer) is CoroutineType:

@@ -51,6 +51,6 @@ def price(limiter: object, cost: Callable[..., float], args: tuple[Any, ...]) ->
     """
     name = f"cost of {limiter!r}, by {name_of(cost)}(),"
     try:
-        return check_permits(name, ask(name, cost, args))
+        return check_permits(name, ask(lambda: name, cost, args))
     finally:
         del args

@@ -33,12 +33,16 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle
 
+from .keyring import Keyring
+from .keys import Keys, forget, free, full_one, hold
+from .lanes import Lanes, lines_of
 from .ranked import Ranked
 from .rings import Rings, rings_of
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
+Queue: TypeAlias = "Ranked[Grant] | Lanes"
 
 
 def _nothing() -> None:
@@ -53,6 +57,7 @@ class Line:
     name: str
     limiter: trio.CapacityLimiter
     shared: bool
+    keyring: Keyring | None = None
     nursery: trio.Nursery = attrs.field(init=False)
     paused: bool = attrs.field(default=False, init=False)
     # Those who wait in `sleep`: their tasks are not accepted yet.
@@ -62,8 +67,8 @@ class Line:
     on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
 
     _rings: Rings = attrs.field(init=False)
-    _returning: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
-    _queue: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
+    _returning: Queue = attrs.field(init=False)
+    _queue: Queue = attrs.field(init=False)
     # Whether the next slot is for one who has not started, where one who returns waits too.
     _beginner_is_next: bool = attrs.field(default=False, init=False)
     _spare: list[Slot] = attrs.field(factory=list, init=False)
@@ -73,6 +78,8 @@ class Line:
 
     def __attrs_post_init__(self) -> None:
         self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
+        self._returning = Ranked() if self.keyring is None else Lanes(self)
+        self._queue = Ranked() if self.keyring is None else Lanes(self)
 
     def enter_run(self) -> None:
         """From here on the limiter is in use in this trio run.
@@ -97,7 +104,7 @@ class Line:
             while self._spare and self.limiter.available_tokens < 0:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
-        self._serve()
+        self.serve()
         self._rings.tell_resized()
 
     @enable_ki_protection
@@ -119,7 +126,7 @@ class Line:
     def resume(self) -> None:
         """Grant again."""
         self.paused = False
-        self._serve()
+        self.serve()
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
@@ -132,8 +139,10 @@ class Line:
             grant(waiter, None)
         self._mind_envoy()
 
-    def take(self) -> Slot | None:
+    def take(self, keys: Keys | None = None) -> Slot | None:
         """A slot for somebody who has not waited; None when others wait, or none is free.
+
+        Where it is for a task it has the task's keys, and None is also where one of them is full.
 
         Raises:
             RecursionError: there is no room on the stack for what follows; nothing has changed.
@@ -141,7 +150,14 @@ class Line:
         need_stack()
         if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
-        return self._free()
+        return self._free() if keys is None else self._free_with(keys)
+
+    def may_use(self, slot: Slot, keys: Keys) -> bool:
+        """Whether a task that has been found for a slot has all its keys: then the slot has them."""
+        if full_one(keys) is not None:
+            return False
+        hold(keys, slot)
+        return True
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait for a slot, behind those of the same priority."""
@@ -196,9 +212,15 @@ class Line:
                 self.leave(handle)
         else:
             del self.sleepers[handle]
+            self.forget(handle)
             is_deadlock = True
         if is_deadlock:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
+
+    def forget(self, handle: TaskHandle[Any]) -> None:
+        """A task that has its keys will not join."""
+        if handle._keys is not None:
+            forget(handle._keys)
 
     def refuse_sleepers(self) -> None:
         """Wake those who sleep, with nothing granted."""
@@ -212,8 +234,10 @@ class Line:
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot, behind those of the same priority who returned earlier."""
+        if self.keyring is not None:
+            self.keyring.enlist_again(handle)
         if not (self._returning.ready or self.paused or self._closed):
-            handle._slot = self._free()
+            handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
             if handle._slot is not None:
                 return
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
@@ -245,12 +269,17 @@ class Line:
 
     def may_keep(self, own_places: int) -> bool:
         """Whether a slot may be used again by somebody with so many places in the line."""
+        if self.keyring is not None:
+            return False  # each task has keys of its own
         if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
         return self._queue.ready <= own_places
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
+        if slot.keys is not None:
+            self._release_with_keys(slot)
+            return
         while not (self.shared or self._closed or self._excess):
             if self.paused or not (self._returning.ready or self._queue.ready):
                 self._spare.append(slot)
@@ -261,6 +290,23 @@ class Line:
             self._excess -= 1
         self.limiter.release_on_behalf_of(slot)
         self.break_rings()
+
+    def _release_with_keys(self, slot: Slot) -> None:
+        """Who waits for one of the keys has his turn by his rank, in whichever line he waits."""
+        lines = lines_of(free(slot))
+        if self.shared or self._closed or self._excess:
+            self.release(slot)
+        else:
+            self._spare.append(slot)
+        for line in lines:
+            line.serve()
+        self.serve()
+
+    def _free_with(self, keys: Keys) -> Slot | None:
+        slot = None if full_one(keys) is not None else self._free()
+        if slot is not None:
+            hold(keys, slot)
+        return slot
 
     def _free(self) -> Slot | None:
         if self._spare:
@@ -282,14 +328,20 @@ class Line:
             queue = returning
         self._beginner_is_next = queue is returning
         waiter, grant = queue.pop()
-        return grant(waiter, slot)
+        if waiter._keys is not None:
+            hold(waiter._keys, slot)
+        if grant(waiter, slot):
+            return True
+        if slot.keys is not None:
+            free(slot)  # nobody was parked there, as there was room for one more
+        return False
 
-    def _beginner_is_before(self, queue: Ranked[Grant], returning: Ranked[Grant]) -> bool:
+    def _beginner_is_before(self, queue: Queue, returning: Queue) -> bool:
         if queue.priority == returning.priority:
             return self._beginner_is_next
         return queue.priority > returning.priority
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
         while not self.shared and self._is_wanted():
             slot = self._free()

@@ -27,6 +27,8 @@ from trio_conman._books.instruments import Instrument, Instruments
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
+from trio_conman._limits.keyed import KeyedLimit
+from trio_conman._limits.keyring import Keyring, keyed_limits_of
 from trio_conman._limits.line import Line
 from trio_conman._limits.permits import Permits, limiters_of
 from trio_conman._limits.rate import RateLimiter
@@ -81,6 +83,7 @@ class ConMan(Doors[R], Views[R]):
         name: str | None = None,
         retry: RetryConfig | None = None,
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
+        per_key: KeyedLimit | Iterable[KeyedLimit] | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -107,6 +110,8 @@ class ConMan(Doors[R], Views[R]):
             rate: a rate limiter that every attempt takes permits of, when it has its slot; may be shared
                 between managers of one trio run. Or several: an attempt starts when all of them allow it, and
                 takes from all in that instant. Default: none.
+            per_key: how many tasks of one key run at once, beside `limit`; may be shared between managers of
+                one trio run. Or several: a task starts when all of them allow it. Default: no such limit.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -141,7 +146,7 @@ class ConMan(Doors[R], Views[R]):
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
             check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
-        limiters = limiters_of(rate)
+        limiters, keyed = limiters_of(rate), keyed_limits_of(per_key)
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         watching = Instruments(instruments) or None
@@ -152,10 +157,9 @@ class ConMan(Doors[R], Views[R]):
         self._name = name = "conman" if name is None else name
         self._thread = get_ident()
         self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
-        if isinstance(limit, trio.CapacityLimiter):
-            self._line = Line(name, limit, shared=True)
-        else:
-            self._line = Line(name, trio.CapacityLimiter(limit), shared=False)
+        shared = isinstance(limit, trio.CapacityLimiter)
+        limiter = limit if isinstance(limit, trio.CapacityLimiter) else trio.CapacityLimiter(limit)
+        self._line = Line(name, limiter, shared, Keyring(keyed) if keyed else None)
         self._runner = Runner(
             self._line,
             max_errors,

@@ -177,6 +177,7 @@ class Doors(Generic[R]):
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority)
         if not self._start(handle):
+            self._line.forget(handle)
             raise trio.WouldBlock
         return handle
 
@@ -270,10 +271,16 @@ class Doors(Generic[R]):
 
     @enable_ki_protection
     def _start(self, handle: TaskHandle[Any]) -> bool:
-        """Start a task if it need not wait; whether it was started."""
+        """Start a task if it need not wait; whether it was started, or has failed for want of a key."""
         if self._block.closed:
             raise self._block.closed_error()
-        slot = self._line.take()
+        if self._line.keyring is not None:
+            if not self._runner.enlist(handle, self._line.keyring):
+                return True
+            if self._block.closed:  # by the key
+                self._line.forget(handle)
+                raise self._block.closed_error()
+        slot = self._line.take(handle._keys)
         if slot is None:
             return False
         self._runner.start(handle, slot, handle._submitted, is_new=True)

@@ -1,0 +1,85 @@
+"""What the tasks of one manager count for."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.checks import check_several
+from trio_conman._books.handles import TaskHandle
+
+from .keyed import KeyedLimit
+from .keys import Keys, forget
+
+
+def keyed_limits_of(per_key: object) -> tuple[KeyedLimit, ...]:
+    """The limits that were given as ``per_key``: one, several, or none.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: it names a limit twice, or none.
+    """
+    return check_several("per_key", per_key, KeyedLimit, "a KeyedLimit")
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Keyring:
+    """The part of a manager that knows its limits by key."""
+
+    limits: tuple[KeyedLimit, ...]
+    _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+
+    @enable_ki_protection
+    def open(self) -> None:
+        """Use the limits, until `close`.
+
+        Raises:
+            RuntimeError: another trio run uses one of them.
+        """
+        opened: list[KeyedLimit] = []
+        run = trio.lowlevel.current_trio_token()
+        try:
+            for limit in self.limits:
+                limit._open()
+                opened.append(limit)
+        except RuntimeError:
+            for limit in opened:
+                limit._close(run)
+            raise
+        self._run = run
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Use the limits no more."""
+        if self._run is not None:
+            for limit in self.limits:
+                limit._close(self._run)
+
+    @enable_ki_protection
+    def enlist(self, handle: TaskHandle[Any]) -> None:
+        """A task waits, with its keys from here on; who does not join a line must `forget` them.
+
+        Raises:
+            RuntimeError: a callable has raised.
+            TypeError: what one returned cannot be a key.
+        """
+        keys: Keys = ()
+        try:
+            for limit in self.limits:
+                keys += (limit._key_of(handle._args),)
+            handle._keys = keys
+        except BaseException:
+            forget(keys)
+            raise
+        finally:
+            del handle  # where an error led to this frame
+
+    @enable_ki_protection
+    def enlist_again(self, handle: TaskHandle[Any]) -> None:
+        """A task waits again, with the same keys."""
+        keys = zip(self.limits, handle._keys, strict=True)
+        handle._keys = tuple([limit._enter(key.value) for limit, key in keys])

@@ -1,0 +1,94 @@
+"""The keys that tasks count for, while they are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias, final
+
+import attrs
+
+from trio_conman._books.handles import Slot
+
+if TYPE_CHECKING:
+    from .lanes import Lane
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Key:
+    """A value that tasks count for, and how many of them, from the first one to the last."""
+
+    # Where it is known by its value as long as anybody counts for it.
+    home: dict[Hashable, Key]
+    value: Hashable
+    # How many may run.
+    most: int
+    running: int = 0
+    waiting: int = 0
+    # The lanes that wait until one more may run, in whichever managers.
+    parked: dict[Lane, None] = attrs.field(factory=dict)
+
+    def drop(self) -> None:
+        """Nobody counts for it any more."""
+        with suppress(Exception):  # what the value's own methods raise
+            del self.home[self.value]
+
+
+# Those of one task.
+Keys: TypeAlias = tuple[Key, ...]
+
+
+def full_one(keys: Keys) -> Key | None:
+    """The first of them that no more tasks may run of."""
+    for key in keys:
+        if key.running >= key.most:
+            return key
+    return None
+
+
+def are_claimed(keys: Keys) -> bool:
+    """Whether more run, or wait, of one of them than may run at once."""
+    for key in keys:  # noqa: SIM110  # a generator for any() costs more than the whole, once for each task
+        if key.running + key.waiting > key.most:
+            return True
+    return False
+
+
+def hold(keys: Keys, slot: Slot) -> None:
+    """One who waited runs, and its slot has its keys."""
+    for key in keys:
+        key.waiting -= 1
+        key.running += 1
+    slot.keys = keys
+
+
+def forget(keys: Keys) -> None:
+    """One waits no more."""
+    for key in keys:
+        key.waiting -= 1
+        if not (key.waiting or key.running):
+            key.drop()
+
+
+def free(slot: Slot) -> list[Lane]:
+    """One runs no more: its slot has no keys from here on. Returns whom that concerns."""
+    keys: Keys = slot.keys
+    slot.keys = None
+    for key in keys:
+        key.running -= 1
+        if not (key.waiting or key.running):
+            key.drop()
+    return released(keys)
+
+
+def released(keys: Iterable[Key]) -> list[Lane]:
+    """More may run of these keys than before, maybe: the lanes that waited for it, and wait there no more."""
+    lanes: list[Lane] = []
+    for key in keys:
+        if key.parked and key.running < key.most:
+            lanes += key.parked
+            key.parked.clear()
+    for lane in lanes:
+        lane.owner.unpark(lane)
+    return lanes

@@ -1,0 +1,231 @@
+"""The order of those who need keys too: whoever lacks one is passed over, and keeps its place.
+
+**Theory of operation.** Each who waits has a number, counted through all managers, and so a rank: first the
+priority, then the number. The next one is whoever has the first rank of those whose keys may all be used.
+
+Most never wait for a key. They stand in the *road*, in the order of their ranks, and when it is their turn
+their keys can be used. For a key of which more wait than may run at once a *lane* is made, one for each
+combination of keys that tasks have. Whoever comes then stands there. So the road holds no more tasks of one
+key than may run; a task that turns out at the head of the road to lack a key is moved to the lane too.
+
+A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when one of that
+key has ended, or one more may run. The other lanes are in a heap, by the ranks of their heads. Who waits
+takes nothing: a lane may be found to lack a key, which others have got since, when it has its turn, and is
+parked then. So two managers that share keys do not keep any from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, Protocol, TypeAlias, final
+
+import attrs
+
+from .keys import Key, Keys, are_claimed, forget, full_one
+from .ranked import MAX_STALE, Ranked
+
+Grant: TypeAlias = Callable[[Any, Any], bool]
+# The number, and what is called with a slot.
+Place: TypeAlias = tuple[int, Grant]
+
+_numbers = count()
+
+
+class Serving(Protocol):
+    """The line that lanes are part of."""
+
+    def serve(self) -> None:
+        """Grant what is free, as far as it goes."""
+        ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Lane:
+    """Those who have the same keys."""
+
+    keys: Keys
+    owner: Lanes
+    # The key that it is parked at; None while it is in the heap.
+    full: Key | None = attrs.field(default=None, init=False)
+    # What stands for it there, where older ones may be too.
+    entry: Entry | None = attrs.field(default=None, init=False)
+    # Those who came from the road were there before the others.
+    _early: Ranked[Place] | None = attrs.field(default=None, init=False)
+    _others: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+
+    def first(self) -> Ranked[Place]:
+        """Where its head is; empty when all have gone."""
+        early, others = self._early, self._others
+        if early is None or not early.ready or (others.ready and others.priority > early.priority):
+            return others
+        return early
+
+    def join(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+        """Wait here."""
+        if is_early:
+            self._early = self._early or Ranked()
+            self._early.join(waiter, place)
+        else:
+            self._others.join(waiter, place)
+
+    def leave(self, waiter: Any) -> Place | None:
+        """Wait no more; the place of who did."""
+        place = self._others.leave(waiter)
+        if place is None and self._early is not None:
+            place = self._early.leave(waiter)
+        return place
+
+    def drain(self) -> Iterator[tuple[Any, Place]]:
+        """Take out one after another."""
+        while (first := self.first()).ready:
+            yield first.pop()
+
+
+Entry: TypeAlias = tuple[int, int, Lane]
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Lanes:
+    """Like `Ranked`, for those who have their keys, or None, in ``_keys``, which count them as waiting."""
+
+    line: Serving
+    _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
+    _heap: list[Entry] = attrs.field(factory=list, init=False)
+    # Where the next one is, from when it was found `ready` until `pop`.
+    _next: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _next_lane: Lane | None = attrs.field(default=None, init=False)
+
+    @property
+    def ready(self) -> int:
+        """Whether somebody waits for nothing but a slot."""
+        return bool(self._heap or self._road.ready) and self._find()
+
+    @property
+    def priority(self) -> int:
+        """That of the one who was found."""
+        return self._next.priority
+
+    def join(self, waiter: Any, grant: Grant) -> None:
+        """Wait, behind those of the same priority."""
+        place = (next(_numbers), grant)
+        keys = waiter._keys
+        if keys is not None and (are_claimed(keys) or keys in self._lanes):
+            self._file(waiter, place, is_early=False)
+        else:
+            self._road.join(waiter, place)
+
+    def leave(self, waiter: Any) -> Grant | None:
+        """Wait no more, nor for its keys; what was to be called, for who did."""
+        grant = self._take_out(waiter)
+        if grant is not None and waiter._keys is not None:
+            forget(waiter._keys)
+        return grant
+
+    def reorder(self, waiter: Any, priority: int) -> None:
+        """Wait on with another priority, if he does, and have it in any case."""
+        grant = self._take_out(waiter)
+        waiter._priority = priority
+        if grant is not None:
+            self.join(waiter, grant)
+
+    def pop(self) -> tuple[Any, Grant]:
+        """Take out the one who was found; his keys count him as waiting until he holds them."""
+        waiter, (_, grant) = self._next.pop()
+        if self._next_lane is not None:
+            self._update(self._next_lane)
+        return waiter, grant
+
+    def drain(self) -> Iterator[tuple[Any, Grant]]:
+        """Take out all, in their order."""
+        waiting = list(self._road.drain())
+        for lane in list(self._lanes.values()):
+            waiting += lane.drain()
+            self._update(lane)
+        for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
+            if waiter._keys is not None:
+                forget(waiter._keys)
+            yield waiter, grant
+
+    def unpark(self, lane: Lane) -> None:
+        """The key that a lane is parked at may be used again."""
+        lane.full = None
+        self._update(lane)
+
+    def _find(self) -> bool:
+        """Find the next one. On the way who lacks a key is moved into a lane, or his lane is parked."""
+        heap, road = self._heap, self._road
+        while heap or road.ready:
+            lane = heap[0][2] if heap else None
+            if lane is not None and lane.entry is not heap[0]:
+                heappop(heap)
+            elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
+                waiter, place = road.head()
+                if waiter._keys is None or full_one(waiter._keys) is None:
+                    self._next, self._next_lane = road, None
+                    return True
+                road.pop()
+                self._file(waiter, place, is_early=True)
+            elif (key := full_one(lane.keys)) is None:
+                self._next, self._next_lane = lane.first(), lane
+                return True
+            else:
+                heappop(heap)
+                _park(lane, key)
+        return False
+
+    def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+        keys = waiter._keys
+        lane = self._lanes.get(keys)
+        if lane is None:
+            lane = self._lanes[keys] = Lane(keys, self)
+            if (key := full_one(keys)) is not None:
+                _park(lane, key)
+        lane.join(waiter, place, is_early=is_early)
+        self._update(lane)
+
+    def _take_out(self, waiter: Any) -> Grant | None:
+        place = self._road.leave(waiter)
+        if place is None and (lane := self._lanes.get(waiter._keys)) is not None:
+            place = lane.leave(waiter)
+            self._update(lane)
+        return None if place is None else place[1]
+
+    def _update(self, lane: Lane) -> None:
+        """A lane may have another head, or none."""
+        first = lane.first()
+        if not first.ready:
+            del self._lanes[lane.keys]
+            lane.entry = None
+            if lane.full is not None:
+                del lane.full.parked[lane]
+        elif lane.full is None:
+            number = first.head()[1][0]
+            if lane.entry is None or lane.entry[:2] != (-first.priority, number):
+                lane.entry = (-first.priority, number, lane)
+                self._push(lane.entry)
+
+    def _push(self, entry: Entry) -> None:
+        heap = self._heap
+        if len(heap) > 2 * len(self._lanes) + MAX_STALE:
+            heap[:] = [lane.entry for lane in self._lanes.values() if lane.entry is not None]
+            heapify(heap)
+        else:
+            heappush(heap, entry)
+
+
+def _park(lane: Lane, key: Key) -> None:
+    lane.entry = None
+    lane.full = key
+    key.parked[lane] = None
+
+
+def lines_of(lanes: list[Lane]) -> list[Serving]:
+    """The lines to be served, each once, when lanes are not parked any more; the first in rank first."""
+    if len(lanes) > 1:
+        lanes.sort(key=lambda lane: lane.entry or (0, 0, lane))
+    return list(dict.fromkeys(lane.owner.line for lane in lanes))
