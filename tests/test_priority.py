@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, RetriableError, RetryConfig
 
-RETRY = RetryConfig(initial_delay=1, max_delay=1, jitter=False, max_attempts=2)
+RETRY = RetryConfig(initial_delay=0.5, max_delay=1, jitter=False, max_attempts=2)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_retry_has_the_priority_of_its_task(
         cm.start_soon(job, name)
     cm.start_soon(job, "low", priority=-1)
     await wait_until_alone(cm)
-    # It waits a second, in which others of a lower priority may start.
+    # It waits half a second, in which another one has a turn.
     assert job.order() == ["flaky", "a", "flaky", "b", "c", "d", "low"]
 
 
@@ -153,7 +153,7 @@ async def test_a_task_that_waits_to_be_retried_can_be_moved(
     handle = cm.start_soon(job.failing, "flaky", priority=-1)
     for name in ("a", "b", "c"):
         cm.start_soon(job, name)
-    await trio.sleep(1.5)
+    await trio.sleep(1.25)
     assert handle.state == "backing_off"
     handle.priority = -2  # it is not in the line yet
     await trio.sleep(1)

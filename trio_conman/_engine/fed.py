@@ -59,7 +59,7 @@ class FedMap(Mapping[T], Generic[T]):
         handle = self._new(self._feeder.take())
         may_begin = self._line.keyring is None or self._may_begin(handle, slot)
         if may_begin:
-            self._runner.start(handle, slot, handle._submitted, is_new=True)
+            self._runner.start(handle, slot, handle._submitted)
         self._feeder.wake()
         return may_begin
 

@@ -19,7 +19,7 @@ from trio_conman._books.handles import name_of
 
 from .asking import ask
 from .keys import Key, released
-from .lanes import lines_of
+from .lanes import serve_all
 
 
 @final
@@ -153,8 +153,7 @@ class KeyedLimit:
         keys = list(keys)
         for key in keys:
             key.most = self._limits.known.get(key.value, self._limit)
-        for line in lines_of(released(keys)):
-            line.serve()
+        serve_all(released(keys))
 
     # The run that it belongs to
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
 from trio_conman._books.handles import Slot
 
-if TYPE_CHECKING:
-    from .lanes import Lane
+
+class Parked(Protocol):
+    """Who waits until one more may run of a key."""
+
+    def unpark(self) -> None:
+        """That is so."""
+        ...
 
 
 @final
@@ -27,7 +32,7 @@ class Key:
     running: int = 0
     waiting: int = 0
     # The lanes that wait until one more may run, in whichever managers.
-    parked: dict[Lane, None] = attrs.field(factory=dict)
+    parked: dict[Parked, None] = attrs.field(factory=dict)
 
     def drop(self) -> None:
         """Nobody counts for it any more."""
@@ -71,7 +76,7 @@ def forget(keys: Keys) -> None:
             key.drop()
 
 
-def free(slot: Slot) -> list[Lane]:
+def free(slot: Slot) -> list[Any]:
     """One runs no more: its slot has no keys from here on. Returns whom that concerns."""
     keys: Keys = slot.keys
     slot.keys = None
@@ -82,13 +87,13 @@ def free(slot: Slot) -> list[Lane]:
     return released(keys)
 
 
-def released(keys: Iterable[Key]) -> list[Lane]:
+def released(keys: Iterable[Key]) -> list[Any]:
     """More may run of these keys than before, maybe: the lanes that waited for it, and wait there no more."""
-    lanes: list[Lane] = []
+    lanes: list[Parked] = []
     for key in keys:
         if key.parked and key.running < key.most:
             lanes += key.parked
             key.parked.clear()
     for lane in lanes:
-        lane.owner.unpark(lane)
+        lane.unpark()
     return lanes

@@ -16,6 +16,7 @@ parked then. So two managers that share keys do not keep any from each other.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -78,6 +79,11 @@ class Lane:
             place = self._early.leave(waiter)
         return place
 
+    def unpark(self) -> None:
+        """The key that it is parked at may be used again."""
+        self.full = None
+        self.owner.update(self)
+
     def drain(self) -> Iterator[tuple[Any, Place]]:
         """Take out one after another."""
         while (first := self.first()).ready:
@@ -92,7 +98,8 @@ Entry: TypeAlias = tuple[int, int, Lane]
 class Lanes:
     """Like `Ranked`, for those who have their keys, or None, in ``_keys``, which count them as waiting."""
 
-    line: Serving
+    # Weak: it leads back here, and a manager that is dropped goes at once.
+    line: weakref.ref[Serving]
     _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
     _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
     _heap: list[Entry] = attrs.field(factory=list, init=False)
@@ -101,7 +108,7 @@ class Lanes:
     _next_lane: Lane | None = attrs.field(default=None, init=False)
 
     @property
-    def ready(self) -> int:
+    def ready(self) -> bool:
         """Whether somebody waits for nothing but a slot."""
         return bool(self._heap or self._road.ready) and self._find()
 
@@ -109,6 +116,10 @@ class Lanes:
     def priority(self) -> int:
         """That of the one who was found."""
         return self._next.priority
+
+    def no_more_than(self, _: int) -> bool:
+        """Whether so few wait that a slot can be used again as it is: never, as that has keys."""
+        return False
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""
@@ -137,7 +148,7 @@ class Lanes:
         """Take out the one who was found; his keys count him as waiting until he holds them."""
         waiter, (_, grant) = self._next.pop()
         if self._next_lane is not None:
-            self._update(self._next_lane)
+            self.update(self._next_lane)
         return waiter, grant
 
     def drain(self) -> Iterator[tuple[Any, Grant]]:
@@ -145,16 +156,11 @@ class Lanes:
         waiting = list(self._road.drain())
         for lane in list(self._lanes.values()):
             waiting += lane.drain()
-            self._update(lane)
+            self.update(lane)
         for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
             if waiter._keys is not None:
                 forget(waiter._keys)
             yield waiter, grant
-
-    def unpark(self, lane: Lane) -> None:
-        """The key that a lane is parked at may be used again."""
-        lane.full = None
-        self._update(lane)
 
     def _find(self) -> bool:
         """Find the next one. On the way who lacks a key is moved into a lane, or his lane is parked."""
@@ -186,17 +192,17 @@ class Lanes:
             if (key := full_one(keys)) is not None:
                 _park(lane, key)
         lane.join(waiter, place, is_early=is_early)
-        self._update(lane)
+        self.update(lane)
 
     def _take_out(self, waiter: Any) -> Grant | None:
         place = self._road.leave(waiter)
         if place is None and (lane := self._lanes.get(waiter._keys)) is not None:
             place = lane.leave(waiter)
-            self._update(lane)
+            self.update(lane)
         return None if place is None else place[1]
 
-    def _update(self, lane: Lane) -> None:
-        """A lane may have another head, or none."""
+    def update(self, lane: Lane) -> None:
+        """A lane may have another head, or none, or be parked no more."""
         first = lane.first()
         if not first.ready:
             del self._lanes[lane.keys]
@@ -224,8 +230,10 @@ def _park(lane: Lane, key: Key) -> None:
     key.parked[lane] = None
 
 
-def lines_of(lanes: list[Lane]) -> list[Serving]:
-    """The lines to be served, each once, when lanes are not parked any more; the first in rank first."""
+def serve_all(lanes: list[Lane]) -> None:
+    """Serve the lines of lanes that are not parked any more, the first in rank first."""
     if len(lanes) > 1:
         lanes.sort(key=lambda lane: lane.entry or (0, 0, lane))
-    return list(dict.fromkeys(lane.owner.line for lane in lanes))
+    for line in [lane.owner.line() for lane in lanes]:
+        if line is not None:
+            line.serve()

@@ -23,6 +23,7 @@ all who share it have their turn; else it is recalled, and what it was granted m
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
@@ -35,7 +36,7 @@ from trio_conman._books.handles import Slot, TaskHandle
 
 from .keyring import Keyring
 from .keys import Keys, forget, free, full_one, hold
-from .lanes import Lanes, lines_of
+from .lanes import Lanes, serve_all
 from .ranked import Ranked
 from .rings import Rings, rings_of
 
@@ -78,8 +79,8 @@ class Line:
 
     def __attrs_post_init__(self) -> None:
         self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
-        self._returning = Ranked() if self.keyring is None else Lanes(self)
-        self._queue = Ranked() if self.keyring is None else Lanes(self)
+        self._returning = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
+        self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
 
     def enter_run(self) -> None:
         """From here on the limiter is in use in this trio run.
@@ -162,7 +163,8 @@ class Line:
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait for a slot, behind those of the same priority."""
         self._queue.join(waiter, grant)
-        self._mind_envoy()
+        if self.shared:
+            self._mind_envoy()
 
     def leave(self, waiter: Any) -> bool:
         """Wait no more; whether it did."""
@@ -269,38 +271,35 @@ class Line:
 
     def may_keep(self, own_places: int) -> bool:
         """Whether a slot may be used again by somebody with so many places in the line."""
-        if self.keyring is not None:
-            return False  # each task has keys of its own
         if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
-        return self._queue.ready <= own_places
+        return self._queue.no_more_than(own_places)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
         if slot.keys is not None:
             self._release_with_keys(slot)
-            return
-        while not (self.shared or self._closed or self._excess):
-            if self.paused or not (self._returning.ready or self._queue.ready):
-                self._spare.append(slot)
-                return
-            if self._grant(slot):
-                return
-        if not (self.shared or self._closed):
-            self._excess -= 1
-        self.limiter.release_on_behalf_of(slot)
-        self.break_rings()
+        elif self.shared or self._closed or self._excess:
+            self._return(slot)
+        elif self.paused or not self._grant(slot):
+            self._spare.append(slot)
 
     def _release_with_keys(self, slot: Slot) -> None:
         """Who waits for one of the keys has his turn by his rank, in whichever line he waits."""
-        lines = lines_of(free(slot))
+        lanes = free(slot)
         if self.shared or self._closed or self._excess:
             self.release(slot)
         else:
             self._spare.append(slot)
-        for line in lines:
-            line.serve()
+        serve_all(lanes)
         self.serve()
+
+    def _return(self, slot: Slot) -> None:
+        """Give a slot back to the limiter."""
+        if not (self.shared or self._closed):
+            self._excess -= 1
+        self.limiter.release_on_behalf_of(slot)
+        self.break_rings()
 
     def _free_with(self, keys: Keys) -> Slot | None:
         slot = None if full_one(keys) is not None else self._free()
@@ -322,21 +321,26 @@ class Line:
         return bool(self._returning.ready or self._queue.ready) and self.grants()
 
     def _grant(self, slot: Slot) -> bool:
-        """Offer a slot to the head of the line, which leaves it; whether that took it."""
-        queue, returning = self._queue, self._returning
-        if returning.ready and not (queue.ready and self._beginner_is_before(queue, returning)):
-            queue = returning
-        self._beginner_is_next = queue is returning
-        waiter, grant = queue.pop()
-        if waiter._keys is not None:
-            hold(waiter._keys, slot)
-        if grant(waiter, slot):
-            return True
-        if slot.keys is not None:
-            free(slot)  # nobody was parked there, as there was room for one more
-        return False
+        """Offer a slot to the heads of the line, which leave it; whether one took it."""
+        while True:
+            queue = self._queue
+            if self._returning.ready and not (queue.ready and self._beginner_is_before()):
+                queue = self._returning
+                self._beginner_is_next = True
+            elif queue.ready:
+                self._beginner_is_next = False
+            else:
+                return False
+            waiter, grant = queue.pop()
+            if waiter._keys is not None:
+                hold(waiter._keys, slot)
+            if grant(waiter, slot):
+                return True
+            if slot.keys is not None:
+                free(slot)  # nobody was parked there, as there was room for one more
 
-    def _beginner_is_before(self, queue: Queue, returning: Queue) -> bool:
+    def _beginner_is_before(self) -> bool:
+        queue, returning = self._queue, self._returning
         if queue.priority == returning.priority:
             return self._beginner_is_next
         return queue.priority > returning.priority
@@ -400,5 +404,5 @@ class Line:
                 # Since the limiter gave the token, the limit may have been lowered, or all may have left.
                 wanted = self._envoy is scope and self._is_wanted() and self.still_grants()
                 if not (wanted and self._grant(slot)):
-                    self.release(slot)
+                    self._return(slot)
                 self._mind_envoy()

@@ -22,18 +22,17 @@ class Ranked(Generic[V]):
     Each of them has his priority in ``_priority``, which must not change while he is here, but by `reorder`.
     """
 
-    # How many there are, and the priority of the first.
-    ready: int = attrs.field(default=0, init=False)
+    # The highest priority, and those who have it, if anybody is here.
     priority: int = attrs.field(default=0, init=False)
-    # Those of that priority. Ordered, as finding the first of a dict takes a step for each deleted before.
-    _first: OrderedDict[Any, V] = attrs.field(factory=OrderedDict, init=False)
-    # One that is empty is here only where all are.
+    # Ordered, as finding the first of a dict takes a step for each deleted before.
+    ready: OrderedDict[Any, V] = attrs.field(factory=OrderedDict, init=False)
+    # One that is empty is the only one.
     _queues: dict[int, OrderedDict[Any, V]] = attrs.field(init=False)
     # A heap of the priorities, the highest first. Some of them may have gone.
     _order: list[int] = attrs.field(factory=lambda: [0], init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queues = {0: self._first}
+        self._queues = {0: self.ready}
 
     def join(self, waiter: Any, value: V) -> None:
         """Wait, behind those of the same priority."""
@@ -41,16 +40,13 @@ class Ranked(Generic[V]):
         if queue is None:
             queue = self._open(waiter._priority)
         queue[waiter] = value
-        self.ready += 1
 
     def leave(self, waiter: Any) -> V | None:
         """Wait no more; the value of who did."""
         queue = self._queues.get(waiter._priority)
         value = None if queue is None else queue.pop(waiter, None)
-        if value is not None:
-            self.ready -= 1
-            if not queue:
-                self._close(waiter._priority)
+        if not queue and value is not None:
+            self._close(waiter._priority)
         return value
 
     def reorder(self, waiter: Any, priority: int) -> None:
@@ -60,15 +56,18 @@ class Ranked(Generic[V]):
         if value is not None:
             self.join(waiter, value)
 
+    def no_more_than(self, count: int) -> bool:
+        """Whether there are so many at most."""
+        return len(self.ready) <= count and len(self._queues) == 1
+
     def head(self) -> tuple[Any, V]:
         """The first."""
-        return next(iter(self._first.items()))
+        return next(iter(self.ready.items()))
 
     def pop(self) -> tuple[Any, V]:
         """Take the first out."""
-        item = self._first.popitem(last=False)
-        self.ready -= 1
-        if not self._first:
+        item = self.ready.popitem(last=False)
+        if not self.ready:
             self._close(self.priority)
         return item
 
@@ -92,7 +91,7 @@ class Ranked(Generic[V]):
 
     def _close(self, priority: int) -> None:
         """There is nobody of that priority any more."""
-        if self.ready:
+        if len(self._queues) > 1:
             del self._queues[priority]
             self._find_first()
 
@@ -100,4 +99,4 @@ class Ranked(Generic[V]):
         while -self._order[0] not in self._queues:
             heappop(self._order)
         self.priority = -self._order[0]
-        self._first = self._queues[self.priority]
+        self.ready = self._queues[self.priority]

@@ -283,7 +283,7 @@ class Doors(Generic[R]):
         slot = self._line.take(handle._keys)
         if slot is None:
             return False
-        self._runner.start(handle, slot, handle._submitted, is_new=True)
+        self._runner.start(handle, slot, handle._submitted)
         return True
 
     @enable_ki_protection
@@ -307,7 +307,7 @@ class Doors(Generic[R]):
             raise self._block.closed_error()
 
     def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
-        self._runner.start(handle, slot, self._runner.now(), is_new=True)
+        self._runner.start(handle, slot, self._runner.now())
 
     def map(
         self,
