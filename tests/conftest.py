@@ -48,7 +48,7 @@ class Watch:
         )
         assert not line._queue.ready, "somebody still waits for a slot"
         assert not line._returning.ready, "somebody still waits for a slot"
-        assert not line._rings._waits, "somebody still waits inside of a task"
+        assert not line.rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
 

@@ -37,7 +37,7 @@ class World:
     limits: list[KeyedLimit]
     managers: list[ConMan[Any]] = attrs.Factory(list)
     handles: dict[Work, tuple[ConMan[Any], TaskHandle[Any]]] = attrs.Factory(dict)
-    running: Counter[str] = attrs.Factory(Counter)
+    running: Counter[Any] = attrs.Factory(Counter)
     scopes: list[trio.CancelScope] = attrs.Factory(list)
     made: int = 0
 

@@ -33,6 +33,7 @@ from trio_conman._base.outcomes import StopReason
 from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
+from trio_conman._limits.keys import Keys
 from trio_conman._limits.line import Line
 
 from .endings import Stop
@@ -109,6 +110,8 @@ class Block:
         need_more_stack()  # for leaving, which is done from here too
         self.line.enter_run()
         self.line.on_resize = self.tell_resized
+        if self.line.keyring is not None:
+            self.line.keys_of = self._keys_of
         self._entered = True
         try:
             await self.parent.start(self._host, name=f"host of {self.name}")
@@ -389,6 +392,14 @@ class Block:
             task = nursery.parent_task
             nursery = task.parent_nursery
         return None
+
+    def _keys_of(self, holder: trio.lowlevel.Task) -> Keys:
+        """The keys that a managed trio task holds."""
+        for worker in self.runner.pool.workers:
+            handle = worker.handle
+            if handle is not None and handle._scope is not None and worker.task is holder:
+                return () if handle._slot is None else handle._slot.keys or ()
+        return ()
 
     def refuse_inside(self, method: str, instead: str) -> None:
         """Raise when called from inside a managed task, which would wait for itself."""

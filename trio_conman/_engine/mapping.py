@@ -16,7 +16,7 @@ Then the map forgets all, since an error that the consumer has kept may lead to 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import copy_context
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
 from trio_conman._books.handles import Slot, TaskHandle, Terms
+from trio_conman._limits.keys import Keys
 from trio_conman._limits.line import Line
 
 from .block import Block
@@ -83,12 +84,16 @@ class Mapping(ABC, Generic[T]):
         self._prepare()
         # From here on there are cycles, until the map is left.
         self._stream = Stream(
-            self._block, ordered=self._ordered, tell_taken=self.want, needs_slots=self._needs_slots
+            self._block,
+            ordered=self._ordered,
+            tell_taken=self.want,
+            needs_slots=self._needs_slots,
+            needs_keys=self._needs_keys,
         )
         self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
+        # Items that have waited for their keys, until they have ended.
+        self._passed_over: dict[TaskHandle[Any], None] = {}
         if self._line.keyring is not None:
-            # Items that have waited for their keys, until they have ended.
-            self._passed_over: dict[TaskHandle[Any], None] = {}
             self._terms = attrs.evolve(self._terms, deliver=self._put)
         self._block.maps[self] = None
         self._begin()
@@ -178,12 +183,20 @@ class Mapping(ABC, Generic[T]):
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
 
+    def _needs_keys(self) -> Sequence[Keys]:
+        """The keys of those of whom one must go on before there is another outcome; no keys if any may be."""
+        waiting = [item._keys for item in self._passed_over if item._state == "queued"]
+        draws = self.is_coming or (self._stream.more and self._room() > 0)
+        return [()] if draws or self._stream.unfinished > len(waiting) else waiting
+
     @enable_ki_protection
     def want(self) -> None:
         """There may be more room than before: take as many slots as can be used, or a place in the line."""
         if not self._stream.more:
             if self._stream.is_empty:
                 self._runner.idle.unpark_all()
+            if self._passed_over:
+                self._line.rings.break_rings()
             return
         while not self._in_line and self._may_give():
             slot = self._line.take()
@@ -193,7 +206,9 @@ class Mapping(ABC, Generic[T]):
             else:
                 self._in_line = True
                 self._line.join(self, self._granted)
-                self._line.break_rings()  # a consumer needs slots now
+                self._line.rings.break_rings()  # a consumer needs slots now
+        if self._passed_over:
+            self._line.rings.break_rings()  # or keys
 
     def _granted(self, _: object, slot: Slot | None) -> bool:
         assert slot is not None  # a map is told to refuse() before its line is closed

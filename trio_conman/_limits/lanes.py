@@ -8,10 +8,10 @@ their keys can be used. For a key of which more wait than may run at once a *lan
 combination of keys that tasks have. Whoever comes then stands there. So the road holds no more tasks of one
 key than may run; a task that turns out at the head of the road to lack a key is moved to the lane too.
 
-A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when one of that
-key has ended, or one more may run. The other lanes are in a heap, by the ranks of their heads. Who waits
-takes nothing: a lane may be found to lack a key, which others have got since, when it has its turn, and is
-parked then. So two managers that share keys do not keep any from each other.
+A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when one of
+the key has ended, or one more may run. The others are in a heap, by the ranks of their heads. Who waits takes
+nothing: a lane may be found to lack a key, which others have got since, when it has its turn, and is parked
+then. So two managers that share keys do not keep any from each other.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Lanes:
         first = lane.first()
         if not first.ready:
             del self._lanes[lane.keys]
-            lane.entry = None
+            lane.entry = self._next_lane = None
             if lane.full is not None:
                 del lane.full.parked[lane]
         elif lane.full is None:

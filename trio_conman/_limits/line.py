@@ -24,7 +24,7 @@ all who share it have their turn; else it is recalled, and what it was granted m
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -50,6 +50,10 @@ def _nothing() -> None:
     pass
 
 
+def _no_keys(_: trio.lowlevel.Task) -> Keys:
+    return ()
+
+
 @final
 @attrs.define(eq=False, repr=False)
 class Line:
@@ -66,8 +70,10 @@ class Line:
 
     # Called when the limit has changed, by whoever shares it.
     on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
+    # The keys that a managed task holds.
+    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_no_keys, init=False)
 
-    _rings: Rings = attrs.field(init=False)
+    rings: Rings = attrs.field(init=False)
     _returning: Queue = attrs.field(init=False)
     _queue: Queue = attrs.field(init=False)
     # Whether the next slot is for one who has not started, where one who returns waits too.
@@ -78,7 +84,7 @@ class Line:
     _closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
+        self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
         self._returning = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
         self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
 
@@ -88,7 +94,7 @@ class Line:
         Raises:
             RuntimeError: a manager of another trio run that has not ended is open on it.
         """
-        self._rings.enter(self)
+        self.rings.enter(self)
 
     @property
     def limit(self) -> int | float:
@@ -106,7 +112,7 @@ class Line:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
         self.serve()
-        self._rings.tell_resized()
+        self.rings.tell_resized()
 
     @enable_ki_protection
     def resized(self) -> None:
@@ -132,8 +138,8 @@ class Line:
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
-        self._rings.leave(self)
-        self.on_resize = _nothing  # it leads back to whoever holds the line
+        self.rings.leave(self)
+        self.on_resize, self.keys_of = _nothing, _no_keys  # they lead back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -204,13 +210,19 @@ class Line:
             del self.sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
+        def is_stuck() -> bool:
+            return handle in self.sleepers
+
+        def needs() -> Sequence[Keys]:
+            return [handle._keys or ()]
+
         self.sleepers[handle] = trio.lowlevel.current_task()
-        if holder is None or self.block(handle, holder, deadlocked, lambda: handle in self.sleepers):
+        if holder is None or self.block(handle, holder, deadlocked, is_stuck, needs):
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)
             finally:
-                self.unblock(handle)
+                self.rings.unblock(handle)
                 self.leave(handle)
         else:
             del self.sleepers[handle]
@@ -299,7 +311,7 @@ class Line:
         if not (self.shared or self._closed):
             self._excess -= 1
         self.limiter.release_on_behalf_of(slot)
-        self.break_rings()
+        self.rings.break_rings()
 
     def _free_with(self, keys: Keys) -> Slot | None:
         slot = None if full_one(keys) is not None else self._free()
@@ -353,7 +365,7 @@ class Line:
                 break
             self.release(slot)
         self._mind_envoy()
-        self.break_rings()
+        self.rings.break_rings()
 
     # Deadlock
 
@@ -363,23 +375,17 @@ class Line:
         holder: trio.lowlevel.Task,
         tell: Callable[[], None],
         is_stuck: Callable[[], bool],
+        needs: Callable[[], Sequence[Keys]],
     ) -> bool:
         """See `Rings.block`."""
-        return self._rings.block(self, key, holder, tell, is_stuck)
-
-    def unblock(self, key: Any) -> None:
-        """`key` is waited for no more."""
-        self._rings.unblock(key)
-
-    def break_rings(self) -> None:
-        """Tell the last ones of those who wait for each other, where that is so."""
-        self._rings.break_rings()
+        return self.rings.block(self, key, holder, tell, is_stuck, needs, self.keys_of(holder))
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
+        slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
         return RuntimeError(
-            f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
-            f"one, so that one gets free only when one of them gives up: {instead}"
+            f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
+            f"for one, so that one gets free only when one of them gives up: {instead}"
         )
 
     # The envoy
