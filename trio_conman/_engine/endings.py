@@ -11,10 +11,8 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.errors import TaskCancelledError
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
-from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import DONE, TaskHandle, not_awaitable
 from trio_conman._books.ledger import Ledger
-from trio_conman._limits.keyring import Keyring
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import spend
 
@@ -153,16 +151,11 @@ class Endings(Ledger):
         del handle, outcome  # where the cancellation above led to this frame
 
     @enable_ki_protection
-    def enlist(self, handle: TaskHandle[Any], keyring: Keyring) -> bool:
-        """Find out what a task counts for that waits now; where that fails it is accepted, and fails."""
-        need_stack()
-        try:
-            keyring.enlist(handle)
-        except Exception as error:
-            self.accept(handle)
-            self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
-            return False
-        return True
+    def refuse(self, handle: TaskHandle[Any], error: Exception) -> None:
+        """Accept a task that cannot begin: it fails."""
+        self.accept(handle)
+        self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
+        del handle, error
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""

@@ -27,6 +27,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
+from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle, Terms
 from trio_conman._limits.keys import Keys
 from trio_conman._limits.line import Line
@@ -199,6 +200,7 @@ class Mapping(ABC, Generic[T]):
                 self._line.rings.break_rings()
             return
         while not self._in_line and self._may_give():
+            need_stack()
             slot = self._line.take()
             if slot is not None:
                 if not self._use(slot):
@@ -244,7 +246,9 @@ class Mapping(ABC, Generic[T]):
         """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
         keyring = self._line.keyring
         assert keyring is not None
-        if not self._runner.enlist(handle, keyring):
+        error = keyring.enlist(handle)
+        if error is not None:
+            self._runner.refuse(handle, error)
             return False
         if self._line.may_use(slot, handle._keys):
             return True

@@ -17,7 +17,6 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
 
-from .asking import ask
 from .keys import Key, released
 from .lanes import serve_all
 
@@ -116,32 +115,22 @@ class KeyedLimit:
             for value, key in self._keys.items()
         }
 
-    @enable_ki_protection
-    def _key_of(self, args: tuple[Any, ...]) -> Key:
-        """The key of a task, which counts it as waiting.
-
-        Raises:
-            RuntimeError: the callable has raised.
-            TypeError: what it returned cannot be a key.
-        """
-        try:
-            value = ask(self._describe, self._fn, args)
-        finally:
-            del args
-        if type(value) is CoroutineType:
-            raise TypeError(f"{self._describe()} must be no coroutine: give a sync callable")
-        return self._enter(value)
-
     def _describe(self) -> str:
         return f"key of {self!r}"
 
+    @enable_ki_protection
     def _enter(self, value: Hashable) -> Key:
-        """One more waits who has that key."""
+        """One more waits whose key that is.
+
+        Raises:
+            TypeError: it cannot be one.
+        """
+        if type(value) is CoroutineType:
+            raise TypeError(f"{self._describe()} must be no coroutine: give a sync callable")
         try:
             key = self._keys.get(value)
             if key is None:
-                most = self._limits.known.get(value, self._limit)
-                key = self._keys[value] = Key(self._keys, value, most)
+                key = self._keys[value] = Key(self._keys, value, self._limits.known.get(value, self._limit))
         except Exception as error:
             raise TypeError(f"{self._describe()} must be hashable, not {short(value)}") from error
         key.waiting += 1

@@ -11,6 +11,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.checks import check_several
 from trio_conman._books.handles import TaskHandle
 
+from .asking import ask
 from .keyed import KeyedLimit
 from .keys import Keys, forget
 
@@ -60,23 +61,27 @@ class Keyring:
                 limit._close(self._run)
 
     @enable_ki_protection
-    def enlist(self, handle: TaskHandle[Any]) -> None:
+    def enlist(self, handle: TaskHandle[Any]) -> Exception | None:
         """A task waits, with its keys from here on; who does not join a line must `forget` them.
 
-        Raises:
-            RuntimeError: a callable has raised.
-            TypeError: what one returned cannot be a key.
+        Returns:
+            an error, where its keys cannot be told.
         """
         keys: Keys = ()
+        args = handle._args
         try:
             for limit in self.limits:
-                keys += (limit._key_of(handle._args),)
-            handle._keys = keys
-        except BaseException:
+                keys += (limit._enter(ask(limit._describe, limit._fn, args)),)
+        except Exception as error:
+            forget(keys)
+            return error
+        except BaseException:  # a Ctrl-C
             forget(keys)
             raise
         finally:
-            del handle  # where an error led to this frame
+            del args  # where an error led to this frame
+        handle._keys = keys
+        return None
 
     @enable_ki_protection
     def enlist_again(self, handle: TaskHandle[Any]) -> None:

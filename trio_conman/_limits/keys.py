@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, final
 
@@ -76,24 +76,27 @@ def forget(keys: Keys) -> None:
             key.drop()
 
 
-def free(slot: Slot) -> list[Any]:
-    """One runs no more: its slot has no keys from here on. Returns whom that concerns."""
+def free(slot: Slot) -> Sequence[Any]:
+    """One runs no more: its slot has no keys from here on. Returns who is parked no more by that."""
     keys: Keys = slot.keys
     slot.keys = None
+    is_awaited = False
     for key in keys:
         key.running -= 1
-        if not (key.waiting or key.running):
+        if key.parked:
+            is_awaited = True
+        elif not (key.waiting or key.running):
             key.drop()
-    return released(keys)
+    return released(keys) if is_awaited else ()
 
 
-def released(keys: Iterable[Key]) -> list[Any]:
-    """More may run of these keys than before, maybe: the lanes that waited for it, and wait there no more."""
-    lanes: list[Parked] = []
+def released(keys: Iterable[Key]) -> Sequence[Any]:
+    """More may run of these keys than before, maybe: who has waited for that is parked no more."""
+    parked: list[Parked] = []
     for key in keys:
         if key.parked and key.running < key.most:
-            lanes += key.parked
+            parked += key.parked
             key.parked.clear()
-    for lane in lanes:
-        lane.unpark()
-    return lanes
+    for each in parked:
+        each.unpark()
+    return parked

@@ -8,17 +8,18 @@ their keys can be used. For a key of which more wait than may run at once a *lan
 combination of keys that tasks have. Whoever comes then stands there. So the road holds no more tasks of one
 key than may run; a task that turns out at the head of the road to lack a key is moved to the lane too.
 
-A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when one of
-the key has ended, or one more may run. The others are in a heap, by the ranks of their heads. Who waits takes
-nothing: a lane may be found to lack a key, which others have got since, when it has its turn, and is parked
-then. So two managers that share keys do not keep any from each other.
+A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when a task of
+the key has ended, or one more may run. The others are in a heap, by the ranks that their heads had: these can
+only have become worse, which is noticed when it is their turn. Who waits takes nothing: a lane may be found
+to lack a key, which others have got since, when it has its turn, and is parked then. So two managers that
+share keys do not keep any from each other.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Protocol, TypeAlias, final
 
@@ -64,6 +65,11 @@ class Lane:
             return others
         return early
 
+    def rank(self) -> tuple[int, int]:
+        """That of its head."""
+        first = self.first()
+        return -first.priority, next(iter(first.ready.values()))[0]
+
     def join(self, waiter: Any, place: Place, *, is_early: bool) -> None:
         """Wait here."""
         if is_early:
@@ -82,7 +88,7 @@ class Lane:
     def unpark(self) -> None:
         """The key that it is parked at may be used again."""
         self.full = None
-        self.owner.update(self)
+        self.owner.offer(self)
 
     def drain(self) -> Iterator[tuple[Any, Place]]:
         """Take out one after another."""
@@ -148,7 +154,7 @@ class Lanes:
         """Take out the one who was found; his keys count him as waiting until he holds them."""
         waiter, (_, grant) = self._next.pop()
         if self._next_lane is not None:
-            self.update(self._next_lane)
+            self._close_if_empty(self._next_lane)
         return waiter, grant
 
     def drain(self) -> Iterator[tuple[Any, Grant]]:
@@ -156,11 +162,22 @@ class Lanes:
         waiting = list(self._road.drain())
         for lane in list(self._lanes.values()):
             waiting += lane.drain()
-            self.update(lane)
+            self._close_if_empty(lane)
         for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
             if waiter._keys is not None:
                 forget(waiter._keys)
             yield waiter, grant
+
+    def offer(self, lane: Lane) -> None:
+        """The head of a lane may have a better rank than before, or the lane is parked no more."""
+        rank = lane.rank()
+        if lane.entry is None or rank < lane.entry[:2]:
+            lane.entry = (*rank, lane)
+            if len(self._heap) > 2 * len(self._lanes) + MAX_STALE:
+                self._heap[:] = [lane.entry for lane in self._lanes.values() if lane.entry is not None]
+                heapify(self._heap)
+            else:
+                heappush(self._heap, lane.entry)
 
     def _find(self) -> bool:
         """Find the next one. On the way who lacks a key is moved into a lane, or his lane is parked."""
@@ -176,12 +193,15 @@ class Lanes:
                     return True
                 road.pop()
                 self._file(waiter, place, is_early=True)
-            elif (key := full_one(lane.keys)) is None:
-                self._next, self._next_lane = lane.first(), lane
-                return True
-            else:
+            elif (key := full_one(lane.keys)) is not None:
                 heappop(heap)
                 _park(lane, key)
+            elif (rank := lane.rank()) != heap[0][:2]:
+                lane.entry = (*rank, lane)  # its head has gone
+                heapreplace(heap, lane.entry)
+            else:
+                self._next, self._next_lane = lane.first(), lane
+                return True
         return False
 
     def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
@@ -192,36 +212,22 @@ class Lanes:
             if (key := full_one(keys)) is not None:
                 _park(lane, key)
         lane.join(waiter, place, is_early=is_early)
-        self.update(lane)
+        if lane.full is None:
+            self.offer(lane)
 
     def _take_out(self, waiter: Any) -> Grant | None:
         place = self._road.leave(waiter)
         if place is None and (lane := self._lanes.get(waiter._keys)) is not None:
             place = lane.leave(waiter)
-            self.update(lane)
+            self._close_if_empty(lane)
         return None if place is None else place[1]
 
-    def update(self, lane: Lane) -> None:
-        """A lane may have another head, or none, or be parked no more."""
-        first = lane.first()
-        if not first.ready:
+    def _close_if_empty(self, lane: Lane) -> None:
+        if not lane.first().ready:
             del self._lanes[lane.keys]
             lane.entry = self._next_lane = None
             if lane.full is not None:
                 del lane.full.parked[lane]
-        elif lane.full is None:
-            number = first.head()[1][0]
-            if lane.entry is None or lane.entry[:2] != (-first.priority, number):
-                lane.entry = (-first.priority, number, lane)
-                self._push(lane.entry)
-
-    def _push(self, entry: Entry) -> None:
-        heap = self._heap
-        if len(heap) > 2 * len(self._lanes) + MAX_STALE:
-            heap[:] = [lane.entry for lane in self._lanes.values() if lane.entry is not None]
-            heapify(heap)
-        else:
-            heappush(heap, entry)
 
 
 def _park(lane: Lane, key: Key) -> None:
@@ -230,10 +236,9 @@ def _park(lane: Lane, key: Key) -> None:
     key.parked[lane] = None
 
 
-def serve_all(lanes: list[Lane]) -> None:
-    """Serve the lines of lanes that are not parked any more, the first in rank first."""
-    if len(lanes) > 1:
-        lanes.sort(key=lambda lane: lane.entry or (0, 0, lane))
-    for line in [lane.owner.line() for lane in lanes]:
+def serve_all(lanes: Iterable[Lane], *, last: Serving | None = None) -> None:
+    """Serve the lines of lanes that are not parked any more, the first in rank first; and one in any case."""
+    lines = [lane.owner.line() for lane in sorted(lanes, key=Lane.rank)]
+    for line in [*dict.fromkeys(lines), last]:
         if line is not None:
             line.serve()

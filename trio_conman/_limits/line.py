@@ -31,7 +31,6 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .keyring import Keyring
@@ -150,11 +149,7 @@ class Line:
         """A slot for somebody who has not waited; None when others wait, or none is free.
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
-
-        Raises:
-            RecursionError: there is no room on the stack for what follows; nothing has changed.
         """
-        need_stack()
         if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
@@ -299,12 +294,17 @@ class Line:
     def _release_with_keys(self, slot: Slot) -> None:
         """Who waits for one of the keys has his turn by his rank, in whichever line he waits."""
         lanes = free(slot)
+        if not lanes or (len(lanes) == 1 and lanes[0].owner.line() is self):
+            self.release(slot)  # one more at most can start
+            if self.shared:
+                self._mind_envoy()
+            self.rings.break_rings()
+            return
         if self.shared or self._closed or self._excess:
-            self.release(slot)
+            self._return(slot)
         else:
             self._spare.append(slot)
-        serve_all(lanes)
-        self.serve()
+        serve_all(lanes, last=self)
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""
@@ -364,7 +364,8 @@ class Line:
             if slot is None:
                 break
             self.release(slot)
-        self._mind_envoy()
+        if self.shared:
+            self._mind_envoy()
         self.rings.break_rings()
 
     # Deadlock

@@ -13,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_bool, check_int, check_number, check_text, check_type, wrong_thread
 from trio_conman._base.outcomes import Outcome
+from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.drawn import DrawnMap
@@ -274,8 +275,11 @@ class Doors(Generic[R]):
         """Start a task if it need not wait; whether it was started, or has failed for want of a key."""
         if self._block.closed:
             raise self._block.closed_error()
+        need_stack()
         if self._line.keyring is not None:
-            if not self._runner.enlist(handle, self._line.keyring):
+            error = self._line.keyring.enlist(handle)
+            if error is not None:
+                self._runner.refuse(handle, error)
                 return True
             if self._block.closed:  # by the key
                 self._line.forget(handle)
