@@ -291,6 +291,8 @@ class Mapping(ABC, Generic[T]):
         if self._in_line:
             self._in_line = False
             self._line.leave(self)
+        if self._passed_over:
+            self._line.rings.break_rings()
         self._runner.tell_if_idle()
 
 
