@@ -69,6 +69,7 @@ def test_no_class_inside_has_methods_that_nobody_uses() -> None:
     "cls",
     [
         trio_conman.ConManStatistics,
+        trio_conman.KeyStatistics,
         trio_conman.RateLimiterStatistics,
         trio_conman.RetryBudgetStatistics,
         trio_conman.RetryConfig,
