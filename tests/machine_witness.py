@@ -149,11 +149,12 @@ class Witness:
         )
 
     def in_hand(self) -> int:
-        """How many tasks have started, and their outcomes not arrived.
-
-        One that was cancelled in the queue counts as running until its outcome is taken, but has no slot.
-        """
-        return self.cm._runner.in_hand
+        """How many tasks have started, and have no outcome, or one that has not arrived, and a slot."""
+        workers = self.cm._runner.pool.workers
+        handles = [each.handle for each in self.line if each.handle is not None and each.handle.outcome]
+        return sum(each.handle is not None for each in workers) + sum(
+            each._slot is not None for each in handles
+        )
 
     def limit_now(self) -> int | float:
         """The highest limit of this instant: who starts now may have had its slot a tick ago."""

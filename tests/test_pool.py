@@ -186,6 +186,31 @@ async def test_who_has_to_wake_a_worker_is_not_overtaken_by_who_finds_one_awake(
     assert started["first"] == started["second"]
 
 
+async def test_who_needs_another_context_is_not_overtaken_by_who_does_not() -> None:
+    passes = Passes()
+    started: dict[str, int] = {}
+    release = trio.Event()
+
+    async def task(name: str) -> None:
+        started[name] = passes.count
+
+    def submit(name: str) -> None:
+        VARIABLE.set(name)
+        cm.start_soon(task, name)
+
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        for _ in range(2):
+            await cm.run(release.wait)
+        contextvars.copy_context().run(submit, "first")
+        cm.start_soon(task, "second")
+        await wait_all_tasks_blocked()
+        release.set()
+        await cm.wait()
+    trio.lowlevel.remove_instrument(passes)
+    assert started["first"] == started["second"]
+
+
 async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:
     """Though a queued task follows the one before without a sleep."""
     ran: list[int] = []

@@ -333,6 +333,20 @@ async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
     assert record == [(0, "busy"), (31, "b"), (41, "busy")]
 
 
+async def test_who_comes_too_late_after_a_pause_is_told_no_time_before_its_end(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        await cm.run(note, record, "a")
+        await cm.run(note, record, "b", task_timeout=100)
+        await wait_all_tasks_blocked()
+        rate.pause_for(30)
+        handle = await cm.run(note, record, "c", task_timeout=5)
+        assert ending(await handle.wait()) == late(handle, 30)
+    assert record == [(0, "a"), (30, "b")]
+
+
 async def test_a_pause_counts_the_deadline_as_it_is_now(autojump_clock: MockClock, record: list[Any]) -> None:
     rate = RateLimiter(1, per=10)
     async with manager(rate, timeout=15) as cm, manager(rate) as other:

@@ -54,11 +54,10 @@ class Ledger:
     errors: list[Exception] = attrs.field(factory=list, init=False)
     # Calls of run() that sleep: about to hand in a task.
     coming: int = attrs.field(default=0, init=False)
-    # Accepted and not settled; some of them started; some of those backing off; some of those without a slot.
-    # Others of those started wait for a permit of the rate.
+    # Accepted and not settled; those of them that have not started; of the others those backing off, some of
+    # them without a slot, and those that wait for a permit of the rate.
     unfinished: int = attrs.field(default=0, init=False)
     queued: int = attrs.field(default=0, init=False)
-    in_hand: int = attrs.field(default=0, init=False)
     backing_off: int = attrs.field(default=0, init=False)
     without_slot: int = attrs.field(default=0, init=False)
     without_permit: int = attrs.field(default=0, init=False)
@@ -122,7 +121,6 @@ class Ledger:
         handle._slot = slot
         handle._started = now
         handle._state = "running"
-        self.in_hand += 1
 
     def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """`accept` and `begin` in one."""
@@ -130,7 +128,6 @@ class Ledger:
             handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
-        self.in_hand += 1
         handle._slot = slot
         handle._started = now
         if self.instruments is not None:
@@ -147,10 +144,8 @@ class Ledger:
 
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""
-        if handle._started is not None:
-            self.in_hand -= 1
-            # It may have ended while it had no slot: then it counts until here, as one without.
-            self.without_slot -= handle._lent
+        if handle._lent:  # it has ended while it had no slot, and counts until here as one without
+            self.without_slot -= 1
         slot = handle._slot
         if slot is not None:
             handle._slot = None

@@ -8,7 +8,8 @@ few.
 
 A consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
 keeps its slot until its next turn, and only then gives it back and rests: to be hired again costs more than a
-turn.
+turn. Where most of them had no room, the consumer comes too late, and they wake it, amid them: there it
+stays, since who ends next wakes it.
 
 Items that pass no checkpoint would go on one after another without a turn for anybody else. So they are
 counted, by however many workers they are run, and after `AT_ONCE` of them one worker lets others have a turn,
@@ -42,6 +43,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         self._source = Source(self._items, copy_context())
         self._passed = 0  # items that passed no checkpoint, since others had a turn
         self._hurries = False  # items do not
+        self._kept = 0  # workers that had no room
         self._lets_others_on: Worker | None = None
 
     def _begin(self) -> None:
@@ -81,7 +83,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         elif self._hurries:
             self._hurries = False
         # may_keep() implies that the limiter is not shared, so `_most` is what it was told.
-        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(self._in_line):
+        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(worker.slot, self._in_line):
             self._give_back(worker)
         elif stream.drawn - stream.taken < self._most:
             self._begin_item(worker)
@@ -89,6 +91,9 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self.want()
         else:
             worker.kept = True
+            self._kept += 1
+            if self._kept > 3 * self._most // 8:  # most of them
+                stream.waits = True
 
     def draw(self, worker: Worker) -> TaskHandle[Any] | None:
         """See `pool.Source`."""
@@ -98,43 +103,55 @@ class DrawnMap(Mapping[T], Generic[T]):
             return None
         else:
             worker.kept = False
-            may_begin = self._line.may_keep(self._in_line)
+            may_begin = self._line.may_keep(worker.slot, self._in_line)
             if self._lets_others_on is worker:
                 self._lets_others_on = None
                 self._passed = 0
+            else:
+                self._kept -= 1
         if may_begin and self._passed < AT_ONCE and self._stream.more and self._room() > 0:
             self._begin_item(worker)
             self.want()
         else:
             self._give_back(worker)
-        # Amid those who had no room, the consumer takes what there is before it is too much, and stays there:
-        # who ends next wakes it.
-        if 0 < self._drawing == self._line.limit // 2:
+        if self._stream.waits and self._kept <= self._most // 4:  # amid them
             self._stream.wake()
         return worker.handle
 
     def _begin_item(self, worker: Worker) -> None:
+        """Draw an item for a worker, and begin it; what is no Exception leaves the slot to missed().
+
+        Items that lack a key wait for it in the line; so many at most before others have a turn.
+        """
         slot = worker.slot
         assert slot is not None
-        handle = self._draw(worker)  # what is no Exception leaves the slot to missed()
-        if handle is not None and self._line.keyring is not None:
-            handle = self._pass_over(worker, handle, slot)
-        if handle is None:
-            self._give_back(worker)
-            return
-        worker.source = worker.slot = None
-        worker.handle = handle
-        self._drawing -= 1
-        self._runner.begin_new(handle, slot, handle._submitted)
-
-    def _pass_over(self, worker: Worker, item: TaskHandle[Any], slot: Slot) -> TaskHandle[Any] | None:
-        """The first item, from that one on, that has its keys; the others wait for them in the line."""
-        handle: TaskHandle[Any] | None = item
         tries = AT_ONCE
-        while handle is not None and not self._may_begin(handle, slot):
+        while tries:
             tries -= 1
-            handle = self._draw(worker) if tries and self._room() > 0 else None
-        return handle
+            try:
+                item = self._source.draw()
+                if worker.task._cancel_status is not worker.status:
+                    self._source.blame()
+            except StopIteration:
+                self._drawn_all(worker, None)
+                break
+            except Exception as error:
+                self._drawn_all(worker, foreign(error))
+                break
+            except BaseException:
+                self._stream.refused = True  # it is no end that the consumer may take for the source's
+                self._end_drawing(None)
+                raise
+            handle = self._new(item)
+            if self._line.keyring is None or self._may_begin(handle, slot):
+                worker.source = worker.slot = None
+                worker.handle = handle
+                self._drawing -= 1
+                self._runner.begin_new(handle, slot, handle._submitted)
+                return
+            if self._room() <= 0:
+                break
+        self._give_back(worker)
 
     def _give_back(self, worker: Worker) -> None:
         """There is no item for a worker."""
@@ -154,22 +171,6 @@ class DrawnMap(Mapping[T], Generic[T]):
         self._runner.tell_if_idle()
         if not self._drawing:
             self._stream.ended.unpark_all()
-
-    def _draw(self, worker: Worker) -> TaskHandle[Any] | None:
-        try:
-            item = self._source.draw()
-            if worker.task._cancel_status is worker.status:
-                return self._new(item)
-            self._source.blame()
-        except StopIteration:
-            self._drawn_all(worker, None)
-        except Exception as error:
-            self._drawn_all(worker, foreign(error))
-        except BaseException:
-            self._stream.refused = True  # it is no end that the consumer may take for the source's
-            self._end_drawing(None)
-            raise
-        return None
 
     def _drawn_all(self, worker: Worker, error: Exception | None) -> None:
         worker.is_spoiled = worker.task._cancel_status is not worker.status

@@ -81,6 +81,8 @@ class Worker:
     is_resting: bool = False
     # Whether it had a turn since it was hired.
     is_ready: bool = True
+    # Whether it lets others have a turn before it begins, but not those that are hired meanwhile.
+    holds_up: bool = False
     # Whether the source keeps it, and its slot, for its next turn.
     kept: bool = False
     # Whether its scope has a deadline.
@@ -117,7 +119,7 @@ class Pool:
     _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
     workers: set[Worker] = attrs.field(factory=set, init=False)
     _idle: list[Worker] = attrs.field(factory=list, init=False)
-    # How many were woken, or made, for a task that they have not begun.
+    # How many were woken, or made, or let others have a turn, for a task that they have not begun.
     _hired: int = attrs.field(default=0, init=False)
     _closed: bool = attrs.field(default=False, init=False)
     # Of who rests: nothing of a task.
@@ -174,27 +176,35 @@ class Pool:
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
         """The task that a worker is to begin now; None while it has none, or others come first."""
-        handle = worker.handle
-        is_drawn = False
+        task, handle = worker.task, worker.handle
         if handle is None:
             if worker.source is None:
                 return None
             handle = worker.source.draw(worker)
             if handle is None:
                 return None
-            is_drawn = True
-        task, context = worker.task, handle._context
+            task.custom_sleep_data = None  # its source counts the turns
+        context = handle._context
         assert context is not None
         if not is_same(task.context, context):
             task.context = context.copy()
+            self._take_turn(worker)
             return None
         if worker.is_ready:
             worker.is_ready = False
-        elif self._hired or not (is_drawn or task.custom_sleep_data is not NO_TURN):
+        elif task.custom_sleep_data is NO_TURN:
+            self._take_turn(worker)
+            return None
+        elif self._hired:
             return None
         task.name = handle._name
         task.custom_sleep_data = NO_TURN
         return handle
+
+    def _take_turn(self, worker: Worker) -> None:
+        # Who is hired in the meantime shall not begin first.
+        worker.holds_up = True
+        self._hired += 1
 
     @enable_ki_protection
     async def wait(self, worker: Worker) -> bool:
@@ -205,6 +215,8 @@ class Pool:
         worker.set_deadline(math.inf)  # of its last task
         if worker.is_hired():
             await trio.lowlevel.cancel_shielded_checkpoint()
+            self._hired -= worker.holds_up
+            worker.holds_up = False
             worker.is_ready = True
             return True
         if self._closed or worker.is_spoiled:

@@ -43,6 +43,7 @@ class Stream(Generic[T]):
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
         self.is_left = False
+        self.waits = False  # for those who had no room, who wake the consumer in their next turn
         self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
         self._block = block
         self._ordered = ordered
@@ -97,13 +98,15 @@ class Stream(Generic[T]):
             if self.taken < self._next_turn:
                 await trio.lowlevel.checkpoint_if_cancelled()
             else:
+                if self.waits:
+                    await self._rest()
+                else:
+                    await trio.lowlevel.checkpoint()
                 self._next_turn = self.taken + self.at_once
-                await trio.lowlevel.checkpoint()
-            outcome = None
             if self._ordered:
                 outcome = self._indexed.pop(self.taken, None)
-            elif self._completed:
-                outcome = self._completed.popleft()
+            else:
+                outcome = self._completed.popleft() if self._completed else None
             if outcome is not None:
                 self.taken += 1
                 try:
@@ -149,14 +152,10 @@ class Stream(Generic[T]):
             is_deadlock = True
             self.wake()
 
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._sleepers[task]
-            return trio.lowlevel.Abort.SUCCEEDED
-
         self._sleepers[task] = None
         if holder is None or line.block(task, holder, tell, is_stuck, self._needs_keys):
             try:
-                await trio.lowlevel.wait_task_rescheduled(abort)
+                await self._rest()
             finally:
                 line.rings.unblock(task)
         else:
@@ -165,8 +164,19 @@ class Stream(Generic[T]):
         if is_deadlock:
             raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
 
+    async def _rest(self) -> None:
+        task = trio.lowlevel.current_task()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            del self._sleepers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._sleepers[task] = None
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
     def wake(self) -> None:
         """Let the consumers that sleep have a turn, after those who have been woken by now."""
+        self.waits = False
         for task in self._sleepers:
             trio.lowlevel.reschedule(task)
         self._sleepers.clear()
@@ -178,7 +188,7 @@ class Stream(Generic[T]):
             self._indexed[handle._index] = handle._outcome
         else:
             self._completed.append(handle._outcome)
-        if self._sleepers and (not self._ordered or handle._index == self.taken):
+        if self._sleepers and not self.waits and (not self._ordered or handle._index == self.taken):
             self.wake()
         if self.is_left and not self.unfinished:
             self.ended.unpark_all()

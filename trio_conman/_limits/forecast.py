@@ -67,6 +67,8 @@ class Forecast:
                 due = self._foreseen(request.costs, now)
             request.due = due
             if request.misses(due):
+                # A pause since then is told with it.
+                request.due = max(due, *(meter.due(cost) for meter, cost in request.costs))
                 return False
             self._run_ahead(request)
         elif self._late < inf:

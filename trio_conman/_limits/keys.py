@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, final
 
 import attrs
@@ -36,8 +35,10 @@ class Key:
 
     def drop(self) -> None:
         """Nobody counts for it any more."""
-        with suppress(Exception):  # what the value's own methods raise
+        try:  # noqa: SIM105  # suppress() costs more than all the rest
             del self.home[self.value]
+        except Exception:  # what the value's own methods raise
+            pass
 
 
 # Those of one task.
@@ -56,6 +57,14 @@ def are_claimed(keys: Keys) -> bool:
     """Whether more run, or wait, of one of them than may run at once."""
     for key in keys:  # noqa: SIM110  # a generator for any() costs more than the whole, once for each task
         if key.running + key.waiting > key.most:
+            return True
+    return False
+
+
+def are_awaited(keys: Keys) -> bool:
+    """Whether anybody is parked at one of them."""
+    for key in keys:  # noqa: SIM110  # as above
+        if key.parked:
             return True
     return False
 

@@ -123,9 +123,9 @@ class Lanes:
         """That of the one who was found."""
         return self._next.priority
 
-    def no_more_than(self, _: int) -> bool:
-        """Whether so few wait that a slot can be used again as it is: never, as that has keys."""
-        return False
+    def no_more_than(self, count: int) -> bool:
+        """Whether so many at most wait for nothing but a slot, as far as is known."""
+        return not self._heap and self._road.no_more_than(count)
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""

@@ -34,7 +34,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .keyring import Keyring
-from .keys import Keys, forget, free, full_one, hold
+from .keys import Keys, are_awaited, forget, free, full_one, hold
 from .lanes import Lanes, serve_all
 from .ranked import Ranked
 from .rings import Rings, rings_of
@@ -276,11 +276,17 @@ class Line:
         """Whether a slot that was granted a moment ago may still be used to start something."""
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
-    def may_keep(self, own_places: int) -> bool:
-        """Whether a slot may be used again by somebody with so many places in the line."""
+    def may_keep(self, slot: Slot | None, own_places: int) -> bool:
+        """Whether a slot may be used again by somebody with so many places in the line; then it has no keys."""
+        assert slot is not None
         if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
-        return self._queue.no_more_than(own_places)
+        if slot.keys is None:
+            return self._queue.no_more_than(own_places)
+        if are_awaited(slot.keys) or not self._queue.no_more_than(own_places):
+            return False
+        free(slot)
+        return True
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
