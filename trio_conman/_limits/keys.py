@@ -77,9 +77,9 @@ def hold(keys: Keys, slot: Slot) -> None:
     slot.keys = keys
 
 
-def forget(keys: Keys) -> None:
-    """One waits no more."""
-    for key in keys:
+def forget(keys: Keys | None) -> None:
+    """One waits no more, where it has keys."""
+    for key in keys or ():
         key.waiting -= 1
         if not (key.waiting or key.running):
             key.drop()

@@ -139,7 +139,7 @@ class Lanes:
     def leave(self, waiter: Any) -> Grant | None:
         """Wait no more, nor for its keys; what was to be called, for who did."""
         grant = self._take_out(waiter)
-        if grant is not None and waiter._keys is not None:
+        if grant is not None:
             forget(waiter._keys)
         return grant
 
@@ -164,8 +164,7 @@ class Lanes:
             waiting += lane.drain()
             self._close_if_empty(lane)
         for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
-            if waiter._keys is not None:
-                forget(waiter._keys)
+            forget(waiter._keys)
             yield waiter, grant
 
     def offer(self, lane: Lane) -> None:

@@ -221,15 +221,10 @@ class Line:
                 self.leave(handle)
         else:
             del self.sleepers[handle]
-            self.forget(handle)
+            forget(handle._keys)
             is_deadlock = True
         if is_deadlock:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
-
-    def forget(self, handle: TaskHandle[Any]) -> None:
-        """A task that has its keys will not join."""
-        if handle._keys is not None:
-            forget(handle._keys)
 
     def refuse_sleepers(self) -> None:
         """Wake those who sleep, with nothing granted."""
@@ -277,7 +272,7 @@ class Line:
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
     def may_keep(self, slot: Slot | None, own_places: int) -> bool:
-        """Whether a slot may be used again by somebody with so many places in the line; then it has no keys."""
+        """Whether a slot may be used again by who has so many places in the line; then it has no keys."""
         assert slot is not None
         if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
@@ -350,9 +345,12 @@ class Line:
             else:
                 return False
             waiter, grant = queue.pop()
-            if waiter._keys is not None:
-                hold(waiter._keys, slot)
+            keys = waiter._keys
+            if keys is not None:
+                hold(keys, slot)
             if grant(waiter, slot):
+                if keys is not None:
+                    self._is_wanted()  # who lacks one of these keys now is parked
                 return True
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more

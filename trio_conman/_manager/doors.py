@@ -20,6 +20,7 @@ from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.fed import FedMap
 from trio_conman._engine.source import check_items, is_async
+from trio_conman._limits.keys import forget
 from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
@@ -178,7 +179,7 @@ class Doors(Generic[R]):
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority)
         if not self._start(handle):
-            self._line.forget(handle)
+            forget(handle._keys)
             raise trio.WouldBlock
         return handle
 
@@ -282,7 +283,7 @@ class Doors(Generic[R]):
                 self._runner.refuse(handle, error)
                 return True
             if self._block.closed:  # by the key
-                self._line.forget(handle)
+                forget(handle._keys)
                 raise self._block.closed_error()
         slot = self._line.take(handle._keys)
         if slot is None:
