@@ -360,9 +360,8 @@ class Doors(Generic[R]):
 
         Returns:
             an async context manager for the block, to be entered once; it yields an async iterator of
-            outcomes. Their ``index``
-            is the position in `items`. What `items` itself raises is raised by the iterator, after the
-            outcomes of what had started.
+            outcomes. Their ``index`` is the position in `items`. What `items` itself raises is raised by the
+            iterator, after the outcomes of what had started.
 
         Raises:
             ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
