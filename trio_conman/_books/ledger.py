@@ -27,7 +27,7 @@ class Slots(Protocol):
         """Pass a slot on."""
         ...
 
-    def leave(self, key: object) -> bool:
+    def leave(self, waiter: object) -> bool:
         """Wait for a slot no more; whether it did."""
         ...
 
