@@ -28,14 +28,14 @@ BUGS = [
     Bug(
         "a wait in run that is cancelled stays in the line, and takes a slot with it",
         "_limits.line",
-        "            del self.sleepers[handle], self._queue[handle]\n",
-        "            del self.sleepers[handle]\n",
+        "            if handle not in self.sleepers:\n                return False",
+        "            if handle not in self.sleepers:\n                return True",
     ),
     Bug(
         "a retry that is cancelled while it waits for its slot stays in the line",
         "_limits.line",
-        "            del self._returning[handle]  #",
-        "            pass  #",
+        "            if task is None:\n                return False",
+        "            if task is None:\n                return True",
     ),
     Bug(
         "the slot of a task that is done is not given back",
@@ -70,8 +70,8 @@ BUGS = [
     Bug(
         "a limit that is raised wakes one waiter only",
         "_limits.line",
-        "            self.release(slot)\n        self._mind_envoy()",
-        "            self.release(slot)\n            break\n        self._mind_envoy()",
+        "            self.release(slot)\n        if self.shared:",
+        "            self.release(slot)\n            break\n        if self.shared:",
     ),
     Bug(
         "a lowered limit is not heeded while tasks run",
@@ -82,26 +82,26 @@ BUGS = [
     Bug(
         "a pause does not hold back who comes new",
         "_limits.line",
-        "        if self._queue or self._returning or self.paused or self._closed:\n            return None",
-        "        if self._queue or self._returning or self._closed:\n            return None",
+        "        if self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "        if self._queue.ready or self._returning.ready or self._closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
         "_limits.line",
-        "        if self._queue or self._returning or self.paused or self._closed:\n            return None",
-        "        if self.paused or self._closed:\n            return None",
+        "        if self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "        if self.paused or self._closed:",
     ),
     Bug(
         "the last one to wait is served first",
-        "_limits.line",
-        "queue.popitem(last=False)\n        return grant",
-        "queue.popitem(last=True)\n        return grant",
+        "_limits.ranked",
+        "self.ready.popitem(last=False)",
+        "self.ready.popitem(last=True)",
     ),
     Bug(
         "a slot that a map has no use for any more is lost",
         "_limits.line",
-        "            if self._grant(slot):\n                return",
-        "            self._grant(slot)\n            return",
+        "            if grant(waiter, slot):\n                if keys",
+        "            if grant(waiter, slot) or True:\n                if keys",
     ),
     Bug(
         "the last of those who wait for each other is not told",
@@ -112,20 +112,21 @@ BUGS = [
     Bug(
         "who returns from a backoff goes before all who have not started",
         "_limits.line",
-        "        if self._returning and not (queue and self._beginner_is_next):",
-        "        if self._returning:",
+        "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
+        "            if self._returning.ready:",
     ),
     Bug(
         "who returns from a backoff waits behind all who have not started",
         "_limits.line",
-        "        if self._returning and not (queue and self._beginner_is_next):",
-        "        if not queue:",
+        "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
+        "            if self._returning.ready and not queue.ready:",
     ),
     Bug(
         "the last one to return from a backoff is served first",
         "_limits.line",
-        "        key, grant = queue.popitem(last=False)",
-        "        key, grant = queue.popitem(last=queue is self._returning)",
+        "            waiter, grant = queue.pop()",
+        "            last = queue is self._returning\n"
+        "            waiter, grant = queue.ready.popitem() if last else queue.pop()",
     ),
     Bug(
         "tasks back off without a slot beyond the limit",
