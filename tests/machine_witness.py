@@ -238,7 +238,9 @@ class Witness:
         if entry.plan.unwanted:
             self.stage.fault(f"cancelled in task_submitted, and yet started: {entry}")
         self.measure_start(entry, now)
-        new = entry.started is None and (entry.waits or entry.item is not None)
+        # An item that was drawn, and waits for its key, is accepted.
+        late = entry.item is not None and entry.submitted > self.shut_since
+        new = entry.started is None and (entry.waits or late)
         if waits_for_slots_only and self.shut_since < now and new:
             self.stage.fault(f"started after a shutdown: {entry}")
         entry.executing = True
@@ -514,7 +516,7 @@ class Witness:
                 starts = [
                     each.starts[0] for each in items if each.starts and each.options.priority <= priority
                 ]
-                passed = sum(entry.since < each < entry.starts[0] for each in starts)
+                passed = sum(entry.since < each.starts[0] < entry.starts[0] for each in lower)
                 if passed > 1:
                     self.stage.faults.append(f"{passed} items of a map have passed {entry.handle}")
 

@@ -389,8 +389,8 @@ BUGS = [
     Bug(
         "who gives up waiting still counts for its key",
         "_limits.lanes",
-        "        grant = self._take_out(waiter)\n        if grant is not None:\n            forget(waiter._keys)",
-        "        grant = self._take_out(waiter)",
+        "            forget(waiter._keys)\n        return grant",
+        "            pass\n        return grant",
     ),
     Bug(
         "a retry comes back without its key",
