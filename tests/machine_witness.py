@@ -513,9 +513,7 @@ class Witness:
         for entry in [each for each in self.line if each.started]:
             priority = entry.options.priority
             for items in self.maps:
-                starts = [
-                    each.starts[0] for each in items if each.starts and each.options.priority <= priority
-                ]
+                lower = [each for each in items if each.starts and each.options.priority <= priority]
                 passed = sum(entry.since < each.starts[0] < entry.starts[0] for each in lower)
                 if passed > 1:
                     self.stage.faults.append(f"{passed} items of a map have passed {entry.handle}")
