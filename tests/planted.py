@@ -100,8 +100,8 @@ BUGS = [
     Bug(
         "a slot that a map has no use for any more is lost",
         "_limits.line",
-        "            if grant(waiter, slot):\n                if keys",
-        "            if grant(waiter, slot) or True:\n                if keys",
+        "            if grant(waiter, slot):",
+        "            if grant(waiter, slot) or True:",
     ),
     Bug(
         "the last of those who wait for each other is not told",

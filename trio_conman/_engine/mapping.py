@@ -250,8 +250,9 @@ class Mapping(ABC, Generic[T]):
         """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
         keyring = self._line.keyring
         assert keyring is not None
-        error = keyring.enlist(handle)
-        if error is not None:
+        try:
+            keyring.enlist(handle)
+        except Exception as error:
             self._runner.refuse(handle, error)
             return False
         if may_hold(handle._keys, slot):

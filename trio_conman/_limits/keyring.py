@@ -61,32 +61,19 @@ class Keyring:
                 limit._close(self._run)
 
     @enable_ki_protection
-    def enlist(self, handle: TaskHandle[Any]) -> Exception | None:
+    def enlist(self, handle: TaskHandle[Any]) -> None:
         """A task waits, with its keys from here on; who does not join a line must `forget` them.
 
         One that will be recalled has none.
 
-        Returns:
-            an error, where its keys cannot be told.
+        Raises:
+            Exception: they cannot be told.
         """
-        records = handle._terms.records
-        try:
-            if records is None or not records.holds(records.key_of(handle._args)):
-                self._enter(handle)
-        except Exception as error:
-            return error
-        return None
-
-    def look_up(self, handle: TaskHandle[Any]) -> bool:
-        """True; a task that was to be recalled, and is not, has keys from here on, for `enlist_again`."""
-        self._enter(handle)
-        forget(handle._keys)
-        return True
-
-    def _enter(self, handle: TaskHandle[Any]) -> None:
         keys: Keys = ()
-        args = handle._args
+        args, records = handle._args, handle._terms.records
         try:
+            if records is not None and handle._claimed is None and records.holds(records.key_of(args)):
+                return
             for limit in self.limits:
                 keys += (limit._enter(ask(limit._describe, limit._fn, args)),)
             handle._keys = keys
@@ -95,6 +82,13 @@ class Keyring:
             raise
         finally:
             del self, handle, args  # where an error led to this frame
+
+    @enable_ki_protection
+    def look_up(self, handle: TaskHandle[Any]) -> bool:
+        """True; a task that was to be recalled, and is not, has keys from here on, for `enlist_again`."""
+        self.enlist(handle)
+        forget(handle._keys)
+        return True
 
     @enable_ki_protection
     def enlist_again(self, handle: TaskHandle[Any]) -> None:

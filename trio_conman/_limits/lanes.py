@@ -186,7 +186,7 @@ class Lanes:
             if lane is not None and lane.entry is not heap[0]:
                 heappop(heap)
             elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
-                waiter, place = road.head()
+                waiter, place = next(iter(road.ready.items()))
                 if waiter._keys is None or full_one(waiter._keys) is None:
                     self._next, self._next_lane = road, None
                     return True

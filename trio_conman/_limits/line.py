@@ -324,7 +324,10 @@ class Line:
         lanes = free(slot)
         if not lanes or (len(lanes) == 1 and lanes[0].owner.line() is self):
             self.release(slot)  # one more at most can start
-            self._mind_envoy()
+            if lanes:
+                self.is_wanted()  # who lacks the key now is parked
+            if self._envoy is not None:
+                self._envoy.mind(self)
             self.rings.break_rings()
             return
         if self.shared or self._closed or self._excess:
@@ -381,8 +384,6 @@ class Line:
             if keys is not None:
                 hold(keys, slot)
             if grant(waiter, slot):
-                if keys is not None:
-                    self.is_wanted()  # who lacks one of these keys now is parked
                 return True
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more

@@ -20,6 +20,9 @@ from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
 
+DEFAULT = 0  # priority
+
+
 class Hall:
     """The part of a manager behind its doors."""
 
@@ -45,10 +48,11 @@ class Hall:
         journal: Recorder[Any] | None,
     ) -> TaskHandle[Any]:
         call = callable_of(task)
-        if type(priority) is not int:
-            priority = check_int("priority", priority)
         terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
-        return TaskHandle(given_name(name, task), args, call, terms, self._runner.now(), -1, priority)
+        handle = TaskHandle[Any](given_name(name, task), args, call, terms, self._runner.now())
+        if priority is not DEFAULT:
+            handle._priority = check_int("priority", priority)
+        return handle
 
     def _terms_with(
         self,
@@ -67,15 +71,19 @@ class Hall:
         if self._block.closed:
             raise self._block.closed_error()
         need_stack()
-        if self._line.keyring is not None:
-            error = self._line.keyring.enlist(handle)
-            if error is not None:
+        line = self._line
+        if line.keyring is None:
+            slot = line.take()
+        else:
+            try:
+                line.keyring.enlist(handle)
+            except Exception as error:
                 self._runner.refuse(handle, error)
                 return True
             if self._block.closed:  # by the key
                 forget(handle._keys)
                 raise self._block.closed_error()
-        slot = self._line.take(handle._keys)
+            slot = line.take(handle._keys)
         if slot is None:
             return False
         self._runner.start(handle, slot, handle._submitted)
