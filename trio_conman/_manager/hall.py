@@ -19,7 +19,6 @@ from trio_conman._limits.keys import forget
 from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
-
 DEFAULT = 0  # priority
 
 
