@@ -49,10 +49,10 @@ class Watch:
         assert [each for each in limiter.borrowers if isinstance(each, Slot)] == [], (
             "a slot is still borrowed"
         )
-        assert not line._queue, "somebody still waits for a slot"
-        assert not line._returning, "somebody still waits for a slot"
+        assert not line._queue.ready, "somebody still waits for a slot"
+        assert not line._returning.ready, "somebody still waits for a slot"
         assert not line.parked, "somebody still waits for another one of its key"
-        assert not line._rings._waits, "somebody still waits inside of a task"
+        assert not line.rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
 

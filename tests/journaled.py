@@ -71,6 +71,9 @@ class MemoryRecords:
             raise self.wrong["key_of"]
         return ",".join(map(str, args))
 
+    def holds(self, key: str) -> bool:
+        return key in self.values or key in self.reading
+
     def claim(self, key: str) -> Any:
         self._do("claim", key)
         if key in self.reading:

@@ -15,7 +15,10 @@ import trio
 import trio._core._run
 from trio.testing import MockClock
 
+from trio_conman import KeyedLimit
+
 from .machine_cast import Cast
+from .machine_keys import KeyMeter
 from .machine_witness import Stage
 
 # Virtual seconds, and steps of trio tasks, that no program comes near unless it hangs or runs in circles.
@@ -37,6 +40,12 @@ class World(Stage, trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         self.passes += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        now = trio.lowlevel.current_statistics()
+        if not now.tasks_runnable and now.seconds_to_next_deadline > 0:
+            for witness in self.witnesses:
+                witness.check_idle_slots()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.task_steps += 1
@@ -81,6 +90,10 @@ class World(Stage, trio.abc.Instrument):
         trio.lowlevel.spawn_system_task(self._watch)
         if self.shared is not None:
             self.limiter = trio.CapacityLimiter(self.shared)
+        if self.keys:
+            limits = dict(enumerate(self.keys))
+            self.keyed = KeyedLimit(self.keys[0], key=lambda entry: entry.plan.key, limits=limits)
+            self.key_meter = KeyMeter(limits)
         with trio.move_on_after(self.outer):
             async with trio.open_nursery() as self.nursery:
                 casts = [Cast(self, *each) for each in zip(self.managers, self.steps, strict=True)]
@@ -91,6 +104,8 @@ class World(Stage, trio.abc.Instrument):
             statistics = self.limiter.statistics()
             if (statistics.borrowed_tokens, statistics.tasks_waiting) != (0, 0):
                 self.fault(f"the shared limiter: {statistics}")
+        if self.keyed is not None and self.keyed.statistics():
+            self.fault(f"the limits by key: {self.keyed.statistics()}")
 
     async def _watch(self) -> None:
         """Make a hang known: the clock ends it then."""

@@ -65,6 +65,7 @@ class Cast(Witness, Instrument):
                 send_to=send,
                 rng=random.Random(stage.seed),
                 rate=self.rate,
+                per_key=self.per_key,
                 retry_budget=self.budget,
                 instruments=[self, *map(broken, filter(None, [manager.broken]))],
             ) as self.cm:
@@ -149,7 +150,8 @@ class Cast(Witness, Instrument):
         retry = options.retry or mine.retry
         attempt = mine.attempt_timeout if options.attempt_timeout is None else options.attempt_timeout
         task = mine.task_timeout if options.task_timeout is None else options.task_timeout
-        entry = Entry(self, plan, Options(retry, attempt, task), trio.current_time(), item)
+        merged = Options(retry, attempt, task, options.priority)
+        entry = Entry(self, plan, merged, trio.current_time(), item)
         self.entries.append(entry)
         if item is None:
             MARK.set(entry.mark)
@@ -186,7 +188,14 @@ class Cast(Witness, Instrument):
         return entry
 
     async def map(
-        self, source: Source, options: Options, *, ordered: bool, leave_after: float, pace: float
+        self,
+        source: Source,
+        options: Options,
+        *,
+        ordered: bool,
+        leave_after: float,
+        pace: float,
+        lookahead: int | None = None,
     ) -> None:
         entries = [self.entry(plan, options, item) for item, plan in enumerate(source.plans)]
         self.maps.append(entries)
@@ -201,7 +210,7 @@ class Cast(Witness, Instrument):
             drawn.append(entry)
             # An async source has asked for room some time ago.
             limit = self.limit_now() if source.kind == "generator" else self.highest
-            if len(drawn) - len(seen) > (2 * limit if limit < math.inf else 1000):
+            if len(drawn) - len(seen) > (lookahead or (2 * limit if limit < math.inf else 1000)):
                 self.stage.fault(f"{len(drawn)} drawn, {len(seen)} taken, limit {limit}")
             return entry
 
@@ -225,7 +234,11 @@ class Cast(Witness, Instrument):
         self.open_maps += 1
         try:
             async with self.cm.map(
-                self.execute, items, ordered=ordered, **attrs.asdict(options, recurse=False)
+                self.execute,
+                items,
+                ordered=ordered,
+                lookahead=lookahead,
+                **attrs.asdict(options, recurse=False),
             ) as outcomes:
                 entered = True
                 async for outcome in outcomes:
@@ -265,6 +278,25 @@ class Cast(Witness, Instrument):
             entry.handle.cancel("by the program")
             if queued and entry.handle.outcome is None:
                 self.stage.fault(f"cancelling the queued {entry.handle} did not end it at once")
+
+    def set_priority(self, which: int, priority: int) -> None:
+        handles = [each for each in self.entries if each.told is not None]
+        if handles:
+            entry = handles[-1 - which % len(handles)]
+            assert entry.told is not None
+            if entry.told.outcome is None and entry.told.priority != priority:
+                if entry.told.state == "queued":
+                    entry.reordered, entry.since = True, trio.current_time()
+                    entry.options = attrs.evolve(entry.options, priority=priority)
+                entry.told.priority = priority
+                if entry.told.priority != priority:
+                    self.stage.fault(f"{entry.told} has priority {entry.told.priority}, not {priority}")
+
+    def set_key_limit(self, key: int, limit: int) -> None:
+        stage = self.stage
+        if stage.keyed is not None:
+            stage.key_meter.set(key % len(stage.keys), limit, trio.current_time())
+            stage.keyed.limits[key % len(stage.keys)] = limit
 
     async def await_handle(self, which: int) -> None:
         handles = [each.handle for each in self.entries if each.handle is not None]
@@ -364,6 +396,9 @@ class Cast(Witness, Instrument):
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         self.told_submitted += 1
         entry: Entry = handle.args[0]
+        entry.told = handle
+        if entry.item is not None:
+            entry.submitted = trio.current_time()
         if entry.plan.unwanted:
             entry.cancelled = True
             handle.cancel("unwanted")
@@ -425,7 +460,8 @@ class Cast(Witness, Instrument):
 
     async def meddle(self, entry: Entry, inside: str) -> None:
         """What a task does to its manager, or to the other one."""
-        own_limiter = self.stage.shared is None
+        # Nobody could see where tasks of two managers wait for each other.
+        own_limiter = self.stage.shared is None and (self.per_key is None or len(self.keyed_alike()) == 1)
         try:
             match inside:
                 case "pause":
@@ -456,11 +492,14 @@ class Cast(Witness, Instrument):
                     self.cm.cancel_scope.deadline = trio.current_time() + 4.3125
                 case "slow":
                     self.slow(0.5 + entry.attempts)
+                case "priority":
+                    self.set_priority(entry.attempts, entry.attempts % 3 - 1)
+                case "key limit":
+                    self.set_key_limit(entry.plan.key, 1 + entry.attempts % 3)
                 case "wait":
                     await self.expect(RuntimeError, self.cm.wait)
                     await self.expect(RuntimeError, self.cm.wait_running)
                     await self.expect(RuntimeError, self.cm.shutdown)
-                # With a shared limiter nobody could see that such tasks wait for ever.
                 case "run" if own_limiter:
                     await self.run(Plan(), Options())
                 case "map" if own_limiter:

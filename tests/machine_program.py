@@ -40,6 +40,7 @@ class Plan:
     acts: tuple[Act, ...] = (Act(),)
     manner: str = "plain"
     unwanted: bool = False  # cancelled as soon as its submission is told
+    key: int = 0  # what it counts for, where there are limits by key
 
     def act(self, attempt: int) -> Act:
         return self.acts[attempt] if attempt < len(self.acts) else Act()
@@ -55,6 +56,7 @@ class Options:
     retry: RetryConfig | None = None
     attempt_timeout: float | None = None
     task_timeout: float | None = None
+    priority: int = 0
 
 
 @attrs.frozen
@@ -82,6 +84,7 @@ class Manager:
     tokens: float | None = None  # of a retry budget
     broken: str = ""  # a hook of an instrument that raises
     adapts: bool = False  # the limit, unless it is shared or infinite
+    keyed: bool = False  # has the program's limits by key
 
 
 @attrs.define
@@ -132,6 +135,9 @@ class Entry:
     submitted: float
     item: int | None = None
     handle: TaskHandle[Any] | None = None
+    told: TaskHandle[Any] | None = attrs.field(default=None, repr=False)  # its handle, an item's too
+    since: float = attrs.field(default=attrs.Factory(lambda self: self.submitted, takes_self=True))
+    reordered: bool = False  # was given another priority since
     refused: bool = False
     cancelled: bool = False
     interrupted: bool = False  # met a Cancelled
@@ -152,6 +158,10 @@ class Entry:
     starts: list[float] = attrs.field(factory=list, repr=False)
     # When its first attempt started: the time, and the pass of trio's loop.
     started: tuple[float, int] | None = None
+
+    def rank(self) -> tuple[int, float]:
+        """Where it stands among those who wait for the same: a lower one goes first."""
+        return -self.options.priority, self.since
 
     def predict(self) -> tuple[StopReason | None, int]:
         """How it ends when nobody interferes, None for a success, and after how many retries."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import attrs
+
 from trio_conman import RetryConfig
 
 from .machine import World
@@ -16,9 +18,12 @@ from .machine_vocabulary import (
     ATTEMPT_TIMEOUTS,
     ENDINGS,
     INSIDE,
+    KEYS,
     LIMITS,
+    LOOKAHEADS,
     MANNERS,
     PAUSES,
+    PRIORITIES,
     RETRIES,
     SECONDS,
     SIMPLE,
@@ -38,6 +43,8 @@ class Maker:
         self.random = random.Random(seed)
         self.pick = self.random.choice
         self.seed = seed
+        self.keys = self.pick(KEYS)
+        self.priorities = self.pick([[0], PRIORITIES])
 
     def odds(self, share: float) -> bool:
         return self.random.random() < share
@@ -52,14 +59,20 @@ class Maker:
         return Act(self.pick(SECONDS), inside, self.pick(ENDINGS), self.pick(RETRIES))
 
     def plan(self) -> Plan:
+        key = self.random.randrange(len(self.keys) or 1)
         if self.odds(0.5):
-            return self.pick(SIMPLE)
-        return Plan(tuple(self.some(self.act, 1, 3)), self.pick(MANNERS), self.odds(0.04))
+            return attrs.evolve(self.pick(SIMPLE), key=key)
+        return Plan(tuple(self.some(self.act, 1, 3)), self.pick(MANNERS), self.odds(0.04), key)
 
     def options(self) -> Options:
         if self.odds(0.5):
-            return Options()
-        return Options(self.pick(RETRIES), self.pick(ATTEMPT_TIMEOUTS), self.pick(TASK_TIMEOUTS))
+            return Options(priority=self.pick(self.priorities))
+        return Options(
+            self.pick(RETRIES),
+            self.pick(ATTEMPT_TIMEOUTS),
+            self.pick(TASK_TIMEOUTS),
+            self.pick(self.priorities),
+        )
 
     def manager(self) -> Manager:
         return Manager(
@@ -74,6 +87,7 @@ class Maker:
             tokens=self.pick([None, None, None, 0, 2]),
             broken=self.pick(["", "", "", *HOOKS]),
             adapts=self.odds(0.25),
+            keyed=self.odds(0.8),
         )
 
     def source(self) -> Source:
@@ -92,6 +106,7 @@ class Maker:
             "ordered": self.odds(0.5),
             "leave_after": self.pick([inf, inf, 1, 3]),
             "pace": self.pick([0.0, 0.0, 0.5, 3.0]),
+            "lookahead": self.pick(LOOKAHEADS),
         }
 
     def deed(self, shared: bool) -> Deed:
@@ -135,6 +150,8 @@ class Maker:
             Cast.wait_running,
             lambda cast: cast.slow(pause),
             lambda cast: cast.wait(),
+            lambda cast: cast.set_priority(number, number % 3 - 1),
+            lambda cast: cast.set_key_limit(number, 1 + number % 3),
         ]
         if shared:
             others.append(lambda cast: cast.borrow(seconds))
@@ -172,7 +189,8 @@ class Maker:
         managers = self.some(self.manager, 1, 2)
         shared = self.pick([None, None, 1, 2, 3])
         steps = [self.some(lambda: self.step(shared is not None), 1, 9) for _ in managers]
-        world = World(managers, steps, shared, self.pick([inf, inf, inf, inf, inf, 4, 8.5]), self.seed)
+        outer = self.pick([inf, inf, inf, inf, inf, 4, 8.5])
+        world = World(managers, steps, shared, outer, self.seed, self.keys)
         if self.odds(0.15):
             world.interrupt_at = self.random.randrange(1, 150)
         return world

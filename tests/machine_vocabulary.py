@@ -36,6 +36,8 @@ INSIDE = [
     "run",
     "map",
     "slow",
+    "priority",
+    "key limit",
 ]
 
 FAILING = [
@@ -53,3 +55,7 @@ ATTEMPT_TIMEOUTS = [None, None, 0.75, 1.75]
 TASK_TIMEOUTS = [None, None, 1.125, 3.125]
 PAUSES = [0.3125, 1.0, 2.5]  # of the rate
 LIMITS: list[int | float] = [2, 3, 2, 5, inf]
+# Of the keys 0, 1, …, if there are any.
+KEYS: list[tuple[int, ...]] = [(), (), (1, 2), (2, 1, 3), (1, 1, 1, 1)]
+PRIORITIES = [0, 0, 0, 1, -1]
+LOOKAHEADS = [None, None, 1, 3, 20]

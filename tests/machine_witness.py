@@ -16,6 +16,7 @@ import trio
 from trio_conman import (
     ConMan,
     Failure,
+    KeyedLimit,
     Outcome,
     RateLimiter,
     RetryBudget,
@@ -25,6 +26,7 @@ from trio_conman import (
     TaskHandle,
 )
 
+from .machine_keys import KeyMeter, overtaken
 from .machine_meters import CLOSE, BudgetMeter, RateMeter, turns
 from .machine_program import Entry, Manager, Source, Step
 
@@ -38,10 +40,13 @@ class Stage:
     shared: int | None = None
     outer: float = math.inf
     seed: int = 0
+    keys: tuple[int, ...] = ()  # the limits of the keys 0, 1, …
 
     faults: list[str] = attrs.field(factory=list, init=False)
     witnesses: list[Witness] = attrs.field(factory=list, init=False)
     limiter: trio.CapacityLimiter = attrs.field(init=False)
+    keyed: KeyedLimit | None = attrs.field(default=None, init=False)
+    key_meter: KeyMeter = attrs.field(init=False)
     nursery: trio.Nursery = attrs.field(init=False)
     passes: int = attrs.field(default=0, init=False)
     outsiders: int = attrs.field(default=0, init=False)
@@ -152,6 +157,41 @@ class Witness:
             for each in self.line
         )
 
+    @property
+    def per_key(self) -> KeyedLimit | None:
+        return self.stage.keyed if self.manager.keyed else None
+
+    def keyed_alike(self) -> list[Witness]:
+        """Who has the same limits by key, and is there."""
+        return [each for each in self.stage.witnesses if each.highest and each.manager.keyed]
+
+    def slots(self) -> list[Entry]:
+        """The tasks that have a slot, when nobody is about to do anything."""
+        told = [each for each in self.entries if each.told is not None]
+        return [each for each in told if each.told is not None and each.told._slot is not None]
+
+    def with_key(self, key: int) -> int:
+        """How many tasks of a key have a slot, in whichever manager."""
+        return sum(each.plan.key == key for cast in self.keyed_alike() for each in cast.slots())
+
+    def check_idle_slots(self) -> None:
+        """Nothing will happen before time passes: then nobody waits who could run."""
+        if self.paused or self.ended or not self.highest or self.cm._line._closed:
+            return
+        own, now = self.stage.shared is None, trio.current_time()
+        if (self.limit - len(self.slots()) if own else self.stage.limiter.available_tokens) < 1:
+            return
+        for entry in self.entries:
+            if entry.told is None:
+                is_waiting = entry.waits and entry.handle is None and not entry.refused
+            elif entry.told.state == "backing_off":
+                is_waiting = entry.without_slot and entry.lent.get(entry.attempts, math.inf) < now
+            else:
+                is_waiting = entry.told.state == "queued"
+            key = entry.plan.key
+            if is_waiting and (self.per_key is None or self.with_key(key) < self.stage.key_meter.limits[key]):
+                self.stage.fault(f"{entry} waits, though it could run: {self!r}")
+
     def in_hand(self) -> int:
         """How many tasks have started, and have no outcome, or one that has not arrived, and a slot."""
         workers = self.cm._runner.pool.workers
@@ -198,7 +238,9 @@ class Witness:
         if entry.plan.unwanted:
             self.stage.fault(f"cancelled in task_submitted, and yet started: {entry}")
         self.measure_start(entry, now)
-        new = entry.started is None and (entry.waits or entry.item is not None)
+        # An item that was drawn, and waits for its key, is accepted.
+        late = entry.item is not None and entry.submitted > self.shut_since
+        new = entry.started is None and (entry.waits or late)
         if waits_for_slots_only and self.shut_since < now and new:
             self.stage.fault(f"started after a shutdown: {entry}")
         entry.executing = True
@@ -211,10 +253,24 @@ class Witness:
         counted = self.cm.statistics()
         if self.in_hand() > 2 * self.highest:
             self.stage.fault(f"more in hand than twice the limit: {counted}")
-        if entry.item is not None and entry.started is None:
-            entry.submitted = now
+        if self.per_key is not None:
+            self.check_key(entry, now, first=entry.started is None and waits_for_slots_only)
         if entry.started is None:
             entry.started = (now, self.stage.passes)
+
+    def check_key(self, entry: Entry, now: float, *, first: bool) -> None:
+        """A task starts: of its key no more run than may."""
+        key, meter = entry.plan.key, self.stage.key_meter
+        holding = [
+            each
+            for cast in self.keyed_alike()
+            for each in cast.entries
+            if each.executing or (each.holds and each.told is not None and each.told.state == "backing_off")
+        ]
+        running = sum(each.plan.key == key for each in holding)
+        limit = meter.limit_at(key, now) if first else meter.highest[key]
+        if running > limit:
+            self.stage.fault(f"{running} of key {key} run, limit {limit}: {entry}")
 
     def measure_start(self, entry: Entry, now: float) -> None:
         """An attempt starts: its permit is due, and it was worth waiting for."""
@@ -264,7 +320,8 @@ class Witness:
         if not settled:
             return
         states = [handle.state for handle in handles]
-        if (now.queued, now.waiting) != (states.count("queued"), self.waiting):
+        queued = sum(each.told is not None and each.told.state == "queued" for each in self.entries)
+        if (now.queued, now.waiting) != (queued, self.waiting):
             fault(f"{states}, {self.waiting} in run(): {now}")
         if now.submitted - now.succeeded - now.failed > now.running + now.backing_off + now.queued:
             fault(f"accepted tasks are missing: {now}")
@@ -280,10 +337,6 @@ class Witness:
                 fault(f"{waiting} wait for a permit, which was due at {self.meter.due()}")
         if self.is_idle() and self.idlers and not self.open_maps:
             fault(f"idle, and somebody still waits for it: {now}")
-        if (now.queued or now.waiting) and not self.paused:
-            shared = self.stage.shared is not None
-            if self.stage.limiter.available_tokens > 0 if shared else self.in_hand() < cm.limit:
-                fault(f"somebody waits while a slot is free: {now}")
 
     def check_counts(self, handles: list[TaskHandle[Any]], states: Sequence[str]) -> None:
         """Without maps, all that is counted has a handle."""
@@ -358,6 +411,8 @@ class Witness:
             or self.maps
             or self.meter is not None
             or self.stage.shared is not None
+            or self.per_key is not None
+            or any(each.options.priority or each.reordered for each in self.entries)
             or self.manager.send_to is not None
             or any(each.cancelled for each in self.entries)
         )
@@ -449,16 +504,18 @@ class Witness:
             self.stage.fault(f"waited in vain for a permit: {outcome} of {entry}")
 
     def check_order(self) -> None:
-        """First come, first served; and a map has one place in the line."""
-        started = [(each, *each.started) for each in self.line if each.started is not None]
-        for (one, _, before), (other, _, after) in pairwise(started):
-            if before > after:
-                self.stage.faults.append(f"{one.handle} has started after {other.handle}")
-        for entry, start, _ in started:
+        """First come, first served, but for keys and priorities; and a map has one place in the line."""
+        for key in {each.plan.key if self.per_key else None for each in self.line}:
+            alike = [each for each in self.line if key is None or each.plan.key == key]
+            self.stage.faults += overtaken(alike, is_rated=self.meter is not None)
+        if self.meter is not None or self.per_key is not None:
+            return
+        for entry in [each for each in self.line if each.started]:
+            priority = entry.options.priority
             for items in self.maps:
-                starts = [each.started[0] for each in items if each.started is not None]
-                passed = sum(entry.submitted < each < start for each in starts)
-                if passed > 1 and self.manager.rate is None:
+                lower = [each for each in items if each.starts and each.options.priority <= priority]
+                passed = sum(entry.since < each.starts[0] < entry.starts[0] for each in lower)
+                if passed > 1:
                     self.stage.faults.append(f"{passed} items of a map have passed {entry.handle}")
 
     def judge(self, entry: Entry, outcome: Outcome[Any]) -> None:

@@ -70,6 +70,7 @@ def test_no_class_inside_has_methods_that_nobody_uses() -> None:
     [
         trio_conman.AdaptiveLimitStatistics,
         trio_conman.ConManStatistics,
+        trio_conman.KeyStatistics,
         trio_conman.RateLimiterStatistics,
         trio_conman.RetryBudgetStatistics,
         trio_conman.RetryConfig,

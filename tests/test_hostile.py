@@ -26,6 +26,7 @@ from trio_conman import (
     AdaptiveLimit,
     ConMan,
     Instrument,
+    KeyedLimit,
     LoggingInstrument,
     RateLimiter,
     RetriableError,
@@ -160,6 +161,7 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
             "attempt_timeout": NONE | SECONDS,
             "task_timeout": NONE | SECONDS,
             "rate": NO_OBJECTS,
+            "per_key": NO_OBJECTS,
             "timeout": NONE | SECONDS,
             "max_errors": counts(0),
             "retry_budget": NO_OBJECTS,
@@ -172,7 +174,7 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
     **{
         (f"ConMan.{method}", name): (door(method, name), wrong)
         for method in ("run", "run_nowait", "start_soon")
-        for name, wrong in {**OPTIONS, "task": NO_CALLABLES}.items()
+        for name, wrong in {**OPTIONS, "task": NO_CALLABLES, "priority": NONE | NO_INTS}.items()
     },
     **{
         ("ConMan.map", name): (door("map", name), wrong)
@@ -181,6 +183,8 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
             "fn": NO_CALLABLES,
             "items": NONE | st.integers() | st.builds(Hostile),
             "ordered": NO_BOOLS,
+            "priority": NONE | NO_INTS,
+            "lookahead": counts(1),
         }.items()
     },
     ("ConMan.limit", "limit"): (assign_limit, NONE | counts(2)),
@@ -211,6 +215,12 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
     ("RateLimiter", "per"): (
         lambda _, value: RateLimiter(1, per=value),
         NONE | SECONDS | INFINITE | st.just(0),
+    ),
+    ("KeyedLimit", "limit"): (lambda _, value: KeyedLimit(value, key=str), NONE | counts(1)),
+    ("KeyedLimit", "key"): (lambda _, value: KeyedLimit(1, key=value), NO_CALLABLES | st.just(nothing)),
+    ("KeyedLimit", "limits"): (
+        lambda _, value: KeyedLimit(1, key=str, limits=value),
+        st.integers() | st.booleans() | TEXTS | st.lists(st.integers(), min_size=1),
     ),
     ("RateLimiter", "burst"): (lambda _, value: RateLimiter(1, burst=value), NONE | counts(1)),
     ("RateLimiter", "cost"): (
@@ -302,6 +312,7 @@ MADE_HERE = {
     "ConManStatistics",
     "Failure",
     "Instrument",
+    "KeyStatistics",
     "Outcome",
     "RateLimiterStatistics",
     "RetriedError",

@@ -59,7 +59,7 @@ MAY_BE_INTERRUPTED = {
     "ledger": set[str](),
     "line": {"Line.__attrs_post_init__", "Line.limit"},
     "map_block": {"MapBlock.__init__"},
-    "mapping": {"Mapping.__init__", "most_in_memory"},
+    "mapping": {"Mapping.__init__", "Mapping._most_in_memory", "most_in_memory"},
     "opening": {"Opening.__init__"},
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},

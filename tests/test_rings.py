@@ -191,6 +191,9 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
         def grants(self) -> bool:
             return True
 
+        def keys_of(self, _: object, /) -> tuple[()]:
+            return ()
+
         def resized(self) -> None:
             record.append(self.name)
 
@@ -199,7 +202,12 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
     async def leave_it() -> None:
         rings.enter(lost)
         assert rings.block(
-            lost, "key", trio.lowlevel.current_task(), lambda: record.append("told"), lambda: True
+            lost,
+            "key",
+            trio.lowlevel.current_task(),
+            lambda: record.append("told"),
+            lambda: True,
+            lambda: [()],
         )
 
     async def use() -> None:
@@ -230,13 +238,13 @@ async def crash():
     async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
         cm.start_soon(consume, cm)
         await trio.testing.wait_all_tasks_blocked()
-        print(len(cm._line._rings._waits))
+        print(len(cm._line.rings._waits))
         with trio.move_on_after(0):
             await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)
 
 async def use():
     async with trio.open_nursery() as nursery, ConMan.open(nursery, limiter) as cm:
-        print(len(cm._line._rings._waits))
+        print(len(cm._line.rings._waits))
         cm.start_soon(trio.sleep, 0)
     print(len(cm.outputs()))
 
@@ -306,5 +314,5 @@ async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock
         async with ConMan[Any].open(nursery, limiter) as other:
             pass
         cm.limit = 3
-        assert list(cm._line._rings._lines) == [cm._line]
+        assert list(cm._line.rings._lines) == [cm._line]
         other._line.resized()

@@ -5,6 +5,7 @@ from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
 from ._limits.adaptive import AdaptiveLimit, AdaptiveLimitStatistics
+from ._limits.keyed import KeyedLimit, KeyStatistics
 from ._limits.rate import RateLimiter, RateLimiterStatistics
 from ._manager.conman import ConMan
 from ._manager.views import ConManStatistics
@@ -20,6 +21,8 @@ __all__ = [
     "ConManStatistics",
     "Failure",
     "Instrument",
+    "KeyStatistics",
+    "KeyedLimit",
     "LoggingInstrument",
     "Outcome",
     "RateLimiter",

@@ -2,15 +2,15 @@ import os
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import trio
 
-from trio_conman import ConMan, Failure
+from trio_conman import ConMan, Failure, KeyedLimit
 
 LINK = re.compile(r'href="([^"]+)"')
-LIMIT = 4  # pages at once
+LIMIT = 20  # pages at once
 LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: no page waits for one
 
 
@@ -22,22 +22,29 @@ class Crawler:
         self.most = most
         self.seen: set[str] = set()
 
-    def add(self, url: str) -> None:
+    def add(self, url: str, depth: int) -> None:
         if url.startswith(self.within) and url not in self.seen and len(self.seen) < self.most:
             self.seen.add(url)
-            self.cm.start_soon(self.visit, url, name=url.removeprefix(self.within))
+            name = url.removeprefix(self.within)
+            self.cm.start_soon(self.visit, url, depth, name=name, priority=-depth)
 
-    async def visit(self, url: str) -> None:
+    async def visit(self, url: str, depth: int) -> None:
         response = await self.client.get(url)
         response.raise_for_status()
         for link in LINK.findall(response.text):
-            self.add(urljoin(url, link).partition("#")[0])
+            self.add(urljoin(url, link).partition("#")[0], depth + 1)
+
+
+def host(url: str, *_: object) -> str | None:
+    """What a visit counts for: it gets the arguments of the task."""
+    return urlsplit(url).hostname
 
 
 async def main(site: str) -> None:
+    hosts = KeyedLimit(4, key=host, limits={"small.example": 1})
     async with httpx.AsyncClient(limits=LIMITS) as client, trio.open_nursery() as nursery:
-        async with ConMan[None].open(nursery, limit=LIMIT, timeout=30) as cm:
-            Crawler(client, cm, within=site, most=1_000).add(site)
+        async with ConMan[None].open(nursery, limit=LIMIT, per_key=hosts, timeout=30) as cm:
+            Crawler(client, cm, within=site, most=1_000).add(site, depth=0)
         # The block ends when every page that was found has been visited.
 
     print(f"{cm.statistics().succeeded} pages")

@@ -22,8 +22,17 @@ from .rivals_asyncio import BASE, RIVALS, installed
 
 UNIT = "µs a task"
 BASES = {"by hand = 1": "by hand", "with scopes = 1": "by hand, a scope each", "pool = 1": "pool of workers"}
-# What `run` costs more with each of these.
-OPTIONS = ("run, retries configured", "run, both timeouts", "run, rate not limiting", "run, send_to")
+# What costs more with an option, and than what.
+OPTIONS = {
+    "run, retries configured": "run",
+    "run, both timeouts": "run",
+    "run, rate not limiting": "run",
+    "run, send_to": "run",
+    "start_soon, one key": "start_soon",
+    "start_soon, 1,000 keys": "start_soon",
+    "start_soon, a key each": "start_soon",
+    "start_soon, priorities": "start_soon",
+}
 
 
 def rival(name: str, tasks: int, limit: int) -> tuple[float, float]:
@@ -82,11 +91,12 @@ def main() -> None:
     load = f"{tasks:,} no-op tasks, limit {limit}, rounds: {given.rounds}"
     rows = compared([{name: each[name] for name in on_trio} for each in rounds], UNIT, BASES)
     more = {
-        name: {"µs a task more": Spread.of(each[name] - each["run"] for each in rounds)} for name in OPTIONS
+        name: {"µs a task more": Spread.of(each[name] - each[base] for each in rounds)}
+        for name, base in OPTIONS.items()
     }
     tables = {
         "side_by_side": Table("On trio, in one process", load, [UNIT, *BASES], rows),
-        "options": Table("What an option adds to `run`", load, ["µs a task more"], more),
+        "options": Table("What an option adds", load, ["µs a task more"], more),
     }
     if on_asyncio:
         columns = [UNIT, f"{BASE} = 1", "by hand, on trio = 1"]

@@ -3,11 +3,12 @@
 All of them run the same no-op task: one checkpoint.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_conman import ConMan, Outcome, RateLimiter, RetryConfig
+from trio_conman import ConMan, KeyedLimit, Outcome, RateLimiter, RetryConfig
 
 from .measuring import Contender
 
@@ -131,6 +132,27 @@ async def start_soon(tasks: int, limit: int) -> int:
     return len(cm.outputs())
 
 
+def start_soon_with_keys(keys: float) -> Contender:
+    """`ConMan.start_soon` with a limit by key that no key is held up by, for so many keys."""
+
+    async def started(tasks: int, limit: int) -> int:
+        each = KeyedLimit(limit, key=lambda n: n % keys)
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit, per_key=each) as cm:
+            for n in range(tasks):
+                cm.start_soon(job, n)
+        return len(cm.outputs())
+
+    return started
+
+
+async def start_soon_by_priority(tasks: int, limit: int) -> int:
+    """`ConMan.start_soon` with ten priorities, mixed."""
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit) as cm:
+        for n in range(tasks):
+            cm.start_soon(job, n, priority=n % 10)
+    return len(cm.outputs())
+
+
 async def run_with_send_to(tasks: int, limit: int) -> int:
     """`ConMan.run`, the outcomes sent to a channel."""
     send, receive = trio.open_memory_channel[Outcome[int]](limit)
@@ -179,6 +201,10 @@ LIBRARY: dict[str, Contender] = {
     "run, rate not limiting": run_with_rate,
     "run, send_to": run_with_send_to,
     "start_soon": start_soon,
+    "start_soon, one key": start_soon_with_keys(1),
+    "start_soon, 1,000 keys": start_soon_with_keys(1_000),
+    "start_soon, a key each": start_soon_with_keys(math.inf),
+    "start_soon, priorities": start_soon_by_priority,
     "map": mapped,
     "map, ordered": mapped_in_order,
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
+from typing import TypeVar
 
 from .texts import short
+
+T = TypeVar("T")
 
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
@@ -75,6 +78,39 @@ def check_count(name: str, value: object, *, minimum: int, finite: bool = False)
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+
+
+def check_int(name: str, value: object, *, minimum: int | None = None) -> int:
+    """Refuse what is no int, or one below `minimum`; returns a plain one."""
+    wanted = "an int" if minimum is None else f"an int of at least {minimum}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return int.__int__(value)
+
+
+def check_several(name: str, given: object, kind: type[T], wanted: str) -> tuple[T, ...]:
+    """What was given of a `kind`: one, several, or none; `wanted` says in words what one is.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: it names one twice, or none.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, kind) or not isinstance(given, Iterable):
+        given = (given,)
+    several: list[T] = []
+    for each in given:
+        if not isinstance(each, kind):
+            raise TypeError(f"{name} must be {wanted}, or several, or None, not {short(each)}")
+        if each in several:
+            raise ValueError(f"{name} must have each limiter once, not {each!r} twice")
+        several.append(each)
+    if not several:
+        raise ValueError(f"{name} must have at least one limiter, not {short(given)}; for none give None")
+    return tuple(several)
 
 
 def check_limit(value: object) -> None:

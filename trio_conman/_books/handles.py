@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 import attrs
 import trio
 
-from trio_conman._base.checks import check_text, wrong_thread
+from trio_conman._base.checks import check_int, check_text, wrong_thread
 from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
@@ -52,6 +52,8 @@ class Terms:
     deliver: Callable[[TaskHandle[Any]], bool]
     # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
     withdraw: Callable[[TaskHandle[Any]], None]
+    # How to give it another priority, wherever it waits.
+    reorder: Callable[[TaskHandle[Any], int], None]
     # The section of a journal that may know its value, and keeps it.
     records: Records[Any] | None = None
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
@@ -70,16 +72,18 @@ class Terms:
 
 
 # The terms of a task that is done.
-DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None)
+DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None, lambda _, __: None)
 
 
 class Slot:
     """The borrower of one token: a CapacityLimiter lends to an object, and several at once to one caller."""
 
-    __slots__ = ("_manager",)
+    __slots__ = ("_manager", "keys")
 
     def __init__(self, manager: str) -> None:
         self._manager = manager
+        # Those that its task holds with it, if there are any.
+        self.keys: Any = None
 
     def __repr__(self) -> str:
         return f"<a slot of {self._manager}>"
@@ -96,10 +100,13 @@ class TaskHandle(Generic[T]):
     _terms: Terms = attrs.field(alias="terms")
     _submitted: float = attrs.field(alias="submitted")
     _index: int = attrs.field(default=-1, alias="index")
+    _priority: int = attrs.field(default=0, alias="priority")
     _state: State = "queued"
     _retries: int = 0
     _outcome: Outcome[T] | None = None
 
+    # What it counts for, where there are limits by key.
+    _keys: Any = None
     _started: float | None = None
     # When its first attempt began, where that was not at once.
     _attempted: float | None = None
@@ -143,6 +150,29 @@ class TaskHandle(Generic[T]):
     def retries(self) -> int:
         """How many attempts followed the first one so far."""
         return self._retries
+
+    @property
+    def priority(self) -> int:
+        """The higher it is, the earlier it has its turn in the line. May be assigned.
+
+        Who waits in the line moves behind those who wait there with that priority. Later it counts for
+        retries, and when the task is done for nothing.
+
+        Raises:
+            RuntimeError: assigned in another thread than that of its trio run, while the task has not ended.
+            TypeError: assigned what is no int.
+        """
+        return self._priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        priority = check_int("priority", priority)
+        if priority == self._priority or self._outcome is not None:
+            return
+        if get_ident() != self._terms.thread:
+            raise wrong_thread("TaskHandle.priority", "run_sync(setattr, handle, 'priority', ...)")
+        need_more_stack()
+        self._terms.reorder(self, priority)
 
     @property
     def outcome(self) -> Outcome[T] | None:

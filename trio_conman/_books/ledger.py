@@ -28,12 +28,16 @@ class Slots(Protocol):
         """Pass a slot on."""
         ...
 
-    def leave(self, key: object) -> bool:
+    def leave(self, waiter: object) -> bool:
         """Wait for a slot no more; whether it did."""
         ...
 
     def park(self, handle: TaskHandle[Any], grant: Callable[[Any, Slot | None], bool]) -> None:
         """Stand beside the line, without a slot."""
+        ...
+
+    def lacks_keys(self, handle: TaskHandle[Any]) -> bool:
+        """Whether a task that has its slot has no keys, and needs some: from here on it knows which."""
         ...
 
     def unpark(self, handle: TaskHandle[Any]) -> None:
@@ -114,7 +118,8 @@ class Ledger:
 
     def accept(self, handle: TaskHandle[Any]) -> None:
         """From here on the task ends in exactly one outcome."""
-        handle._index = self.submitted
+        if handle._index < 0:  # an item has one
+            handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1
         if self.instruments is not None:
@@ -142,7 +147,7 @@ class Ledger:
 
     def begin_new(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """`accept` and `begin` in one."""
-        if handle._index < 0:  # an item has one
+        if handle._index < 0:  # as in accept()
             handle._index = self.submitted
         self.submitted += 1
         self.unfinished += 1

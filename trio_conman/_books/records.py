@@ -3,7 +3,8 @@
 The journal itself is a leaf, which nothing in here imports. A door takes a `Recorder`, a journal or a section
 of one, and asks it for its `Records`; the engine talks to those. For each task, in this order:
 
-1. ``key = records.key_of(args)``, when it is taken up. An error is the task's failure.
+1. ``key = records.key_of(args)``, when it is taken up. An error is the task's failure. Where there are limits
+   by key that comes sooner too, since a task for which then ``records.holds(key)`` does not count for them.
 2. ``answer = records.claim(key)``, before its permit and its first attempt. An error is the task's failure.
    Any value but an `Answer` is that of the task, which ends with it as recalled. On ``READ`` it claims again
    after ``await records.arrival(key)``. On ``WAIT`` it gives its slot back, and asks by
@@ -61,6 +62,10 @@ class Records(Protocol[T]):
             TypeError: they are no key, and the section has no function that makes one of them.
             Exception: what the section's function raised.
         """
+        ...
+
+    def holds(self, key: str) -> bool:
+        """Whether there is a recorded value, as far as is known without looking at it."""
         ...
 
     def claim(self, key: str) -> T | Answer:

@@ -111,6 +111,8 @@ class Block:
         if self.runner.adaptive is not None:
             self.runner.adaptive._open(self.line)
         self.line.on_resize = self.tell_resized
+        if self.line.keyring is not None:
+            self.line.keys_of = self.runner.pool.keys_of
         self._entered = True
         if self.runner.adaptive is not None:
             self.line.limit = self.runner.adaptive._slots()
@@ -176,10 +178,12 @@ class Block:
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
-        permits = self.runner.permits
+        permits, keyring = self.runner.permits, self.line.keyring
         try:
             if permits is not None:
                 permits.open()
+            if keyring is not None:
+                keyring.open()
             with self.cancel_scope:
                 async with trio.open_nursery() as nursery:
                     with trio.CancelScope(shield=True):  # also where there is no time at all
@@ -193,6 +197,8 @@ class Block:
             self.collector.close_channel()
             if permits is not None:
                 permits.close()
+            if keyring is not None:
+                keyring.close()
             self._let_limit_go()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()

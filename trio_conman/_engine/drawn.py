@@ -63,9 +63,10 @@ class DrawnMap(Mapping[T], Generic[T]):
             stream.more and self._passed < AT_ONCE and self._drawing <= most and self._drawing < self._room()
         )
 
-    def _give(self, slot: Slot) -> None:
+    def _give(self, slot: Slot) -> bool:
         self._drawing += 1
         self._runner.pool.hire_to_draw(self, slot, self._name, self._context)
+        return True
 
     def go_on(self, worker: Worker) -> None:
         """See `pool.Source`."""
@@ -82,7 +83,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         elif self._hurries:
             self._hurries = False
         # may_keep() implies that the limiter is not shared, so `_most` is what it was told.
-        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(self._in_line):
+        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(worker.slot, self._in_line):
             self._give_back(worker)
         elif stream.drawn - stream.taken < self._most:
             self._begin_item(worker)
@@ -102,7 +103,7 @@ class DrawnMap(Mapping[T], Generic[T]):
             return None
         else:
             worker.kept = False
-            may_begin = self._line.may_keep(self._in_line)
+            may_begin = self._line.may_keep(worker.slot, self._in_line)
             if self._lets_others_on is worker:
                 self._lets_others_on = None
                 self._passed = 0
@@ -118,27 +119,38 @@ class DrawnMap(Mapping[T], Generic[T]):
         return worker.handle
 
     def _begin_item(self, worker: Worker) -> None:
-        """Draw an item for a worker, and begin it; what is no Exception leaves the slot to missed()."""
-        try:
-            item = self._source.draw()
-            if worker.task._cancel_status is not worker.status:
-                self._source.blame()
-        except StopIteration:
-            self._drawn_all(worker, None)
-        except Exception as error:
-            self._drawn_all(worker, foreign(error))
-        except BaseException:
-            self._stream.refused = True  # it is no end that the consumer may take for the source's
-            self._end_drawing(None)
-            raise
-        else:
-            slot = worker.slot
-            assert slot is not None
-            worker.source = worker.slot = None
-            worker.handle = handle = self._new(item)
-            self._drawing -= 1
-            self._runner.begin_new(handle, slot, handle._submitted)
-            return
+        """Draw an item for a worker, and begin it; what is no Exception leaves the slot to missed().
+
+        Items that lack a key wait for it in the line; so many at most before others have a turn.
+        """
+        slot = worker.slot
+        assert slot is not None
+        tries = AT_ONCE
+        while tries:
+            tries -= 1
+            try:
+                item = self._source.draw()
+                if worker.task._cancel_status is not worker.status:
+                    self._source.blame()
+            except StopIteration:
+                self._drawn_all(worker, None)
+                break
+            except Exception as error:
+                self._drawn_all(worker, foreign(error))
+                break
+            except BaseException:
+                self._stream.refused = True  # it is no end that the consumer may take for the source's
+                self._end_drawing(None)
+                raise
+            handle = self._new(item)
+            if self._line.keyring is None or self._may_begin(handle, slot):
+                worker.source = worker.slot = None
+                worker.handle = handle
+                self._drawing -= 1
+                self._runner.begin_new(handle, slot, handle._submitted)
+                return
+            if self._room() <= 0:
+                break
         self._give_back(worker)
 
     def _give_back(self, worker: Worker) -> None:

@@ -126,7 +126,7 @@ class Endings(Ledger):
             outcome = self._cut_short(handle)
         handle._outcome = outcome
         handle._state = "done"
-        handle._call = handle._scope = handle._context = handle._error = handle._history = None
+        handle._call = handle._scope = handle._context = handle._error = handle._history = handle._keys = None
         if isinstance(outcome, Success):
             self.succeeded += 1
             if self.budget is not None and not outcome.recalled:
@@ -134,7 +134,7 @@ class Endings(Ledger):
         else:
             self.count_failure(outcome)
             if handle._claimed is not None:
-                _release(handle)
+                release(handle)
         if self.calm is not None:
             self.tell_if_calm()
         if self.permits is not None and handle._attempted is None:
@@ -153,6 +153,13 @@ class Endings(Ledger):
             handle._done.set()
         del handle, outcome  # where the cancellation above led to this frame
 
+    @enable_ki_protection
+    def refuse(self, handle: TaskHandle[Any], error: Exception) -> None:
+        """Accept a task that cannot begin: it fails."""
+        self.accept(handle)
+        self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
+        del handle, error
+
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""
         error = handle._error
@@ -166,8 +173,8 @@ class Endings(Ledger):
         return self._failure(handle, error, StopReason.MAX_ELAPSED if due > latest else StopReason.DEADLINE)
 
 
-def _release(handle: TaskHandle[Any]) -> None:
-    """A task that has claimed its key has no value for it."""
+def release(handle: TaskHandle[Any]) -> None:
+    """A task that has claimed its key in the journal has no value for it."""
     key, handle._claimed = handle._claimed, None
     assert handle._terms.records is not None
     assert key is not None

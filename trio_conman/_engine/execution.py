@@ -70,15 +70,12 @@ class Runner(Recalls):
         self.is_plain = self.permits is None and self.instruments is None and self.adaptive is None
         self.now = trio.lowlevel.current_clock().current_time
 
-    def start(self, handle: TaskHandle[Any], slot: Slot, now: float, *, is_new: bool = False) -> None:
-        """Start a task, in the context of its submitter; one that is new is accepted here."""
+    def start(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
+        """Accept a task and start it, in the context of its submitter."""
         if handle._context is None:
             handle._context = copy_context()
         self.pool.hire(handle)
-        if is_new:
-            self.begin_new(handle, slot, now)
-        else:
-            self.begin(handle, slot, now)
+        self.begin_new(handle, slot, now)
         if self.permits is not None:
             self.permits.join(handle)
 
@@ -87,8 +84,11 @@ class Runner(Recalls):
         self.queued -= 1
         if slot is None:
             self._finish(handle, None)
-        else:
-            self.start(handle, slot, self.now())
+            return True
+        self.pool.hire(handle)
+        self.begin(handle, slot, self.now())
+        if self.permits is not None:
+            self.permits.join(handle)
         return True
 
     @enable_ki_protection

@@ -55,10 +55,13 @@ class FedMap(Mapping[T], Generic[T]):
     def _may_give(self) -> bool:
         return self._feeder.has_item()
 
-    def _give(self, slot: Slot) -> None:
+    def _give(self, slot: Slot) -> bool:
         handle = self._new(self._feeder.take())
-        self._runner.start(handle, slot, handle._submitted, is_new=True)
+        may_begin = self._line.keyring is None or self._may_begin(handle, slot)
+        if may_begin:
+            self._runner.start(handle, slot, handle._submitted)
         self._feeder.wake()
+        return may_begin
 
     @enable_ki_protection
     def _exhausted(self, feeder: Feeder, error: Exception | None) -> None:

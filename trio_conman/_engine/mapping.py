@@ -5,7 +5,8 @@ item. How a slot that it is given comes by an item depends on the items: those o
 workers (`drawn`), those of an async iterable by a feeder (`fed`). From there on an item goes the way of every
 task, and its outcome to the stream that the consumer has.
 
-The memory is bounded by the *room*: nothing is drawn while twice the limit of items are drawn and not taken.
+The memory is bounded by the *room*: nothing is drawn while as many items are drawn and not taken as the map
+may look ahead: twice the limit, where nothing else is said.
 (While a shared limiter is at 0 there is room for one, so that the map is in the line when it is raised.)
 
 Leaving the map cancels its items, stops the drawing, and waits, shielded, until the last of them has ended.
@@ -15,7 +16,7 @@ Then the map forgets all, since an error that the consumer has kept may lead to 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import copy_context
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -26,7 +27,9 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
+from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle, Terms
+from trio_conman._limits.keys import Keys, may_hold
 from trio_conman._limits.line import Line
 
 from .block import Block
@@ -41,9 +44,20 @@ class Mapping(ABC, Generic[T]):
     """One map: what starts the items behind the stream that its consumer has."""
 
     _stream: Stream[T]
+    # Its place in the line is for any item: what those count for is not known before they are drawn.
+    _keys = None
 
     def __init__(
-        self, block: Block, call: Callable[..., Any], items: Any, *, name: str, terms: Terms, ordered: bool
+        self,
+        block: Block,
+        call: Callable[..., Any],
+        items: Any,
+        *,
+        name: str,
+        terms: Terms,
+        ordered: bool,
+        priority: int,
+        lookahead: int | None,
     ) -> None:
         self._block = block
         self._line: Line = block.line
@@ -53,8 +67,11 @@ class Mapping(ABC, Generic[T]):
         self._name = name
         self._terms = terms
         self._ordered = ordered
+        # Of its items, and of its place in the line.
+        self._priority = priority
         self._in_line = False
-        self._most = most_in_memory(block.line.limit)
+        self._lookahead = lookahead
+        self._most = self._most_in_memory()
         # What is to end before the map is: workers that were hired and have not drawn, or else the feeder.
         self._drawing = 0
 
@@ -68,9 +85,17 @@ class Mapping(ABC, Generic[T]):
         self._prepare()
         # From here on there are cycles, until the map is left.
         self._stream = Stream(
-            self._block, ordered=self._ordered, tell_taken=self.want, needs_slots=self._needs_slots
+            self._block,
+            ordered=self._ordered,
+            tell_taken=self.want,
+            needs_slots=self._needs_slots,
+            needs_keys=self._needs_keys,
         )
         self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
+        # Items that have waited for their keys, until they have ended.
+        self._passed_over: dict[TaskHandle[Any], None] = {}
+        if self._line.keyring is not None:
+            self._terms = attrs.evolve(self._terms, deliver=self._put)
         self._block.maps[self] = None
         self._begin()
         return self._stream
@@ -103,6 +128,10 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
+        if self._line.keyring is not None:
+            for item in list(self._passed_over):
+                item._cancelled = item._cancelled or "its map was left"
+                self._runner.withdraw(item)
         for worker in self._runner.pool.workers:
             handle = worker.handle
             if handle is not None and handle._terms is self._terms:
@@ -129,8 +158,8 @@ class Mapping(ABC, Generic[T]):
         """Whether a slot can be used."""
 
     @abstractmethod
-    def _give(self, slot: Slot) -> None:
-        """Start an item, or have it drawn first."""
+    def _give(self, slot: Slot) -> bool:
+        """Start an item, or have it drawn first; whether the slot was used."""
 
     @abstractmethod
     def _stop(self, reason: str) -> None:
@@ -145,16 +174,25 @@ class Mapping(ABC, Generic[T]):
     def _room(self) -> int | float:
         """How many more outcomes may be in memory."""
         if self._line.shared:  # those who share a limiter may change it without a word
-            self._most = most_in_memory(self._line.limit)
+            self._most = self._most_in_memory()
         return self._most - self._stream.drawn + self._stream.taken
 
     def resized(self) -> None:
         """The limit has changed: there may be more room than before."""
-        self._most = most_in_memory(self._line.limit)
+        self._most = self._most_in_memory()
         self.want()
+
+    def _most_in_memory(self) -> int | float:
+        return most_in_memory(self._line.limit) if self._lookahead is None else self._lookahead
 
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
+
+    def _needs_keys(self) -> Sequence[Keys]:
+        """The keys of those of whom one must go on before there is another outcome; no keys if any may be."""
+        waiting = [item._keys for item in self._passed_over if item._state == "queued"]
+        draws = self.is_coming or (self._stream.more and self._room() > 0)
+        return [()] if draws or self._stream.unfinished > len(waiting) else waiting
 
     @enable_ki_protection
     def want(self) -> None:
@@ -162,40 +200,74 @@ class Mapping(ABC, Generic[T]):
         if not self._stream.more:
             if self._stream.is_empty:
                 self._runner.idle.unpark_all()
+            if self._passed_over:
+                self._line.rings.break_rings()
             return
         while not self._in_line and self._may_give():
+            need_stack()
             slot = self._line.take()
             if slot is not None:
-                self._use(slot)
+                if not self._use(slot):
+                    self._line.release(slot)
             else:
                 self._in_line = True
                 self._line.join(self, self._granted)
-                self._line.break_rings()  # a consumer needs slots now
+                self._line.rings.break_rings()  # a consumer needs slots now
+        if self._passed_over:
+            self._line.rings.break_rings()  # or keys
 
     def _granted(self, _: object, slot: Slot | None) -> bool:
         assert slot is not None  # a map is told to refuse() before its line is closed
         self._in_line = False
         # What this place was for may have come to its slot in another way.
-        gives = self._may_give()
-        if gives:
-            self._use(slot)
+        is_used = self._may_give() and self._use(slot)
+        if is_used:
             self.want()
         else:
             self._runner.tell_if_idle()
-        return gives
+        return is_used
 
-    def _use(self, slot: Slot) -> None:
-        self._give(slot)
+    def _use(self, slot: Slot) -> bool:
         self._stream.at_once = max(AT_ONCE, len(self._runner.pool.workers))
+        return self._give(slot)
 
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""
         handle: TaskHandle[Any] = TaskHandle(
-            self._name, (item,), self._call, self._terms, self._runner.now(), self._stream.drawn
+            self._name,
+            (item,),
+            self._call,
+            self._terms,
+            self._runner.now(),
+            self._stream.drawn,
+            self._priority,
         )
         handle._context = self._context
         self._stream.drawn += 1
         return handle
+
+    def _may_begin(self, handle: TaskHandle[Any], slot: Slot) -> bool:
+        """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
+        keyring = self._line.keyring
+        assert keyring is not None
+        try:
+            keyring.enlist(handle)
+        except Exception as error:
+            self._runner.refuse(handle, error)
+            return False
+        if may_hold(handle._keys, slot):
+            return True
+        self._passed_over[handle] = None
+        self._line.join(handle, self._runner.granted)
+        self._runner.queued += 1
+        self._runner.accept(handle)
+        if self._runner.stopped is not None:
+            self._runner.withdraw(handle)  # the source, or the key, has ended the manager
+        return False
+
+    def _put(self, handle: TaskHandle[Any]) -> bool:
+        self._passed_over.pop(handle, None)
+        return self._stream.put(handle)
 
     # What the manager asks and tells
 
@@ -224,6 +296,8 @@ class Mapping(ABC, Generic[T]):
         if self._in_line:
             self._in_line = False
             self._line.leave(self)
+        if self._passed_over:
+            self._line.rings.break_rings()
         self._runner.tell_if_idle()
 
 

@@ -30,6 +30,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot, TaskHandle
+from trio_conman._limits.keys import Keys
 
 MAX_IDLE = 1000  # workers
 # How many tasks, or outcomes, may follow each other before other trio tasks have a turn.
@@ -242,6 +243,14 @@ class Pool:
         worker.task = trio.lowlevel.current_task()
         if worker.handle is not None:
             self._hired -= 1
+
+    def keys_of(self, task: trio.lowlevel.Task) -> Keys:
+        """The keys that the task has which runs in a trio task."""
+        for worker in self.workers:
+            handle = worker.handle
+            if handle is not None and handle._scope is not None and worker.task is task:
+                return () if handle._slot is None else handle._slot.keys or ()
+        return ()
 
     def gone(self, worker: Worker) -> None:
         """A worker has ended."""

@@ -23,7 +23,7 @@ from trio_conman._base.outlast import outlast
 from trio_conman._books.handles import Slot, TaskHandle
 from trio_conman._books.records import Answer, Records
 
-from .endings import Endings, own
+from .endings import Endings, own, release
 from .pool import Pool, Worker
 
 
@@ -50,7 +50,9 @@ class Recalls(Endings):
             answer = records.claim(key)
             if answer is Answer.RUN:
                 handle._claimed = key
-                return Answer.RUN
+                if not self.slots.lacks_keys(handle):
+                    return Answer.RUN
+                answer = Answer.WAIT  # its value has been discarded since it joined the line
             if self.permits is not None:
                 self.permits.leave(handle)  # who stands behind it need not wait for it
             if isinstance(answer, Answer):
@@ -89,7 +91,8 @@ class Recalls(Endings):
         slot = self.put_back(handle)
         self.tell_if_calm()
         self.slots.park(handle, self.granted)
-        records.follow(key, partial(self.slots.unpark, handle))
+        if handle._claimed is None:
+            records.follow(key, partial(self._ask_again, handle, records, key))
         worker.handle = None
         if source is None:
             self.pool.let_go(worker)
@@ -97,6 +100,16 @@ class Recalls(Endings):
         else:
             worker.source, worker.slot = source, slot
             source.go_on(worker)
+        if handle._claimed is not None:
+            release(handle)
+            self.slots.unpark(handle)
+
+    @enable_ki_protection
+    def _ask_again(self, handle: TaskHandle[Any], records: Records[Any], key: str) -> None:
+        """The one that a task has waited for has ended: where that has left a value, it needs no keys."""
+        if handle._keys is not None and records.holds(key):
+            handle._keys = None
+        self.slots.unpark(handle)
 
     @enable_ki_protection
     async def _store(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Generic, TypeVar, final
 
 import trio
@@ -11,6 +11,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import TaskHandle
+from trio_conman._limits.keys import Keys
 
 from .block import Block
 from .pool import AT_ONCE
@@ -24,11 +25,18 @@ class Stream(Generic[T]):
     """What the consumer of a map iterates over.
 
     It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
-    without a slot. When the map was left it leads nowhere any more, for its consumer may keep it.
+    without a slot, and `needs_keys` without which keys. When the map was left it leads nowhere any more, for
+    its consumer may keep it.
     """
 
     def __init__(
-        self, block: Block, *, ordered: bool, tell_taken: Callable[[], None], needs_slots: Callable[[], bool]
+        self,
+        block: Block,
+        *,
+        ordered: bool,
+        tell_taken: Callable[[], None],
+        needs_slots: Callable[[], bool],
+        needs_keys: Callable[[], Sequence[Keys]],
     ) -> None:
         self.drawn = 0  # items
         self.taken = 0  # outcomes
@@ -42,6 +50,7 @@ class Stream(Generic[T]):
         self._ordered = ordered
         self._tell_taken = tell_taken
         self._needs_slots = needs_slots
+        self._needs_keys = needs_keys
         # The outcomes that were not taken: in the order of completion, or else by index.
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
@@ -146,11 +155,11 @@ class Stream(Generic[T]):
             self.wake()
 
         self._sleepers[task] = None
-        if holder is None or line.block(task, holder, tell, is_stuck):
+        if holder is None or line.rings.block(line, task, holder, tell, is_stuck, self._needs_keys):
             try:
                 await self._rest()
             finally:
-                line.unblock(task)
+                line.rings.unblock(task)
         else:
             del self._sleepers[task]
             is_deadlock = True
@@ -204,5 +213,5 @@ class Stream(Generic[T]):
         self.taken = self.drawn
         self.refused = False
         self._error = None
-        del self._block, self._tell_taken, self._needs_slots
+        del self._block, self._tell_taken, self._needs_slots, self._needs_keys
         return left

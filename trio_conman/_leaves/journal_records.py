@@ -52,6 +52,10 @@ class SectionRecords:
         except Exception as error:
             raise self._error(f"has no key for a task: {_text(error)}") from error
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a value."""
+        return self._shelf.holds(key)
+
     def claim(self, key: str) -> Any:
         """The value of a key, or an `Answer`."""
         data = self._shelf.claim(key)

@@ -105,6 +105,10 @@ class Shelf:
         self._ahead = Ahead(self._store.reader, section, window, self._last)
         self._store.pending[section] = self.pending
 
+    def holds(self, key: str) -> bool:
+        """Whether a key has a value, or, most improbably, another one that looks like it."""
+        return bool(self._index.find(key))
+
     def claim(self, key: str) -> Data | Answer:
         """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
         ahead, store = self._ahead, self._store

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeAlias
-
-from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.checks import check_count, check_finite, is_async
 from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
+
+from .asking import ask
 
 Cost: TypeAlias = float | Callable[..., float]
 
@@ -50,24 +48,6 @@ def price(limiter: object, cost: Callable[..., float], args: tuple[Any, ...]) ->
     """
     name = f"cost of {limiter!r}, by {name_of(cost)}(),"
     try:
-        answer = _call(cost, args)
-    except Exception as error:
-        raise RuntimeError(f"{name} has raised {short(error)}") from _without_us(error)
+        return check_permits(name, ask(lambda: name, cost, args))
     finally:
         del args
-    if inspect.iscoroutine(answer):
-        answer.close()  # else Python warns that it was never awaited
-    return check_permits(name, answer)
-
-
-@disable_ki_protection
-def _call(cost: Callable[..., object], args: tuple[Any, ...]) -> object:
-    return cost(*args)
-
-
-def _without_us(error: Exception) -> Exception:
-    """An error without the traceback entries of this module, whose frames lead to the task."""
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-        traceback = traceback.tb_next
-    return Exception.with_traceback(error, traceback)

@@ -23,26 +23,35 @@ all who share it have their turn; else it is recalled, and what it was granted m
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle
 
+from .envoy import Envoy
+from .keyring import Keyring
+from .keys import Keys, are_awaited, forget, free, full_one, hold
+from .lanes import Lanes, serve_all
+from .ranked import Ranked
 from .rings import Rings, rings_of
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
+Queue: TypeAlias = "Ranked[Grant] | Lanes"
 
 
 def _nothing() -> None:
     pass
+
+
+def _no_keys(_: trio.lowlevel.Task) -> Keys:
+    return ()
 
 
 @final
@@ -53,6 +62,7 @@ class Line:
     name: str
     limiter: trio.CapacityLimiter
     shared: bool
+    keyring: Keyring | None = None
     nursery: trio.Nursery = attrs.field(init=False)
     paused: bool = attrs.field(default=False, init=False)
     # Those who wait in `sleep`: their tasks are not accepted yet.
@@ -62,19 +72,25 @@ class Line:
 
     # Called when the limit has changed, by whoever shares it.
     on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
+    # The keys that a managed task holds.
+    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_no_keys, init=False)
 
-    _rings: Rings = attrs.field(init=False)
-    _returning: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
-    _queue: OrderedDict[Any, Grant] = attrs.field(factory=OrderedDict, init=False)
+    rings: Rings = attrs.field(init=False)
+    _returning: Queue = attrs.field(init=False)
+    _queue: Queue = attrs.field(init=False)
     # Whether the next slot is for one who has not started, where one who returns waits too.
     _beginner_is_next: bool = attrs.field(default=False, init=False)
     _spare: list[Slot] = attrs.field(factory=list, init=False)
     _excess: int = attrs.field(default=0, init=False)
-    _envoy: trio.CancelScope | None = attrs.field(default=None, init=False)
+    # Of a limiter that was given.
+    _envoy: Envoy | None = attrs.field(init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
+        self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
+        self._envoy = Envoy() if self.shared else None
+        self._returning = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
+        self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
 
     def enter_run(self) -> None:
         """From here on the limiter is in use in this trio run.
@@ -82,7 +98,7 @@ class Line:
         Raises:
             RuntimeError: a manager of another trio run that has not ended is open on it.
         """
-        self._rings.enter(self)
+        self.rings.enter(self)
 
     @property
     def limit(self) -> int | float:
@@ -99,8 +115,8 @@ class Line:
             while self._spare and self.limiter.available_tokens < 0:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
-        self._serve()
-        self._rings.tell_resized()
+        self.serve()
+        self.rings.tell_resized()
 
     @enable_ki_protection
     def resized(self) -> None:
@@ -121,47 +137,49 @@ class Line:
     def resume(self) -> None:
         """Grant again."""
         self.paused = False
-        self._serve()
+        self.serve()
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
-        self._rings.leave(self)
-        self.on_resize = _nothing  # it leads back to whoever holds the line
+        self.rings.leave(self)
+        self.on_resize, self.keys_of = _nothing, _no_keys  # they lead back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
-        while self._queue:
-            key, grant = self._queue.popitem(last=False)
-            grant(key, None)
+        for waiter, grant in self._queue.drain():
+            grant(waiter, None)
         for handle, grant in list(self.parked.items()):
             self.leave(handle)
             grant(handle, None)
         self._mind_envoy()
 
-    def take(self) -> Slot | None:
+    def take(self, keys: Keys | None = None) -> Slot | None:
         """A slot for somebody who has not waited; None when others wait, or none is free.
 
-        Raises:
-            RecursionError: there is no room on the stack for what follows; nothing has changed.
+        Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        need_stack()
-        if self._queue or self._returning or self.paused or self._closed:
+        if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
-        return self._free()
+        return self._free() if keys is None else self._free_with(keys)
 
-    def join(self, key: Any, grant: Grant) -> None:
-        """Wait for a slot, at the tail."""
-        self._queue[key] = grant
-        self._mind_envoy()
+    def join(self, waiter: Any, grant: Grant) -> None:
+        """Wait for a slot, behind those of the same priority."""
+        self._queue.join(waiter, grant)
+        if self._envoy is not None:
+            self._envoy.mind(self)
 
-    def leave(self, key: Any) -> bool:
+    def leave(self, waiter: Any) -> bool:
         """Wait no more; whether it did."""
-        waited = self._queue.pop(key, None) is not None
-        if self.parked.pop(key, None) is not None:
-            self._returning.pop(key, None)
+        waited = self._queue.leave(waiter) is not None
+        if self.parked.pop(waiter, None) is not None:
+            self._returning.leave(waiter)
             waited = True
         self._mind_envoy()
         return waited
+
+    def lacks_keys(self, handle: TaskHandle[Any]) -> bool:
+        """See `Keyring.look_up`; False where there are no limits by key."""
+        return self.keyring is not None and handle._keys is None and self.keyring.look_up(handle)
 
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
         """Stand beside the line, without a slot, until `unpark`."""
@@ -169,18 +187,27 @@ class Line:
 
     @enable_ki_protection
     def unpark(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot, behind those who returned earlier; one that has left stays away."""
+        """Wait for a slot, as in `reenter`; one that has left stays away."""
         if handle not in self.parked:
             return
 
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
             return self.parked.pop(handle)(handle, slot)
 
-        self._returning[handle] = granted
-        self._serve()
+        if self.keyring is not None:
+            self.keyring.enlist_again(handle)
+        self._returning.join(handle, granted)
+        self.serve()
+
+    @enable_ki_protection
+    def reorder(self, handle: TaskHandle[Any], priority: int) -> None:
+        """A task has another priority from here on: where it waits, and wherever it will."""
+        returns = handle._state == "backing_off" or handle in self.parked
+        queue = self._returning if returns else self._queue
+        queue.reorder(handle, priority)
 
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
-        """Wait at the tail, asleep, until `start` was called with the slot, or the line says no.
+        """Wait in the line, asleep, until `start` was called with the slot, or the line says no.
 
         Raises:
             RuntimeError: inside of the managed task `holder` this wait could never end.
@@ -188,6 +215,8 @@ class Line:
         is_deadlock = False
 
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            if handle not in self.sleepers:
+                return False  # it was cancelled, and has not woken yet
             if slot is not None:
                 start(handle, slot)
             self._wake(handle)
@@ -200,19 +229,26 @@ class Line:
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             # Who cancels may be deep in a recursion: nothing is called here, the rest is done on waking.
-            del self.sleepers[handle], self._queue[handle]
+            del self.sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
+        def is_stuck() -> bool:
+            return handle in self.sleepers
+
+        def needs() -> Sequence[Keys]:
+            return [handle._keys or ()]
+
         self.sleepers[handle] = trio.lowlevel.current_task()
-        if holder is None or self.block(handle, holder, deadlocked, lambda: handle in self.sleepers):
+        if holder is None or self.rings.block(self, handle, holder, deadlocked, is_stuck, needs):
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)
             finally:
-                self.unblock(handle)
-                self._mind_envoy()
+                self.rings.unblock(handle)
+                self.leave(handle)
         else:
             del self.sleepers[handle]
+            forget(handle._keys)
             is_deadlock = True
         if is_deadlock:
             raise self.deadlock("run() was called", "use start_soon(), which does not wait")
@@ -223,56 +259,100 @@ class Line:
             self._wake(handle)
 
     def _wake(self, handle: TaskHandle[Any]) -> None:
-        self._queue.pop(handle, None)
+        self._queue.leave(handle)
         trio.lowlevel.reschedule(self.sleepers.pop(handle))
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot, behind those who returned earlier."""
-        if not (self._returning or self.paused or self._closed):
-            handle._slot = self._free()
+        """Wait for a slot, behind those of the same priority who returned earlier."""
+        if self.keyring is not None:
+            self.keyring.enlist_again(handle)
+        if not (self._returning.ready or self.paused or self._closed):
+            handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
             if handle._slot is not None:
                 return
-        task = trio.lowlevel.current_task()
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def grant(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            nonlocal task
+            if task is None:
+                return False  # as in sleep()
             handle._slot = slot
             trio.lowlevel.reschedule(task)
             return True
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._returning[handle]  # and no calls, as in sleep()
+            nonlocal task
+            task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._returning[handle] = grant
+        self._returning.join(handle, grant)
         self._mind_envoy()
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
+            self._returning.leave(handle)
             self._mind_envoy()
 
     def still_grants(self) -> bool:
         """Whether a slot that was granted a moment ago may still be used to start something."""
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
-    def may_keep(self, own_places: int) -> bool:
-        """Whether a slot may be used again by somebody with so many places at the tail."""
-        if self.shared or self.paused or self._closed or self._excess or self._returning:
+    def may_keep(self, slot: Slot | None, own_places: int) -> bool:
+        """Whether a slot may be used again by who has so many places in the line; then it has no keys."""
+        assert slot is not None
+        if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
             return False
-        return len(self._queue) <= own_places
+        if slot.keys is None:
+            return self._queue.no_more_than(own_places)
+        if are_awaited(slot.keys) or not self._queue.no_more_than(own_places):
+            return False
+        free(slot)
+        return True
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        while not (self.shared or self._closed or self._excess):
-            if self.paused or not (self._returning or self._queue):
-                self._spare.append(slot)
-                return
-            if self._grant(slot):
-                return
+        if slot.keys is not None:
+            self._release_with_keys(slot)
+        elif self.shared or self._closed or self._excess:
+            self._return(slot)
+        elif self.paused or not self._grant(slot):
+            self._spare.append(slot)
+
+    def _release_with_keys(self, slot: Slot) -> None:
+        """Who waits for one of the keys has his turn by his rank, in whichever line he waits."""
+        lanes = free(slot)
+        if not lanes or (len(lanes) == 1 and lanes[0].owner.line() is self):
+            self.release(slot)  # one more at most can start
+            if lanes:
+                self.is_wanted()  # who lacks the key now is parked
+            if self._envoy is not None:
+                self._envoy.mind(self)
+            self.rings.break_rings()
+            return
+        if self.shared or self._closed or self._excess:
+            self._return(slot)
+        else:
+            self._spare.append(slot)
+        serve_all(lanes, last=self)
+
+    def _return(self, slot: Slot) -> None:
+        """Give a slot back to the limiter."""
         if not (self.shared or self._closed):
             self._excess -= 1
         self.limiter.release_on_behalf_of(slot)
-        self.break_rings()
+        self.rings.break_rings()
+
+    def offer(self, slot: Slot) -> None:
+        """The envoy has got a slot; since then the limit may have been lowered, or all may have left."""
+        if not (self.is_wanted() and self.still_grants() and self._grant(slot)):
+            self._return(slot)
+
+    def _free_with(self, keys: Keys) -> Slot | None:
+        slot = None if full_one(keys) is not None else self._free()
+        if slot is not None:
+            hold(keys, slot)
+        return slot
 
     def _free(self) -> Slot | None:
         if self._spare:
@@ -284,76 +364,54 @@ class Line:
             return slot
         return None
 
-    def _is_wanted(self) -> bool:
-        return bool(self._returning or self._queue) and self.grants()
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for nothing but a slot, and may have one."""
+        return bool(self._returning.ready or self._queue.ready) and self.grants()
 
     def _grant(self, slot: Slot) -> bool:
-        """Offer a slot to the head of the line, which leaves it; whether that took it."""
-        queue = self._queue
-        if self._returning and not (queue and self._beginner_is_next):
-            queue = self._returning
-        self._beginner_is_next = queue is self._returning
-        key, grant = queue.popitem(last=False)
-        return grant(key, slot)
+        """Offer a slot to the heads of the line, which leave it; whether one took it."""
+        while True:
+            queue = self._queue
+            if self._returning.ready and not (queue.ready and self._beginner_is_before()):
+                queue = self._returning
+                self._beginner_is_next = True
+            elif queue.ready:
+                self._beginner_is_next = False
+            else:
+                return False
+            waiter, grant = queue.pop()
+            keys = waiter._keys
+            if keys is not None:
+                hold(keys, slot)
+            if grant(waiter, slot):
+                return True
+            if slot.keys is not None:
+                free(slot)  # nobody was parked there, as there was room for one more
 
-    def _serve(self) -> None:
+    def _beginner_is_before(self) -> bool:
+        queue, returning = self._queue, self._returning
+        if queue.priority == returning.priority:
+            return self._beginner_is_next
+        return queue.priority > returning.priority
+
+    def serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not self.shared and self._is_wanted():
+        while not self.shared and self.is_wanted():
             slot = self._free()
             if slot is None:
                 break
             self.release(slot)
         self._mind_envoy()
-        self.break_rings()
+        self.rings.break_rings()
 
-    # Deadlock
-
-    def block(
-        self,
-        key: Any,
-        holder: trio.lowlevel.Task,
-        tell: Callable[[], None],
-        is_stuck: Callable[[], bool],
-    ) -> bool:
-        """See `Rings.block`."""
-        return self._rings.block(self, key, holder, tell, is_stuck)
-
-    def unblock(self, key: Any) -> None:
-        """`key` is waited for no more."""
-        self._rings.unblock(key)
-
-    def break_rings(self) -> None:
-        """Tell the last ones of those who wait for each other, where that is so."""
-        self._rings.break_rings()
+    def _mind_envoy(self) -> None:
+        if self._envoy is not None:
+            self._envoy.mind(self)
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
+        slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
         return RuntimeError(
-            f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
-            f"one, so that one gets free only when one of them gives up: {instead}"
+            f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
+            f"for one, so that one gets free only when one of them gives up: {instead}"
         )
-
-    # The envoy
-
-    def _mind_envoy(self) -> None:
-        if not self.shared:
-            return
-        if self._envoy is None and self._is_wanted():
-            scope = trio.CancelScope()
-            self.nursery.start_soon(self._wait_in_limiter, scope, name=f"envoy of {self.name}")
-            self._envoy = scope
-        elif self._envoy is not None and not self._is_wanted():
-            self._envoy.cancel(reason="nobody waits for a slot any more")
-            self._envoy = None
-
-    @enable_ki_protection
-    async def _wait_in_limiter(self, scope: trio.CancelScope) -> None:
-        with scope:
-            while self._envoy is scope:
-                slot = Slot(self.name)
-                await self.limiter.acquire_on_behalf_of(slot)
-                # Since the limiter gave the token, the limit may have been lowered, or all may have left.
-                wanted = self._envoy is scope and self._is_wanted() and self.still_grants()
-                if not (wanted and self._grant(slot)):
-                    self.release(slot)
-                self._mind_envoy()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.texts import short
+from trio_conman._base.checks import check_several
 from trio_conman._books.handles import TaskHandle
 
 from .meter import Meter
@@ -25,20 +24,7 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
         TypeError: it is nothing of that kind.
         ValueError: it names a limiter twice, or none.
     """
-    if rate is None:
-        return ()
-    if isinstance(rate, RateLimiter) or not isinstance(rate, Iterable):
-        rate = (rate,)
-    limiters: list[RateLimiter] = []
-    for each in rate:
-        if not isinstance(each, RateLimiter):
-            raise TypeError(f"rate must be a RateLimiter, or several, or None, not {short(each)}")
-        if each in limiters:
-            raise ValueError(f"rate must have each limiter once, not {each!r} twice")
-        limiters.append(each)
-    if not limiters:
-        raise ValueError(f"rate must have at least one limiter, not {short(rate)}; for none give None")
-    return tuple(limiters)
+    return check_several("rate", rate, RateLimiter, "a RateLimiter")
 
 
 @final

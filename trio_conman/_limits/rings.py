@@ -6,6 +6,10 @@ last one that closed it is told. A ring can close when somebody begins to wait, 
 the limit is lower than it was, when a limit is lowered, when a pause ends, and when a map whose consumer
 sleeps joins its line: then whoever did that calls `break_rings`.
 
+Keys make smaller rings. Who waits for one that is full waits for one of those who hold it. So of all holders
+that wait those are taken away, again and again, of whom a wait can end because a key of it is not full, or is
+held by somebody who has been taken away. Who is left then waits for others of them, and these for him.
+
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
@@ -16,8 +20,8 @@ many waits than for few. A ring that is there has been seen whole: so all who ha
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol, final
 
@@ -25,6 +29,8 @@ import attrs
 import trio
 
 from trio_conman._base.outlast import is_over
+
+from .keys import Key, Keys
 
 
 class Waiting(Protocol):
@@ -34,6 +40,10 @@ class Waiting(Protocol):
 
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
+        ...
+
+    def keys_of(self, holder: trio.lowlevel.Task, /) -> Keys:
+        """The keys that a managed trio task has."""
         ...
 
     def resized(self) -> None:
@@ -48,9 +58,17 @@ class _Wait:
     holder: trio.lowlevel.Task
     tell: Callable[[], None]
     is_stuck: Callable[[], bool]
+    needs: Callable[[], Sequence[Keys]]
 
     def counts(self) -> bool:
         return self.line.grants() and self.is_stuck()
+
+    def lacks(self, held: Mapping[Key, int]) -> bool:
+        """Whether it cannot end without a key that those alone have who hold so many of each."""
+        return all(
+            any(key.running >= key.most and held.get(key, 0) >= key.running for key in keys)
+            for keys in self.needs()
+        )
 
 
 @final
@@ -66,6 +84,9 @@ class Rings:
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
     # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
+    # The keys of each, and how many of them hold each key.
+    _keys: dict[trio.lowlevel.Task, Keys] = attrs.field(factory=dict, init=False)
+    _held: Counter[Key] = attrs.field(factory=Counter, init=False)
 
     def enter(self, line: Waiting) -> None:
         """A line lends tokens from here on, until it leaves or its trio run is over.
@@ -108,14 +129,20 @@ class Rings:
         holder: trio.lowlevel.Task,
         tell: Callable[[], None],
         is_stuck: Callable[[], bool],
+        needs: Callable[[], Sequence[Keys]],
     ) -> bool:
         """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
 
-        It counts while `is_stuck`: as long as it cannot end without a slot. Returns whether it was noted: not
-        when this would close a ring. Where it closes later, `tell` is called.
+        It counts while `is_stuck`: as long as it cannot end without a slot, nor without all the keys of one
+        of those that it `needs`. Returns whether it was noted: not when this would close a ring. Where it
+        closes later, `tell` is called.
         """
-        self._waits[key] = self._holders.setdefault(holder, {})[key] = _Wait(line, holder, tell, is_stuck)
-        if self._too_many():
+        wait = _Wait(line, holder, tell, is_stuck, needs)
+        if holder not in self._holders and (held := line.keys_of(holder)):
+            self._keys[holder] = held
+            self._held.update(held)
+        self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
+        if self._too_many() or (self._held and wait.lacks(self._held) and holder in self._ring_of_keys()):
             self.unblock(key)
             return False
         return True
@@ -128,6 +155,10 @@ class Rings:
             del waits[key]
             if not waits:
                 del self._holders[wait.holder]
+                for held in self._keys.pop(wait.holder, ()):
+                    self._held[held] -= 1
+                    if not self._held[held]:
+                        del self._held[held]
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
@@ -141,6 +172,14 @@ class Rings:
             for key, wait in last.values():
                 self.unblock(key)
                 wait.tell()
+        while self._held and (ring := self._ring_of_keys()):
+            key, wait = next(
+                (key, wait)
+                for key, wait in reversed(self._waits.items())
+                if wait.holder in ring and wait.counts()
+            )
+            self.unblock(key)
+            wait.tell()
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
@@ -152,6 +191,18 @@ class Rings:
                 self._holders.move_to_end(holder, last=False)
                 return 0
         return int(1 - free)
+
+    def _ring_of_keys(self) -> set[trio.lowlevel.Task]:
+        """The holders that wait for keys that only they hold."""
+        left, ring = -1, set(self._holders)
+        while left != len(ring):
+            left = len(ring)
+            held = Counter(key for holder in ring for key in self._keys.get(holder, ()))
+            ring = {holder for holder in ring if self._is_in_ring(holder, held)}
+        return ring
+
+    def _is_in_ring(self, holder: trio.lowlevel.Task, held: Mapping[Key, int]) -> bool:
+        return any(wait.counts() and wait.lacks(held) for wait in self._holders[holder].values())
 
 
 # By the id of the limiter, since those who share one know nothing of each other. Weak: an entry

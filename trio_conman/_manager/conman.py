@@ -30,6 +30,8 @@ from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
 from trio_conman._limits.adaptive import AdaptiveLimit
+from trio_conman._limits.keyed import KeyedLimit
+from trio_conman._limits.keyring import Keyring, keyed_limits_of
 from trio_conman._limits.line import Line
 from trio_conman._limits.permits import Permits, limiters_of
 from trio_conman._limits.rate import RateLimiter
@@ -88,6 +90,7 @@ class ConMan(Doors[R], Views[R]):
         name: str | None = None,
         retry: RetryConfig | None = None,
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
+        per_key: KeyedLimit | Iterable[KeyedLimit] | None = None,
         journal: Recorder[R] | None = None,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
@@ -116,6 +119,8 @@ class ConMan(Doors[R], Views[R]):
             rate: a rate limiter that every attempt takes permits of, when it has its slot; may be shared
                 between managers of one trio run. Or several: an attempt starts when all of them allow it, and
                 takes from all in that instant. Default: none.
+            per_key: how many tasks of one key run at once, beside `limit`; may be shared between managers of
+                one trio run. Or several: a task starts when all of them allow it. Default: no such limit.
             journal: what may know the values of tasks, so that they do not run, and keeps those of the
                 others: what `open_journal` yields, or a section of it. Default: none.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
@@ -154,7 +159,7 @@ class ConMan(Doors[R], Views[R]):
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
             check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
-        limiters = limiters_of(rate)
+        limiters, keyed = limiters_of(rate), keyed_limits_of(per_key)
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         watching = Instruments(instruments) or None
@@ -169,10 +174,9 @@ class ConMan(Doors[R], Views[R]):
         adaptive = None
         if isinstance(limit, AdaptiveLimit):
             adaptive, limit = limit, limit._slots()
-        if isinstance(limit, trio.CapacityLimiter):
-            self._line = Line(name, limit, shared=True)
-        else:
-            self._line = Line(name, trio.CapacityLimiter(limit), shared=False)
+        shared = isinstance(limit, trio.CapacityLimiter)
+        limiter = limit if isinstance(limit, trio.CapacityLimiter) else trio.CapacityLimiter(limit)
+        self._line = Line(name, limiter, shared, Keyring(keyed) if keyed else None)
         self._runner = Runner(
             self._line,
             max_errors,
@@ -187,7 +191,14 @@ class ConMan(Doors[R], Views[R]):
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
         self._terms = Terms(
-            retry, attempt_timeout, task_timeout, self._thread, self._collector.put, runner.withdraw, records
+            retry,
+            attempt_timeout,
+            task_timeout,
+            self._thread,
+            self._collector.put,
+            runner.withdraw,
+            line.reorder,
+            records,
         )
         self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up

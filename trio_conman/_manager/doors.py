@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from contextvars import copy_context
 from threading import get_ident
 from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_bool, check_number, check_text, check_type, wrong_thread
+from trio_conman._base.checks import check_bool, check_int, wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._books.handles import Slot, Task, TaskHandle, Terms, callable_of, name_of
-from trio_conman._books.records import Recorder, records_of
-from trio_conman._engine.block import Block
+from trio_conman._books.handles import Task, TaskHandle, callable_of
+from trio_conman._books.records import Recorder
 from trio_conman._engine.drawn import DrawnMap
-from trio_conman._engine.execution import Runner
 from trio_conman._engine.fed import FedMap
 from trio_conman._engine.source import check_items, is_async
-from trio_conman._limits.line import Line
+from trio_conman._limits.keys import forget
 from trio_conman._policy.retry import RetryConfig
 
+from .hall import Hall, given_name
 from .map_block import MapBlock
 from .mistakes import explained, unexpected
 
@@ -32,18 +29,10 @@ Item = TypeVar("Item")
 Ts = TypeVarTuple("Ts")
 
 
-class ConMan(Generic[R]):
+class ConMan(Hall, Generic[R]):
     """The part of a manager that takes tasks; named as in the messages of Python and of type checkers."""
 
     __slots__ = ()
-
-    _terms: Terms
-    _line: Line
-    _runner: Runner
-    _block: Block
-    # Made once: a bound method of its own for each queued task would cost memory.
-    _granted: Callable[[TaskHandle[Any], Slot | None], bool]
-    _thread: int
 
     @overload
     async def run(
@@ -55,6 +44,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
@@ -67,6 +57,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     async def run(  # type: ignore[misc]  # mypy does not see that *args: Any takes *args: *Ts
@@ -78,6 +69,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
         **_unknown: Any,
     ) -> TaskHandle[R]:
@@ -97,6 +89,7 @@ class ConMan(Generic[R]):
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds from its slot to its end. Default: as the manager says.
+            priority: among those who wait for a slot, the highest has it first. Default: 0.
             journal: what may know its value, and keeps it: what `trio_conman.journal.open_journal` yields, or
                 a section of it. While another task of its key runs it is queued again. Default: as the
                 manager says.
@@ -117,7 +110,7 @@ class ConMan(Generic[R]):
             raise unexpected("run", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run", "run(cm.run, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._start(handle):
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -135,6 +128,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
@@ -147,6 +141,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     def run_nowait(  # type: ignore[misc]  # as for run
@@ -158,6 +153,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
         **_unknown: Any,
     ) -> TaskHandle[R]:
@@ -170,6 +166,7 @@ class ConMan(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            priority: its place in the line, also when it is retried.
             journal: what may know its value, and keeps it.
 
         Returns:
@@ -187,35 +184,11 @@ class ConMan(Generic[R]):
             raise unexpected("run_nowait", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
         if not self._start(handle):
+            forget(handle._keys)
             raise trio.WouldBlock
         return handle
-
-    def _handle(
-        self,
-        task: Any,
-        args: tuple[Any, ...],
-        name: str | None,
-        retry: RetryConfig | None,
-        attempt_timeout: float | None,
-        task_timeout: float | None,
-        journal: Recorder[Any] | None,
-    ) -> TaskHandle[Any]:
-        call = callable_of(task)
-        terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
-        return TaskHandle(_name(name, task), args, call, terms, self._runner.now())
-
-    def _terms_with(
-        self,
-        retry: RetryConfig | None,
-        attempt_timeout: float | None,
-        task_timeout: float | None,
-        journal: Recorder[Any] | None,
-    ) -> Terms:
-        if retry is None and attempt_timeout is None and task_timeout is None and journal is None:
-            return self._terms
-        return _terms(self._terms, retry, attempt_timeout, task_timeout, journal)
 
     @overload
     def start_soon(
@@ -227,6 +200,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     @overload
@@ -239,6 +213,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
     ) -> TaskHandle[R]: ...
     def start_soon(  # type: ignore[misc]  # as for run
@@ -250,6 +225,7 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
         journal: Recorder[R] | None = None,
         **_unknown: Any,
     ) -> TaskHandle[R]:
@@ -265,6 +241,7 @@ class ConMan(Generic[R]):
             retry: how it is retried.
             attempt_timeout: seconds for each attempt.
             task_timeout: seconds from its slot to its end.
+            priority: its place in the line, also when it is retried.
             journal: what may know its value, and keeps it.
 
         Returns:
@@ -281,44 +258,10 @@ class ConMan(Generic[R]):
             raise unexpected("start_soon", _unknown)
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
-        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, journal)
+        handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
         if not self._start(handle):
             self._queue(handle)
         return handle
-
-    @enable_ki_protection
-    def _start(self, handle: TaskHandle[Any]) -> bool:
-        """Start a task if it need not wait; whether it was started."""
-        if self._block.closed:
-            raise self._block.closed_error()
-        slot = self._line.take()
-        if slot is None:
-            return False
-        self._runner.start(handle, slot, handle._submitted, is_new=True)
-        return True
-
-    @enable_ki_protection
-    def _queue(self, handle: TaskHandle[Any]) -> None:
-        handle._context = copy_context()
-        self._line.join(handle, self._granted)
-        self._runner.queued += 1
-        self._runner.accept(handle)
-
-    @enable_ki_protection
-    async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
-        handle._context = copy_context()
-        self._runner.expect(1)
-        try:
-            await self._line.sleep(handle, self._start_from_line, self._block.holder())
-        finally:
-            self._runner.expect(-1)
-        if handle._state == "queued":
-            # What closed the manager may have cancelled the caller too: then that comes first.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise self._block.closed_error()
-
-    def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
-        self._runner.start(handle, slot, self._runner.now(), is_new=True)
 
     @explained
     def map(
@@ -331,6 +274,8 @@ class ConMan(Generic[R]):
         retry: RetryConfig | None = None,
         attempt_timeout: float | None = None,
         task_timeout: float | None = None,
+        priority: int = 0,
+        lookahead: int | None = None,
         journal: Recorder[T_co] | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[T_co]]]:
         """Call `fn` with each of `items`, and stream the outcomes; bounded in memory, whatever the length.
@@ -342,9 +287,8 @@ class ConMan(Generic[R]):
         because the map was ended by something else (the manager's deadline or cancellation, a shutdown, a
         scope around it, a Ctrl-C), are in `ConMan.outcomes`.
 
-        At most ``limit`` items run at once, and at most ``2 * limit`` are drawn whose outcomes were not taken
-        (1,000 when the limit is infinite). Each sees the context variables as they were when the block was
-        entered; for the rest see `run`.
+        At most ``limit`` items run at once, and at most `lookahead` are drawn whose outcomes were not taken.
+        Each sees the context variables as they were when the block was entered; for the rest see `run`.
 
         An iterable is drawn from in the trio tasks that run the items, now in one and now in another: a
         generator that yields inside of a cancel scope cannot be told whom to cancel, and the iterator raises
@@ -360,13 +304,16 @@ class ConMan(Generic[R]):
             retry: how an item is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.
+            priority: that of each item, as for `run`. Default: 0.
+            lookahead: how many items may be drawn whose outcomes were not taken, at least 1: those that run,
+                and those that wait for their keys, amid which it finds items of other keys. Default:
+                ``2 * limit``, or 1,000 when the limit is infinite.
             journal: what may know the value of an item, and keeps it. Default: as the manager says.
 
         Returns:
             an async context manager for the block, to be entered once; it yields an async iterator of
-            outcomes. Their ``index``
-            is the position in `items`. What `items` itself raises is raised by the iterator, after the
-            outcomes of what had started.
+            outcomes. Their ``index`` is the position in `items`. What `items` itself raises is raised by the
+            iterator, after the outcomes of what had started.
 
         Raises:
             ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
@@ -383,36 +330,19 @@ class ConMan(Generic[R]):
         call = callable_of(fn, "fn")
         check_items(items)
         check_bool("ordered", ordered)
+        priority = check_int("priority", priority)
+        if lookahead is not None:
+            lookahead = check_int("lookahead", lookahead, minimum=1)
         terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
         kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
-        mapping = kind(self._block, call, items, name=_name(name, fn), terms=terms, ordered=ordered)
+        mapping = kind(
+            self._block,
+            call,
+            items,
+            name=given_name(name, fn),
+            terms=terms,
+            ordered=ordered,
+            priority=priority,
+            lookahead=lookahead,
+        )
         return MapBlock(self._block, mapping)
-
-
-def _name(name: str | None, task: object) -> str:
-    if name is None:
-        return name_of(task)
-    return check_text("name", name)
-
-
-def _terms(
-    base: Terms,
-    retry: RetryConfig | None,
-    attempt_timeout: float | None,
-    task_timeout: float | None,
-    journal: Recorder[Any] | None,
-) -> Terms:
-    """The options given, checked, over those of `base`."""
-    if retry is None:
-        retry = base.retry
-    else:
-        check_type("retry", retry, RetryConfig, "a RetryConfig or None")
-    return Terms(
-        retry,
-        base.attempt_timeout if attempt_timeout is None else check_number("attempt_timeout", attempt_timeout),
-        base.task_timeout if task_timeout is None else check_number("task_timeout", task_timeout),
-        base.thread,
-        base.deliver,
-        base.withdraw,
-        base.records if journal is None else records_of(journal),
-    )

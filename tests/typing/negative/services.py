@@ -1,10 +1,11 @@
-"""What is refused of rate limiters, Retry-After, and retry budgets."""
+"""What is refused of rate limiters, limits by key, Retry-After, and retry budgets."""
 
 import trio
 
 from trio_conman import (
     AdaptiveLimit,
     ConMan,
+    KeyedLimit,
     RateLimiter,
     RateLimiterStatistics,
     RetryBudget,
@@ -16,6 +17,24 @@ def opening(nursery: trio.Nursery) -> None:
     ConMan[int].open(nursery, rate=10)  # error
     ConMan[int].open(nursery, rate=[10])  # error
     ConMan[int].open(nursery, retry_budget=0.1)  # error
+    ConMan[int].open(nursery, per_key=3)  # error
+    ConMan[int].open(nursery, per_key=[str])  # error
+
+
+def keys(limit: KeyedLimit, cm: ConMan[None]) -> None:
+    KeyedLimit(3)  # error
+    KeyedLimit(3, str)  # error
+    KeyedLimit("3", key=str)  # error
+    KeyedLimit(3, key="host")  # error
+    KeyedLimit(3, key=str, limits=[3])  # error
+    limit.limit = "3"  # error
+    limit.limits["host"] = "3"  # error
+    limit.limits = {}  # error
+    limit.statistics()["host"].running = 3  # error
+    cm.start_soon(trio.sleep, 1, priority="high")  # error
+    cm.start_soon(trio.sleep, 1).priority = 0.5  # error
+    cm.map(trio.sleep, [1], lookahead="3")  # error
+    cm.start_soon(trio.sleep, 1, lookahead=3)  # error
 
 
 def rates(rate: RateLimiter, statistics: RateLimiterStatistics) -> None:

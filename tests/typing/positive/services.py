@@ -1,5 +1,6 @@
-"""Rate limiters, Retry-After, and retry budgets."""
+"""Rate limiters, limits by key, Retry-After, and retry budgets."""
 
+from collections.abc import Hashable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import assert_type
 
@@ -9,6 +10,8 @@ from trio_conman import (
     AdaptiveLimit,
     AdaptiveLimitStatistics,
     ConMan,
+    KeyedLimit,
+    KeyStatistics,
     RateLimiter,
     RateLimiterStatistics,
     RetriableError,
@@ -29,6 +32,34 @@ async def shared(nursery: trio.Nursery) -> None:
         ConMan[str].open(nursery, rate=iter([rate])),
     ):
         assert_type(first, ConMan[int])
+
+
+async def keys(nursery: trio.Nursery) -> None:
+    limit = KeyedLimit(2, key=lambda url: url, limits={"host": 3})
+    assert_type(limit.limit, int)
+    assert_type(limit.limits, MutableMapping[Hashable, int])
+    limit.limit = 3
+    limit.limits["host"] = 4
+    del limit.limits["host"]
+    assert_type(limit.statistics(), Mapping[Hashable, KeyStatistics])
+    assert_type(limit.statistics()["host"].running, int)
+    KeyedLimit(1, key=len, limits={3: 1})
+    async with (
+        ConMan[int].open(nursery, per_key=limit),
+        ConMan[int].open(nursery, per_key=None),
+        ConMan[int].open(nursery, per_key=[limit, KeyedLimit(1, key=str)]) as cm,
+    ):
+        handle = cm.start_soon(answer, priority=3)
+        await cm.run(answer, priority=-1)
+        cm.run_nowait(answer, priority=10**30)
+        assert_type(handle.priority, int)
+        handle.priority = 4
+        cm.map(trio.sleep, [1], priority=1, lookahead=3)
+        cm.map(trio.sleep, [1], lookahead=None)
+
+
+async def answer() -> int:
+    return 42
 
 
 def rates() -> None:

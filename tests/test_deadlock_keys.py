@@ -1,0 +1,194 @@
+"""Rings of tasks that hold keys and wait for keys are told, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_conman import ConMan, Failure, KeyedLimit, TaskHandle
+
+NEVER = (
+    r"^run\(\) was called inside a task of 'conman' while every slot, or all that a key allows, is held by a "
+    r"task that itself waits for one, .*: use start_soon\(\), which does not wait$"
+)
+MAP_NEVER = (
+    r"^a map was consumed inside a task of 'conman' while every slot, or all that a key allows, .*: "
+    r"give the inner work a manager of its own$"
+)
+
+each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
+
+
+def host(name: str, *_: object) -> str:
+    return name[0]
+
+
+async def child(name: str, seconds: float = 1) -> str:
+    await trio.sleep(seconds)
+    return name
+
+
+async def parent(name: str, cm: ConMan[Any], wanted: str, delay: float = 1) -> str:
+    """Hand in a task after `delay` seconds, and wait until that has started."""
+    await trio.sleep(delay)
+    await cm.run(child, wanted)
+    return name
+
+
+async def as_async(items: list[str]) -> AsyncIterator[str]:
+    for item in items:
+        yield item
+
+
+def errors(*handles: TaskHandle[Any]) -> list[bool]:
+    """Which of them were told of a ring."""
+    told = []
+    for handle in handles:
+        told.append(isinstance(handle.outcome, Failure))
+        if isinstance(handle.outcome, Failure):
+            with pytest.raises(RuntimeError, match=NEVER):
+                raise handle.outcome.error
+    return told
+
+
+@each_kind
+async def test_who_holds_the_last_of_a_key_and_waits_for_it(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9), per_key=limit) as cm:
+        alone = await cm.run(parent, "a", cm, "a2")
+        other = await cm.run(parent, "b", cm, "c")
+        await alone.wait()
+        assert trio.current_time() == 1
+    assert errors(alone, other) == [True, False]
+    assert limit.statistics() == {}
+
+
+async def test_a_key_that_another_task_holds_is_waited_for(autojump_clock: MockClock) -> None:
+    limit = KeyedLimit(2, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        await cm.run(child, "a", 3)
+        waits = await cm.run(parent, "a1", cm, "a2")
+        await waits.wait()
+        assert trio.current_time() == 3
+        # Also a task that itself waits for a key, of one that does not.
+        await cm.run(child, "x", 3)
+        await cm.run(child, "x", 3)
+        b = [await cm.run(parent, "b", cm, "x") for _ in range(2)]
+        c = await cm.run(parent, "c", cm, "b")
+    assert errors(waits, *b, c) == [False] * 4
+
+
+@each_kind
+async def test_two_that_wait_for_each_other(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9), per_key=limit) as cm:
+        a = await cm.run(parent, "a", cm, "b", 1)
+        b = await cm.run(parent, "b", cm, "a", 2)
+        await b.wait()
+        assert trio.current_time() == 2
+        await cm.run(child, "z", 9)
+    assert errors(a, b) == [False, True]
+    assert trio.current_time() == 11
+
+
+async def test_slots_and_keys_together(autojump_clock: MockClock) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+        a = await cm.run(parent, "a", cm, "x", 1)
+        b = await cm.run(parent, "b", cm, "a", 2)
+    assert errors(a, b) == [False, True]
+    assert trio.current_time() == 3
+
+
+async def test_a_limit_that_is_lowered_closes_a_ring_when_the_key_does_not_get_free(
+    autojump_clock: MockClock,
+) -> None:
+    limit = KeyedLimit(3, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        one = await cm.run(parent, "a1", cm, "a2", 2)
+        two = await cm.run(parent, "a2", cm, "a2", 2)
+        await cm.run(child, "a", 3)
+        await trio.sleep(2.5)
+        limit.limits["a"] = 1
+        await trio.sleep(0.25)
+        assert cm.statistics().failed == 0
+    # At 3 the key is held by these alone, once too often: when the last one has gone it is still full.
+    assert sorted(errors(one, two)) == [True, True]
+    assert trio.current_time() == 3
+
+
+async def test_a_pause_is_no_ring_and_its_end_may_show_one(autojump_clock: MockClock) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        a = await cm.run(parent, "a", cm, "a")
+        cm.pause()
+        await trio.sleep(5)
+        assert a.state == "running"
+        cm.resume()
+        await a.wait()
+        assert trio.current_time() == 5
+    assert errors(a) == [True]
+
+
+async def test_who_is_cancelled_is_in_no_ring(autojump_clock: MockClock) -> None:
+    async def impatient(name: str) -> None:
+        await trio.sleep(0.5)
+        with trio.move_on_after(1):
+            await cm.run(child, "b")
+        await trio.sleep(5)
+
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        a = await cm.run(impatient, "a")
+        b = await cm.run(parent, "b", cm, "a", 2)
+    assert errors(a, b) == [False, False]
+    assert trio.current_time() == 7.5
+
+
+@pytest.mark.parametrize("source", [list, as_async])
+@pytest.mark.parametrize("names", [["a1"], ["a1", "a2", "a3"], ["b1", "a1"]])
+@each_kind
+async def test_a_map_all_of_whose_items_need_what_its_consumer_holds(
+    names: list[str],
+    source: Callable[[list[str]], Any],
+    limit_of: Callable[[int], Any],
+    autojump_clock: MockClock,
+) -> None:
+    taken: list[str] = []
+
+    async def consumer(name: str) -> None:
+        await trio.sleep(1)
+        async with cm.map(child, source(names), lookahead=2) as outcomes:
+            async for outcome in outcomes:
+                taken.append(outcome.args[0])
+
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9), per_key=limit) as cm:
+        handle = await cm.run(consumer, "a")
+        outcome = await handle.wait()
+        assert isinstance(outcome, Failure)
+        with pytest.raises(RuntimeError, match=MAP_NEVER):
+            raise outcome.error
+        assert trio.current_time() == (2 if names[0] == "b1" else 1)
+    assert taken == (["b1"] if names[0] == "b1" else [])
+    assert limit.statistics() == {}
+
+
+async def test_a_map_that_may_go_on_is_no_ring(autojump_clock: MockClock) -> None:
+    async def consumer(name: str) -> list[str]:
+        async with cm.map(child, ["b1", "c1", "b2"]) as outcomes:
+            return [outcome.args[0] async for outcome in outcomes]
+
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        await cm.run(child, "b", 3)
+        handle = await cm.run(consumer, "a")
+        assert await handle.result() == ["c1", "b1", "b2"]

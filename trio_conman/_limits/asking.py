@@ -1,0 +1,41 @@
+"""What a callable of the user's makes of the arguments of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType, TracebackType
+from typing import Any
+
+from trio.lowlevel import disable_ki_protection
+
+from trio_conman._base.texts import short
+
+
+def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
+    """What `fn` makes of the arguments of a task; `name` tells for the error what that is.
+
+    Raises:
+        RuntimeError: it has raised.
+    """
+    try:
+        answer = _call(fn, args)
+    except Exception as error:
+        raise RuntimeError(f"{name()} has raised {short(error)}") from _without_us(error)
+    finally:
+        del args
+    if type(answer) is CoroutineType:
+        answer.close()  # else Python warns that it was never awaited
+    return answer
+
+
+@disable_ki_protection
+def _call(fn: Callable[..., object], args: tuple[Any, ...]) -> object:
+    return fn(*args)
+
+
+def _without_us(error: Exception) -> Exception:
+    """An error without the traceback entries of this module, whose frames lead to the task."""
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    return Exception.with_traceback(error, traceback)

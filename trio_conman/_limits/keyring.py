@@ -1,0 +1,98 @@
+"""What the tasks of one manager count for."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from trio_conman._base.checks import check_several
+from trio_conman._books.handles import TaskHandle
+
+from .asking import ask
+from .keyed import KeyedLimit
+from .keys import Keys, forget
+
+
+def keyed_limits_of(per_key: object) -> tuple[KeyedLimit, ...]:
+    """The limits that were given as ``per_key``: one, several, or none.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: it names a limit twice, or none.
+    """
+    return check_several("per_key", per_key, KeyedLimit, "a KeyedLimit")
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Keyring:
+    """The part of a manager that knows its limits by key."""
+
+    limits: tuple[KeyedLimit, ...]
+    _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+
+    @enable_ki_protection
+    def open(self) -> None:
+        """Use the limits, until `close`.
+
+        Raises:
+            RuntimeError: another trio run uses one of them.
+        """
+        opened: list[KeyedLimit] = []
+        run = trio.lowlevel.current_trio_token()
+        try:
+            for limit in self.limits:
+                limit._open()
+                opened.append(limit)
+        except RuntimeError:
+            for limit in opened:
+                limit._close(run)
+            raise
+        self._run = run
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Use the limits no more."""
+        if self._run is not None:
+            for limit in self.limits:
+                limit._close(self._run)
+
+    @enable_ki_protection
+    def enlist(self, handle: TaskHandle[Any]) -> None:
+        """A task waits, with its keys from here on; who does not join a line must `forget` them.
+
+        One that will be recalled has none.
+
+        Raises:
+            Exception: they cannot be told.
+        """
+        keys: Keys = ()
+        args, records = handle._args, handle._terms.records
+        try:
+            if records is not None and handle._claimed is None and records.holds(records.key_of(args)):
+                return
+            for limit in self.limits:
+                keys += (limit._enter(ask(limit._describe, limit._fn, args)),)
+            handle._keys = keys
+        except BaseException:  # a Ctrl-C, too
+            forget(keys)
+            raise
+        finally:
+            del self, handle, args  # where an error led to this frame
+
+    @enable_ki_protection
+    def look_up(self, handle: TaskHandle[Any]) -> bool:
+        """True; a task that was to be recalled, and is not, has keys from here on, for `enlist_again`."""
+        self.enlist(handle)
+        forget(handle._keys)
+        return True
+
+    @enable_ki_protection
+    def enlist_again(self, handle: TaskHandle[Any]) -> None:
+        """A task waits again, with the same keys, if it has any."""
+        if handle._keys is not None:
+            keys = zip(self.limits, handle._keys, strict=True)
+            handle._keys = tuple([limit._enter(key.value) for limit, key in keys])

@@ -1,0 +1,120 @@
+"""The keys that tasks count for, while they are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, final
+
+import attrs
+
+from trio_conman._books.handles import Slot
+
+
+class Parked(Protocol):
+    """Who waits until one more may run of a key."""
+
+    def unpark(self) -> None:
+        """That is so."""
+        ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Key:
+    """A value that tasks count for, and how many of them, from the first one to the last."""
+
+    # Where it is known by its value as long as anybody counts for it.
+    home: dict[Hashable, Key]
+    value: Hashable
+    # How many may run.
+    most: int
+    running: int = 0
+    waiting: int = 0
+    # The lanes that wait until one more may run, in whichever managers.
+    parked: dict[Parked, None] = attrs.field(factory=dict)
+
+    def drop(self) -> None:
+        """Nobody counts for it any more."""
+        try:  # noqa: SIM105  # suppress() costs more than all the rest
+            del self.home[self.value]
+        except Exception:  # what the value's own methods raise
+            pass
+
+
+# Those of one task.
+Keys: TypeAlias = tuple[Key, ...]
+
+
+def full_one(keys: Keys) -> Key | None:
+    """The first of them that no more tasks may run of."""
+    for key in keys:
+        if key.running >= key.most:
+            return key
+    return None
+
+
+def are_claimed(keys: Keys) -> bool:
+    """Whether more run, or wait, of one of them than may run at once."""
+    for key in keys:  # noqa: SIM110  # a generator for any() costs more than the whole, once for each task
+        if key.running + key.waiting > key.most:
+            return True
+    return False
+
+
+def are_awaited(keys: Keys) -> bool:
+    """Whether anybody is parked at one of them."""
+    for key in keys:  # noqa: SIM110  # as above
+        if key.parked:
+            return True
+    return False
+
+
+def hold(keys: Keys, slot: Slot) -> None:
+    """One who waited runs, and its slot has its keys."""
+    for key in keys:
+        key.waiting -= 1
+        key.running += 1
+    slot.keys = keys
+
+
+def may_hold(keys: Keys | None, slot: Slot) -> bool:
+    """Whether one who waits finds none of them full: then he runs, and his slot has them."""
+    if keys is not None:
+        if full_one(keys) is not None:
+            return False
+        hold(keys, slot)
+    return True
+
+
+def forget(keys: Keys | None) -> None:
+    """One waits no more, where it has keys."""
+    for key in keys or ():
+        key.waiting -= 1
+        if not (key.waiting or key.running):
+            key.drop()
+
+
+def free(slot: Slot) -> Sequence[Any]:
+    """One runs no more: its slot has no keys from here on. Returns who is parked no more by that."""
+    keys: Keys = slot.keys
+    slot.keys = None
+    is_awaited = False
+    for key in keys:
+        key.running -= 1
+        if key.parked:
+            is_awaited = True
+        elif not (key.waiting or key.running):
+            key.drop()
+    return released(keys) if is_awaited else ()
+
+
+def released(keys: Iterable[Key]) -> Sequence[Any]:
+    """More may run of these keys than before, maybe: who has waited for that is parked no more."""
+    parked: list[Parked] = []
+    for key in keys:
+        if key.parked and key.running < key.most:
+            parked += key.parked
+            key.parked.clear()
+    for each in parked:
+        each.unpark()
+    return parked

@@ -1,0 +1,243 @@
+"""The order of those who need keys too: whoever lacks one is passed over, and keeps its place.
+
+**Theory of operation.** Each who waits has a number, counted through all managers, and so a rank: first the
+priority, then the number. The next one is whoever has the first rank of those whose keys may all be used.
+
+Most never wait for a key. They stand in the *road*, in the order of their ranks, and when it is their turn
+their keys can be used. For a key of which more wait than may run at once a *lane* is made, one for each
+combination of keys that tasks have. Whoever comes then stands there. So the road holds no more tasks of one
+key than may run; a task that turns out at the head of the road to lack a key is moved to the lane too.
+
+A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when a task of
+the key has ended, or one more may run. The others are in a heap, by the ranks that their heads had: these can
+only have become worse, which is noticed when it is their turn. Who waits takes nothing: a lane may be found
+to lack a key, which others have got since, when it has its turn, and is parked then. So two managers that
+share keys do not keep any from each other.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
+from typing import Any, Protocol, TypeAlias, final
+
+import attrs
+
+from .keys import Key, Keys, are_claimed, forget, full_one
+from .ranked import MAX_STALE, Ranked
+
+Grant: TypeAlias = Callable[[Any, Any], bool]
+# The number, and what is called with a slot.
+Place: TypeAlias = tuple[int, Grant]
+
+_numbers = count()
+
+
+class Serving(Protocol):
+    """The line that lanes are part of."""
+
+    def serve(self) -> None:
+        """Grant what is free, as far as it goes."""
+        ...
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Lane:
+    """Those who have the same keys."""
+
+    keys: Keys
+    owner: Lanes
+    # The key that it is parked at; None while it is in the heap.
+    full: Key | None = attrs.field(default=None, init=False)
+    # What stands for it there, where older ones may be too.
+    entry: Entry | None = attrs.field(default=None, init=False)
+    # Those who came from the road were there before the others.
+    _early: Ranked[Place] | None = attrs.field(default=None, init=False)
+    _others: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+
+    def first(self) -> Ranked[Place]:
+        """Where its head is; empty when all have gone."""
+        early, others = self._early, self._others
+        if early is None or not early.ready or (others.ready and others.priority > early.priority):
+            return others
+        return early
+
+    def rank(self) -> tuple[int, int]:
+        """That of its head."""
+        first = self.first()
+        return -first.priority, next(iter(first.ready.values()))[0]
+
+    def join(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+        """Wait here."""
+        if is_early:
+            self._early = self._early or Ranked()
+            self._early.join(waiter, place)
+        else:
+            self._others.join(waiter, place)
+
+    def leave(self, waiter: Any) -> Place | None:
+        """Wait no more; the place of who did."""
+        place = self._others.leave(waiter)
+        if place is None and self._early is not None:
+            place = self._early.leave(waiter)
+        return place
+
+    def unpark(self) -> None:
+        """The key that it is parked at may be used again."""
+        self.full = None
+        self.owner.offer(self)
+
+    def drain(self) -> Iterator[tuple[Any, Place]]:
+        """Take out one after another."""
+        while (first := self.first()).ready:
+            yield first.pop()
+
+
+Entry: TypeAlias = tuple[int, int, Lane]
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Lanes:
+    """Like `Ranked`, for those who have their keys, or None, in ``_keys``, which count them as waiting."""
+
+    # Weak: it leads back here, and a manager that is dropped goes at once.
+    line: weakref.ref[Serving]
+    _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
+    _heap: list[Entry] = attrs.field(factory=list, init=False)
+    # Where the next one is, from when it was found `ready` until `pop`.
+    _next: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _next_lane: Lane | None = attrs.field(default=None, init=False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether somebody waits for nothing but a slot."""
+        return bool(self._heap or self._road.ready) and self._find()
+
+    @property
+    def priority(self) -> int:
+        """That of the one who was found."""
+        return self._next.priority
+
+    def no_more_than(self, count: int) -> bool:
+        """Whether so many at most wait for nothing but a slot, as far as is known."""
+        return not self._heap and self._road.no_more_than(count)
+
+    def join(self, waiter: Any, grant: Grant) -> None:
+        """Wait, behind those of the same priority."""
+        place = (next(_numbers), grant)
+        keys = waiter._keys
+        if keys is not None and (are_claimed(keys) or keys in self._lanes):
+            self._file(waiter, place, is_early=False)
+        else:
+            self._road.join(waiter, place)
+
+    def leave(self, waiter: Any) -> Grant | None:
+        """Wait no more, nor for its keys; what was to be called, for who did."""
+        grant = self._take_out(waiter)
+        if grant is not None:
+            forget(waiter._keys)
+        return grant
+
+    def reorder(self, waiter: Any, priority: int) -> None:
+        """Wait on with another priority, if he does, and have it in any case."""
+        grant = self._take_out(waiter)
+        waiter._priority = priority
+        if grant is not None:
+            self.join(waiter, grant)
+
+    def pop(self) -> tuple[Any, Grant]:
+        """Take out the one who was found; his keys count him as waiting until he holds them."""
+        waiter, (_, grant) = self._next.pop()
+        if self._next_lane is not None:
+            self._close_if_empty(self._next_lane)
+        return waiter, grant
+
+    def drain(self) -> Iterator[tuple[Any, Grant]]:
+        """Take out all, in their order."""
+        waiting = list(self._road.drain())
+        for lane in list(self._lanes.values()):
+            waiting += lane.drain()
+            self._close_if_empty(lane)
+        for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
+            forget(waiter._keys)
+            yield waiter, grant
+
+    def offer(self, lane: Lane) -> None:
+        """The head of a lane may have a better rank than before, or the lane is parked no more."""
+        rank = lane.rank()
+        if lane.entry is None or rank < lane.entry[:2]:
+            lane.entry = (*rank, lane)
+            if len(self._heap) > 2 * len(self._lanes) + MAX_STALE:
+                self._heap[:] = [lane.entry for lane in self._lanes.values() if lane.entry is not None]
+                heapify(self._heap)
+            else:
+                heappush(self._heap, lane.entry)
+
+    def _find(self) -> bool:
+        """Find the next one. On the way who lacks a key is moved into a lane, or his lane is parked."""
+        heap, road = self._heap, self._road
+        while heap or road.ready:
+            lane = heap[0][2] if heap else None
+            if lane is not None and lane.entry is not heap[0]:
+                heappop(heap)
+            elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
+                waiter, place = next(iter(road.ready.items()))
+                if waiter._keys is None or full_one(waiter._keys) is None:
+                    self._next, self._next_lane = road, None
+                    return True
+                road.pop()
+                self._file(waiter, place, is_early=True)
+            elif (key := full_one(lane.keys)) is not None:
+                heappop(heap)
+                _park(lane, key)
+            elif (rank := lane.rank()) != heap[0][:2]:
+                lane.entry = (*rank, lane)  # its head has gone
+                heapreplace(heap, lane.entry)
+            else:
+                self._next, self._next_lane = lane.first(), lane
+                return True
+        return False
+
+    def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+        keys = waiter._keys
+        lane = self._lanes.get(keys)
+        if lane is None:
+            lane = self._lanes[keys] = Lane(keys, self)
+            if (key := full_one(keys)) is not None:
+                _park(lane, key)
+        lane.join(waiter, place, is_early=is_early)
+        if lane.full is None:
+            self.offer(lane)
+
+    def _take_out(self, waiter: Any) -> Grant | None:
+        place = self._road.leave(waiter)
+        if place is None and (lane := self._lanes.get(waiter._keys)) is not None:
+            place = lane.leave(waiter)
+            self._close_if_empty(lane)
+        return None if place is None else place[1]
+
+    def _close_if_empty(self, lane: Lane) -> None:
+        if not lane.first().ready:
+            del self._lanes[lane.keys]
+            lane.entry = self._next_lane = None
+            if lane.full is not None:
+                del lane.full.parked[lane]
+
+
+def _park(lane: Lane, key: Key) -> None:
+    lane.entry = None
+    lane.full = key
+    key.parked[lane] = None
+
+
+def serve_all(lanes: Iterable[Lane], *, last: Serving | None = None) -> None:
+    """Serve the lines of lanes that are not parked any more, the first in rank first; and one in any case."""
+    lines = [lane.owner.line() for lane in sorted(lanes, key=Lane.rank)]
+    for line in [*dict.fromkeys(lines), last]:
+        if line is not None:
+            line.serve()
