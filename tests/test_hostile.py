@@ -162,6 +162,7 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
             "rate": NO_OBJECTS,
             "timeout": NONE | SECONDS,
             "max_errors": counts(0),
+            "max_queued": NONE | counts(0),
             "retry_budget": NO_OBJECTS,
             "send_to": NO_OBJECTS,
             "instruments": NONE | st.integers() | st.builds(Hostile) | st.lists(st.integers(), min_size=1),

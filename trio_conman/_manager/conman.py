@@ -66,6 +66,7 @@ class ConMan(Doors[R], Views[R]):
         "_collector",
         "_granted",
         "_line",
+        "_max_queued",
         "_name",
         "_runner",
         "_terms",
@@ -89,6 +90,7 @@ class ConMan(Doors[R], Views[R]):
         retry: RetryConfig | None = None,
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
         journal: Recorder[R] | None = None,
+        max_queued: int | float = inf,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -118,6 +120,9 @@ class ConMan(Doors[R], Views[R]):
                 takes from all in that instant. Default: none.
             journal: what may know the values of tasks, so that they do not run, and keeps those of the
                 others: what `open_journal` yields, or a section of it. Default: none.
+            max_queued: how many tasks may be queued, as `ConManStatistics.queued` counts them, before
+                `start_soon` raises `trio.WouldBlock`: an int of at least 0, or `math.inf`. `run` and maps
+                wait instead. Default: no bound.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -147,6 +152,7 @@ class ConMan(Doors[R], Views[R]):
             name = check_text("name", name)
         if retry is not None:
             check_type("retry", retry, RetryConfig, "a RetryConfig or None")
+        check_count("max_queued", max_queued, minimum=0)
         attempt_timeout = check_number("attempt_timeout", attempt_timeout)
         task_timeout = check_number("task_timeout", task_timeout)
         timeout = check_number("timeout", timeout)
@@ -165,6 +171,7 @@ class ConMan(Doors[R], Views[R]):
         self: ConMan[R] = object.__new__(cls)
         self._name = name = "conman" if name is None else name
         self._thread = get_ident()
+        self._max_queued = max_queued
         self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
         adaptive = None
         if isinstance(limit, AdaptiveLimit):

@@ -24,7 +24,7 @@ from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
 from .map_block import MapBlock
-from .mistakes import explained, unexpected
+from .mistakes import explained, queue_full, unexpected
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -43,6 +43,7 @@ class ConMan(Generic[R]):
     _block: Block
     # Made once: a bound method of its own for each queued task would cost memory.
     _granted: Callable[[TaskHandle[Any], Slot | None], bool]
+    _max_queued: int | float
     _thread: int
 
     @overload
@@ -253,7 +254,7 @@ class ConMan(Generic[R]):
         journal: Recorder[R] | None = None,
         **_unknown: Any,
     ) -> TaskHandle[R]:
-        """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
+        """Accept a task, to be started when a slot is free; never blocks, no checkpoint.
 
         The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its
         turn among the calls of `run`.
@@ -271,6 +272,7 @@ class ConMan(Generic[R]):
             the handle of the task.
 
         Raises:
+            trio.WouldBlock: as many tasks are queued as the manager's `max_queued` says. Default: no bound.
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             JournalError: `journal` is closed, or its disk has failed.
@@ -299,6 +301,8 @@ class ConMan(Generic[R]):
 
     @enable_ki_protection
     def _queue(self, handle: TaskHandle[Any]) -> None:
+        if self._runner.queued >= self._max_queued:
+            raise queue_full(self._line.name, self._runner.queued, self._max_queued)
         handle._context = copy_context()
         self._line.join(handle, self._granted)
         self._runner.queued += 1
@@ -390,9 +394,7 @@ class ConMan(Generic[R]):
 
 
 def _name(name: str | None, task: object) -> str:
-    if name is None:
-        return name_of(task)
-    return check_text("name", name)
+    return name_of(task) if name is None else check_text("name", name)
 
 
 def _terms(

@@ -16,6 +16,7 @@ def opening(nursery: trio.Nursery) -> None:
     ConMan[int].open(nursery, rate=10)  # error
     ConMan[int].open(nursery, rate=[10])  # error
     ConMan[int].open(nursery, retry_budget=0.1)  # error
+    ConMan[int].open(nursery, max_queued=None)  # error
 
 
 def rates(rate: RateLimiter, statistics: RateLimiterStatistics) -> None:
