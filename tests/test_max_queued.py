@@ -64,9 +64,10 @@ async def test_run_and_maps_wait_as_ever(autojump_clock: MockClock) -> None:
             await cm.run(job, n)
         async with cm.map(job, range(10, 16)) as outcomes:
             assert sorted([each.index async for each in outcomes]) == list(range(6))
+        for n in range(2):
+            cm.run_nowait(job, n)
         with pytest.raises(trio.WouldBlock, match=r"^$"):
-            for n in range(3):
-                cm.run_nowait(job, n)
+            cm.run_nowait(job, 2)
 
 
 async def test_calls_of_run_that_wait_and_tasks_that_back_off_are_not_queued(
