@@ -4,6 +4,7 @@ from ._base.errors import ConManClosedError, TaskCancelledError
 from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
+from ._engine.current import current_task
 from ._limits.adaptive import AdaptiveLimit, AdaptiveLimitStatistics
 from ._limits.rate import RateLimiter, RateLimiterStatistics
 from ._manager.conman import ConMan
@@ -34,6 +35,7 @@ __all__ = [
     "Task",
     "TaskCancelledError",
     "TaskHandle",
+    "current_task",
     "parse_retry_after",
 ]
 
@@ -41,4 +43,4 @@ __all__ = [
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__
-parse_retry_after.__module__ = __name__
+current_task.__module__ = parse_retry_after.__module__ = __name__
