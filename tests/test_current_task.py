@@ -128,9 +128,9 @@ def test_outside_of_trio_it_is_none() -> None:
 
 
 async def test_without_a_manager_it_is_none() -> None:
-    assert WORKERS.get(None) is None
     assert current_task() is None
-    assert WORKERS.get(None) is None
+    with pytest.raises(LookupError):
+        WORKERS.get()
 
 
 async def test_in_another_thread_it_is_none() -> None:
@@ -158,19 +158,21 @@ async def test_hooks_and_predicates_of_a_task_run_in_it(autojump_clock: MockCloc
             record.append(("finished", current_task()))
 
     def again(_: Exception) -> bool:
-        record.append(("failed", current_task() is handle))
+        handle = current_task()
+        record.append(("failed", handle is not None and handle.name))
         return True
 
     async def fails() -> None:
         raise ValueError
 
     async with manager(2, instruments=[Watching()]) as cm:
-        handle = await cm.run(fails, retry=RetryConfig(max_attempts=1, retry_on=again, initial_delay=0))
+        again_once = RetryConfig(max_attempts=1, retry_on=again, initial_delay=0)
+        await cm.run(fails, name="it", retry=again_once)
     assert record == [
         ("started", True),
-        ("failed", True),
+        ("failed", "it"),
         ("started", True),
-        ("failed", True),
+        ("failed", "it"),
         ("finished", None),
     ]
 

@@ -2,6 +2,7 @@
 
 from ._base.errors import ConManClosedError, TaskCancelledError
 from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._books.completed import as_completed
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
 from ._engine.current import current_task
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "TaskCancelledError",
     "TaskHandle",
+    "as_completed",
     "current_task",
     "parse_retry_after",
 ]
@@ -43,4 +45,5 @@ __all__ = [
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__
-current_task.__module__ = parse_retry_after.__module__ = __name__
+for _function in (as_completed, current_task, parse_retry_after):
+    _function.__module__ = __name__

@@ -73,6 +73,18 @@ class Terms:
 DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None)
 
 
+class Ending(Protocol):
+    """What is told when a task has ended; a `trio.Event` will do."""
+
+    def set(self) -> object:
+        """It has."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it has."""
+        ...
+
+
 class Slot:
     """The borrower of one token: a CapacityLimiter lends to an object, and several at once to one caller."""
 
@@ -115,7 +127,7 @@ class TaskHandle(Generic[T]):
     # Its key in the journal, from when it is this task's to run until that is recorded or given up.
     _claimed: str | None = None
     _history: list[RetriedError] | None = None
-    _done: trio.Event | None = None
+    _done: Ending | None = None
     # The traceback that its error had when it ended, for `result`.
     _traceback: TracebackType | None = None
 
