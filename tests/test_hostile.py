@@ -185,6 +185,10 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
         }.items()
     },
     ("ConMan.limit", "limit"): (assign_limit, NONE | counts(2)),
+    ("ConMan.shutdown", "queued"): (
+        lambda world, value: world.cm.shutdown(queued=value),
+        NONE | st.integers() | st.just("Drop") | THINGS,
+    ),
     ("ConMan.shutdown", "grace"): (lambda world, value: world.cm.shutdown(value), NONE | SECONDS),
     ("ConMan.cancel", "reason"): (lambda world, value: world.cm.cancel(value), NO_NAMES),
     ("TaskHandle.cancel", "reason"): (lambda world, value: world.handle.cancel(value), NO_NAMES),

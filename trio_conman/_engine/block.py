@@ -337,10 +337,15 @@ class Block:
         self._cancel_tasks(text)
 
     @enable_ki_protection
-    async def shutdown(self, grace: float) -> None:
-        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
+    async def shutdown(self, grace: float, *, drop: bool) -> None:
+        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it.
+
+        What is queued is cancelled at once, if it is to be dropped.
+        """
         self._refuse()
         self.line.refuse_sleepers()  # before the line starts anybody again
+        if drop:
+            self.runner.drop(self.line.queued(), f"it was queued when {self.name!r} was shut down")
         self.resume()
         try:
             await trio.lowlevel.checkpoint()

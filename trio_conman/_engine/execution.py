@@ -29,7 +29,7 @@ coroutines here drop what they hold before they end.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from math import inf
 from types import CoroutineType
@@ -97,6 +97,12 @@ class Runner(Recalls):
         if self.slots.leave(handle):
             self.queued -= 1
             self._finish(handle, None)
+
+    def drop(self, handles: Iterable[TaskHandle[Any]], text: str) -> None:
+        """Cancel tasks in the queue; `text` says why."""
+        for handle in handles:
+            handle._cancelled = handle._cancelled or text
+            self.withdraw(handle)
 
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""

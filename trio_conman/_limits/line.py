@@ -163,6 +163,10 @@ class Line:
         self._mind_envoy()
         return waited
 
+    def queued(self) -> list[TaskHandle[Any]]:
+        """Who was accepted and has not started, when no map waits, and nobody sleeps."""
+        return [*self._queue, *self.parked]
+
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
         """Stand beside the line, without a slot, until `unpark`."""
         self.parked[handle] = grant

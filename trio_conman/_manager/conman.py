@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Never, final
+from typing import TYPE_CHECKING, Any, Literal, Never, final
 
 import trio
 
 from trio_conman._base.checks import (
+    check_choice,
     check_count,
     check_limit,
     check_number,
@@ -317,28 +318,33 @@ class ConMan(Doors[R], Views[R]):
         else:
             await trio.lowlevel.checkpoint()
 
-    async def shutdown(self, grace: float = inf) -> None:
+    async def shutdown(self, grace: float = inf, *, queued: Literal["run", "drop"] = "run") -> None:
         """Accept no more tasks, and let those accepted finish; always a checkpoint.
 
         A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`, and so does an open
         map, after what it started; when that ends a loop in the body, the block is left as if the body had
-        returned. What `start_soon` has queued was accepted, so it still starts. This returns when all tasks
-        have ended. Cancelling it ends the grace at once: the tasks are cancelled, and not waited for here.
+        returned. What `start_soon` has queued was accepted, so it still starts, unless it is dropped. This
+        returns when all tasks have ended. Cancelling it ends the grace at once: the tasks are cancelled, and
+        not waited for here.
 
         Args:
             grace: seconds until the tasks that have not ended are cancelled. Default: no limit.
+            queued: what becomes of the tasks that are queued, as `ConManStatistics.queued` counts them: "run"
+                lets them start in their turn, "drop" cancels them at once. Those that back off go on.
+                Default: "run".
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
                 Or called in another thread than that of the trio run.
-            TypeError: `grace` is not a number.
-            ValueError: `grace` is negative or NaN.
+            TypeError: a parameter is of the wrong kind.
+            ValueError: a parameter is out of its range.
         """
         self._check_thread("shutdown", "run(cm.shutdown, ...)")
         grace = check_number("grace", grace)
+        drop = check_choice("queued", queued, "run", "drop") == "drop"
         need_more_stack()
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
-        await self._block.shutdown(grace)
+        await self._block.shutdown(grace, drop=drop)
 
     def __repr__(self) -> str:
         state = "closed" if self._block.closed else "open"

@@ -130,5 +130,5 @@ async def handles(cm: ConMan[int], handle: TaskHandle[int]) -> None:
     current_task(cm)  # error
     as_completed(handle)  # error
     as_completed([length])  # error
-    for each in as_completed([handle]):  # error
-        print(each)
+    for _ in as_completed([handle]):  # error
+        pass
