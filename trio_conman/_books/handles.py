@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_conman._base.checks import check_text, wrong_thread
+from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
@@ -98,9 +99,15 @@ class Slot:
 
 
 @final
-@attrs.define(eq=False, repr=False)
+@made_by("a manager")
+@attrs.define(eq=False, repr=False, match_args=False, getstate_setstate=False)
 class TaskHandle(Generic[T]):
-    """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it."""
+    """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it.
+
+    - To wait for it: `wait` gives its outcome, `result` its value, or raises its error.
+    - To see where it stands: `state`, `outcome`, `retries`; `name`, `index`, `args`.
+    - To end it: `cancel`.
+    """
 
     _name: str = attrs.field(alias="name")
     _args: tuple[Any, ...] = attrs.field(alias="args")

@@ -20,6 +20,7 @@ from trio_conman._base.checks import (
     check_type,
     wrong_thread,
 )
+from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
@@ -54,10 +55,23 @@ else:
 
 
 @final
+@made_by("ConMan.open")
 class ConMan(Doors[R], Views[R]):
     """A concurrency manager: runs tasks under a limit, retries them, and keeps what became of each.
 
-    There is no public constructor; `open` is the door.
+    There is no public constructor; `open` is the door::
+
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, limit=20) as cm:
+                await cm.run(fetch, url)
+        print(cm.outputs(), cm.errors())
+
+    - To hand in tasks: `run`, `start_soon`, `map`; `run_nowait`.
+    - To wait for them: `wait`, or leave the block; `wait_running`.
+    - To see how they ended: `outputs`, `errors`, `raise_errors`, `outcomes`, `pop_outcomes`; `statistics`.
+    - To end them: `shutdown`, `cancel`; `cancel_scope`, `timed_out`.
+    - To slow them down: `limit`, `pause`, `resume`; `paused`.
+    - In messages: `name`.
     """
 
     __slots__ = (
