@@ -14,7 +14,8 @@ NAME = re.compile(r"`(\w+)`")
 
 
 def shown(cls: type) -> str:
-    return pydoc.render_doc(cls, renderer=pydoc.plaintext)
+    text = pydoc.render_doc(cls)
+    return re.sub(".\x08", "", text)  # struck twice for bold letters
 
 
 def public(cls: type) -> list[str]:

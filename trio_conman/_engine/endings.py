@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import spend
 
+E = TypeVar("E", bound=BaseException)
+
 
 @attrs.frozen(eq=False, repr=False)
 class Stop:
@@ -25,10 +27,10 @@ class Stop:
     text: str
 
 
-def own(error: Exception) -> Exception:
+def own(error: E) -> E:
     """An error without the traceback entry of the coroutine that caught it."""
     traceback = error.__traceback__
-    return error if traceback is None else Exception.with_traceback(error, traceback.tb_next)
+    return error if traceback is None else BaseException.with_traceback(error, traceback.tb_next)
 
 
 @attrs.define(eq=False, repr=False)

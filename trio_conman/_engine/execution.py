@@ -163,7 +163,7 @@ class Runner(Recalls):
             del self, worker, handle, outcome, value, pool
         if travels is not None:
             try:
-                raise travels
+                raise own(travels)
             finally:
                 del travels
 
