@@ -62,15 +62,15 @@ async def end(cm: ConMan[Any], way: str) -> None:
 @pytest.mark.parametrize("way", ["end", "shutdown", "cancel", "error", "timeout"])
 async def test_a_manager_that_ends_is_not_paused_any_more(way: str, autojump_clock: MockClock) -> None:
     hears = Pauses()
+    managers: list[ConMan[Any]] = []
     try:
-        async with trio.open_nursery() as nursery:
-            timeout = 0 if way == "timeout" else inf
-            async with ConMan[Any].open(nursery, 2, timeout=timeout, instruments=[hears]) as cm:
-                await end(cm, way)
+        async with manager(2, timeout=0 if way == "timeout" else inf, instruments=[hears]) as cm:
+            managers.append(cm)
+            await end(cm, way)
     except* KeyError:
         pass
     assert hears.told == [(0, "conman", inf), (0, "conman", 0)]
-    assert not cm.paused
+    assert not managers[0].paused
 
 
 async def test_by_a_limiter_when_it_begins_or_gets_longer(autojump_clock: MockClock) -> None:
