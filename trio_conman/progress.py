@@ -8,7 +8,7 @@ for it, and not for long.
 from __future__ import annotations
 
 import sys
-from math import inf
+from math import ceil, inf
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
@@ -153,7 +153,9 @@ class ProgressRow(Instrument):
         if not pauses:
             return ""
         until, since = max(pauses)
-        return f"paused for {_clock(now - since)}" if until == inf else f"paused {_clock(until - now)} more"
+        if until - now > LONGEST:
+            return f"paused for {_clock(now - since)}"
+        return f"paused {_clock(ceil(until - now))}"
 
     def _look(self, now: float) -> Look:
         return Look(self._cells(now), self._done, self._total)
