@@ -38,7 +38,7 @@ async def test_one_more_is_refused_and_leaves_nothing_behind(autojump_clock: Moc
         with full(3, 3):
             cm.start_soon(job, 5)
         assert cm.statistics() == before
-        await trio.sleep(1)
+        await trio.sleep(1.5)
         assert cm.start_soon(job, 6).index == 5  # some have started
         assert cm.start_soon(job, 7).state == "queued"
     assert sorted(cm.outputs()) == [0, 1, 2, 3, 4, 6, 7]
@@ -50,7 +50,7 @@ async def test_with_0_it_starts_at_once_or_not_at_all(autojump_clock: MockClock)
         with full(0, 0):
             cm.start_soon(job, 2)
         cm.pause()
-        await trio.sleep(1)
+        await trio.sleep(1.5)
         with full(0, 0):
             cm.start_soon(job, 3)
         cm.resume()
