@@ -29,8 +29,9 @@ class Stop:
 
 def own(error: E) -> E:
     """An error without the traceback entry of the coroutine that caught it."""
-    traceback = error.__traceback__
-    return error if traceback is None else BaseException.with_traceback(error, traceback.tb_next)
+    if error.__traceback__ is not None:
+        BaseException.with_traceback(error, error.__traceback__.tb_next)
+    return error
 
 
 @attrs.define(eq=False, repr=False)
