@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import attrs
@@ -155,6 +155,19 @@ class Endings(Ledger):
         if handle._done is not None:
             handle._done.set()
         del handle, outcome  # where the cancellation above led to this frame
+
+    @enable_ki_protection
+    def withdraw(self, handle: TaskHandle[Any]) -> None:
+        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
+        if self.slots.leave(handle):
+            self.queued -= 1
+            self._finish(handle, None)
+
+    def drop(self, handles: Iterable[TaskHandle[Any]], text: str) -> None:
+        """Cancel tasks in the queue; `text` says why."""
+        for handle in handles:
+            handle._cancelled = handle._cancelled or text
+            self.withdraw(handle)
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""

@@ -29,7 +29,7 @@ coroutines here drop what they hold before they end.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import copy_context
 from math import inf
 from types import CoroutineType
@@ -90,19 +90,6 @@ class Runner(Recalls):
         else:
             self.start(handle, slot, self.now())
         return True
-
-    @enable_ki_protection
-    def withdraw(self, handle: TaskHandle[Any]) -> None:
-        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
-        if self.slots.leave(handle):
-            self.queued -= 1
-            self._finish(handle, None)
-
-    def drop(self, handles: Iterable[TaskHandle[Any]], text: str) -> None:
-        """Cancel tasks in the queue; `text` says why."""
-        for handle in handles:
-            handle._cancelled = handle._cancelled or text
-            self.withdraw(handle)
 
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
