@@ -208,15 +208,15 @@ BUGS = [
     ),
     Bug(
         "a shorter pause of the rate ends a longer one",
-        "_limits.rate",
-        "        longer = now + seconds - max(now, meter.resume)\n        if longer > 0:",
-        "        longer = seconds\n        if True:",
+        "_limits.turns",
+        "    longer = now + seconds - max(now, gate.meter.resume)\n    if longer > 0:",
+        "    longer = seconds\n    if True:",
     ),
     Bug(
         "a pause of the rate tells nobody that it is too late now",
-        "_limits.rate",
-        "            meter.resume = now + seconds\n            delay(self._gate, longer)",
-        "            meter.resume = now + seconds",
+        "_limits.turns",
+        "        gate.meter.resume = now + seconds\n        delay(gate, longer)",
+        "        gate.meter.resume = now + seconds",
     ),
     Bug(
         "a permit that is due too late is waited for",

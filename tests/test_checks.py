@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from trio_conman._base.checks import check_bool, check_count, check_limit, check_number, check_type, is_async
+from trio_conman._base.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_limit,
+    check_number,
+    check_type,
+    is_async,
+)
 
 # More than any float holds.
 HUGE = 10**400
@@ -59,6 +67,22 @@ def test_only_true_and_false_are_bools(value: object) -> None:
         check_bool("field", value)
     check_bool("field", True)
     check_bool("field", False)
+
+
+def test_only_the_choices_are_taken_as_plain_texts() -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        __hash__ = str.__hash__
+
+    assert check_choice("field", "b", "a", "b") == "b"
+    assert type(check_choice("field", Text("a"), "a", "b")) is str
+    for value, kind in [(Text("x"), ValueError), ("A", ValueError), (None, TypeError), (b"a", TypeError)]:
+        with pytest.raises(kind, match=rf"^field must be 'a', 'b' or 'c', not {re.escape(repr(value))}$"):
+            check_choice("field", value, "a", "b", "c")
 
 
 @pytest.mark.parametrize("finite", [True, False])

@@ -164,6 +164,7 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
             "per_key": NO_OBJECTS,
             "timeout": NONE | SECONDS,
             "max_errors": counts(0),
+            "max_queued": NONE | counts(0),
             "retry_budget": NO_OBJECTS,
             "send_to": NO_OBJECTS,
             "instruments": NONE | st.integers() | st.builds(Hostile) | st.lists(st.integers(), min_size=1),
@@ -188,6 +189,10 @@ PARAMETERS: dict[tuple[str, str], tuple[Callable[[World, Any], Any], Wrong]] = {
         }.items()
     },
     ("ConMan.limit", "limit"): (assign_limit, NONE | counts(2)),
+    ("ConMan.shutdown", "queued"): (
+        lambda world, value: world.cm.shutdown(queued=value),
+        NONE | st.integers() | st.just("Drop") | THINGS,
+    ),
     ("ConMan.shutdown", "grace"): (lambda world, value: world.cm.shutdown(value), NONE | SECONDS),
     ("ConMan.cancel", "reason"): (lambda world, value: world.cm.cancel(value), NO_NAMES),
     ("TaskHandle.cancel", "reason"): (lambda world, value: world.handle.cancel(value), NO_NAMES),

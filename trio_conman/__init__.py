@@ -2,8 +2,10 @@
 
 from ._base.errors import ConManClosedError, TaskCancelledError
 from ._base.outcomes import Failure, Outcome, RetriedError, StopReason, Success
+from ._books.completed import as_completed
 from ._books.handles import Task, TaskHandle
 from ._books.instruments import Instrument, LoggingInstrument
+from ._engine.current import current_task
 from ._limits.adaptive import AdaptiveLimit, AdaptiveLimitStatistics
 from ._limits.keyed import KeyedLimit, KeyStatistics
 from ._limits.rate import RateLimiter, RateLimiterStatistics
@@ -37,6 +39,8 @@ __all__ = [
     "Task",
     "TaskCancelledError",
     "TaskHandle",
+    "as_completed",
+    "current_task",
     "parse_retry_after",
 ]
 
@@ -44,4 +48,5 @@ __all__ = [
 for _name in __all__:
     if isinstance(globals()[_name], type):
         globals()[_name].__module__ = __name__
-parse_retry_after.__module__ = __name__
+for _function in (as_completed, current_task, parse_retry_after):
+    _function.__module__ = __name__

@@ -8,7 +8,7 @@ for it, and not for long.
 from __future__ import annotations
 
 import sys
-from math import inf
+from math import ceil, inf
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
@@ -28,11 +28,12 @@ except ModuleNotFoundError:
     ) from None
 
 from ._leaves.drawing import Drawing, Look, harmless, is_terminal
+from ._leaves.pace import RECENT, Pace, per_second
 
 __all__ = ["ProgressRow", "RichProgress"]
 
-ON_TERMINAL, ELSEWHERE = 0.1, 5.0  # seconds from one drawing to the next
-SHORTEST, LONGEST = 1e-6, 3e9  # seconds: what is shorter or longer tells nothing
+ON_TERMINAL, IN_NOTEBOOK, ELSEWHERE = 0.1, 0.5, 5.0  # seconds from one drawing to the next
+LONGEST = 3e9  # seconds: what is longer tells nothing
 
 
 class ProgressRow(Instrument):
@@ -49,8 +50,10 @@ class ProgressRow(Instrument):
         self._submitted = self._succeeded = self._failed = self._cancelled = self._retries = 0
         self._recalled = 0  # of those that succeeded
         self._limit: int | float = inf  # not known, or none
+        self._pauses: dict[str, tuple[float, float]] = {}  # by manager: from when until when
         self._started: float | None = None
         self._ended = 0.0
+        self._pace = Pace()  # without those that were recalled
         self._changed = False
 
     @property
@@ -72,9 +75,13 @@ class ProgressRow(Instrument):
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         """Count it."""
-        self._submitted += 1
+        now = trio.current_time()
         if self._started is None:
-            self._started = trio.current_time()
+            self._started = now
+            self._pace.begin(now, 0)
+        elif not (self._unfinished or 0 <= now - self._ended <= RECENT):
+            self._pace.begin(now, self._ran)  # long without a task, or by another clock
+        self._submitted += 1
         self._count(submitted=True)
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
@@ -99,11 +106,19 @@ class ProgressRow(Instrument):
             self._cancelled += 1
         else:
             self._failed += 1
+        self._pace.note(self._ended, self._ran)
         self._count()
 
     def limit_changed(self, manager: str, limit: int | float) -> None:
         """Show it, with the next drawing."""
         self._limit = limit
+        self._changed = True
+
+    def pause_changed(self, manager: str, seconds: float) -> None:
+        """Show it, with the next drawing."""
+        now = trio.current_time()
+        since, until = self._pauses.get(manager, (now, now))
+        self._pauses[manager] = since if until == seconds == inf else now, now + seconds
         self._changed = True
 
     def _count(self, *, submitted: bool = False) -> None:
@@ -113,6 +128,10 @@ class ProgressRow(Instrument):
     @property
     def _done(self) -> int:
         return self._succeeded + self._failed + self._cancelled
+
+    @property
+    def _ran(self) -> int:
+        return self._done - self._recalled
 
     @property
     def _unfinished(self) -> int:
@@ -128,12 +147,22 @@ class ProgressRow(Instrument):
         seconds = (now if self._unfinished else self._ended) - self._started
         return seconds if 0 <= seconds <= LONGEST else 0.0  # the clock of another trio run
 
+    def _paused(self, now: float) -> str:
+        """Whether it is paused, and for how long: so far, or from now on where that is known."""
+        pauses = [(until, since) for since, until in self._pauses.values() if since <= now < until]
+        if not pauses:
+            return ""
+        until, since = max(pauses)
+        if until - now > LONGEST:
+            return f"paused for {_clock(now - since)}"
+        return f"paused {_clock(ceil(until - now))}"
+
     def _look(self, now: float) -> Look:
         return Look(self._cells(now), self._done, self._total)
 
     def _cells(self, now: float) -> dict[str, str]:
-        done, total, seconds = self._done, self._total, self._seconds(now)
-        rate = (done - self._recalled) / seconds if seconds >= SHORTEST else 0.0
+        done, total = self._done, self._total
+        rate = self._pace.rate(now if self._unfinished else self._ended, self._ran)
         limit = "" if self._limit == inf else f" of {self._limit}"
         retries = "1 retry" if self._retries == 1 else f"{self._retries} retries"
         # Compared first: an int may be too large to be divided by a float.
@@ -147,8 +176,9 @@ class ProgressRow(Instrument):
             "failed": f"{self._failed} failed" if self._failed else "",
             "cancelled": f"{self._cancelled} cancelled" if self._cancelled else "",
             "retries": retries if self._retries else "",
-            "rate": _rate(rate) if rate else "",
-            "time": _clock(seconds) if left is None else f"{_clock(left)} left",
+            "rate": _per_time(rate),
+            "time": self._paused(now)
+            or (_clock(self._seconds(now)) if left is None else f"{_clock(left)} left"),
         }
 
     def _text(self, now: float, *, ended: bool) -> str:
@@ -157,6 +187,7 @@ class ProgressRow(Instrument):
         if ended:
             seconds, total = self._seconds(now), self.total
             cells["running"] = f"{self._succeeded} succeeded"
+            cells["rate"] = _per_time(per_second(self._ran, seconds))
             cells["time"] = f"{seconds:.1f} s" if seconds < 60 else _clock(seconds)
             if self._unfinished or (total is not None and self._done < total):
                 cells["time"] = f"stopped after {cells['time']}"
@@ -169,9 +200,10 @@ class RichProgress(ProgressRow):
     """Shows how far the tasks of managers are: an instrument, to be given to `trio_conman.ConMan.open`.
 
     On a terminal it is a row that is redrawn ten times a second: a bar and the time left when `total` is
-    known, the counts, the rate. What is printed meanwhile goes above it. A narrow terminal shows less.
-    Elsewhere it is a plain line every 5 seconds, if something has changed. In the end a line tells how all
-    ended. A display that fails, because its terminal is gone for example, just ends.
+    known, the counts, the rate. What is printed meanwhile goes above it. A narrow terminal shows less. In a
+    notebook it is one line that is written anew twice a second. Elsewhere it is a plain line every 5 seconds,
+    if something has changed. In the end a line tells how all ended. A display that fails, because its
+    terminal is gone for example, just ends.
 
     Open it with ``with`` around the managers: leaving the block ends the display. Without, it ends, and tells
     that once, when all is done: no task is unfinished, and exactly as many have ended as the totals of all
@@ -183,9 +215,11 @@ class RichProgress(ProgressRow):
     still runs. What the program itself prints there does wait, as ever, on trio's thread too.
 
     Cancelled tasks are not among the failed ones here, and a task that waits for a permit of a rate limiter
-    does not count as running. The rate is the average since the first task, of those that were not recalled
-    by a journal; the time left follows from it. Its times hold within one trio run. The limit of a manager is
-    shown when it has changed, from the start where it is a `trio_conman.AdaptiveLimit`.
+    does not count as running. The rate is that of the last half minute, or of the last ten tasks where they
+    took longer, without those that were recalled by a journal; the time left follows from it. In its place
+    stands for how long the manager has been paused, or a rate limiter still pauses. In the end it is the
+    average. Its times hold within one trio run. The limit of a manager is shown when it has changed, from the
+    start where it is a `trio_conman.AdaptiveLimit`.
 
     Args:
         total: how many tasks there will be. Default: not known, so there is no bar.
@@ -260,7 +294,13 @@ class _Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.rows: list[ProgressRow] = []
-        self._terminal = console.is_terminal and console.is_interactive and not console.is_dumb_terminal
+        self._notebook = console.is_jupyter
+        self._terminal = (
+            console.is_terminal
+            and console.is_interactive
+            and not (console.is_dumb_terminal or self._notebook)
+        )
+        self._interval = IN_NOTEBOOK if self._notebook else ON_TERMINAL if self._terminal else ELSEWHERE
         self._drawing: Drawing | None = None
         self._last: Drawing | None = None
         self._within = False  # a with block
@@ -297,7 +337,7 @@ class _Display:
         try:
             with scope:
                 while not self._over:
-                    await trio.sleep(ON_TERMINAL if self._terminal else ELSEWHERE)
+                    await trio.sleep(self._interval)
                     self._now = trio.current_time()
                     drawn = self._draw()
                     if drawn and not any(row._unfinished for row in self.rows):
@@ -307,12 +347,12 @@ class _Display:
                 self._ticker = None
                 if not self._within:
                     self._end()
-                elif self._terminal:
+                elif self._terminal or self._notebook:
                     self._draw()
 
     def _draw(self) -> bool:
         """Hand over how it stands; return False when that must be tried again."""
-        rows = [row for row in self.rows if row._changed or self._terminal]
+        rows = [row for row in self.rows if row._changed or self._terminal or self._notebook]
         drawn = not rows
         with harmless(self._fail):
             if rows and (drawing := self._begun()) is not None:
@@ -341,7 +381,7 @@ class _Display:
         if self._last is not None and self._last.unread:
             return None
         if self._drawing is None:
-            self._drawing = Drawing(self.console, live=self._terminal)
+            self._drawing = Drawing(self.console, live=self._terminal, over=self._notebook)
         return self._drawing
 
     def _fail(self) -> None:
@@ -354,7 +394,9 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _rate(rate: float) -> str:
+def _per_time(rate: float) -> str:
+    if not rate:
+        return ""
     if rate >= 0.5:
         return f"{rate:.1f}/s"
     return f"{rate * 60:.1f}/min" if rate * 60 >= 0.5 else f"{rate * 3600:.1f}/h"

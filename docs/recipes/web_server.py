@@ -10,7 +10,6 @@ from quart_trio import QuartTrio
 
 from trio_conman import ConMan
 
-MAX_QUEUED = 2
 VISITORS = 6
 
 
@@ -24,9 +23,10 @@ def create_app(cm: ConMan[str], database: trio.Event) -> QuartTrio:
 
     @app.get("/<table>")
     async def report(table: str) -> ResponseReturnValue:
-        if cm.statistics().queued >= MAX_QUEUED:
+        try:
+            handle = cm.start_soon(query, database, table, name=table)
+        except trio.WouldBlock:
             return "busy", 503, {"Retry-After": "1"}
-        handle = cm.start_soon(query, database, table, name=table)
         try:
             return await handle.result()
         finally:
@@ -60,7 +60,7 @@ async def main() -> None:
     config.loglevel = "WARNING"
     database, stop = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=2, task_timeout=20) as cm:
+        async with ConMan[str].open(nursery, limit=2, max_queued=2, task_timeout=20) as cm:
             app = create_app(cm, database)
             async with trio.open_nursery() as server:  # ends before the manager
                 (url,) = await server.start(partial(serve, app, config, shutdown_trigger=stop.wait))

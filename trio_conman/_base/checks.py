@@ -24,6 +24,17 @@ def check_bool(name: str, value: object) -> None:
     check_type(name, value, bool, "True or False")
 
 
+def check_choice(name: str, value: object, *choices: str) -> str:
+    """Refuse what is not one of the `choices`; returns it as a plain str."""
+    wanted = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    text = str.__str__(value)
+    if text not in choices:
+        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    return text
+
+
 def check_number(name: str, value: object, *, finite: bool = False) -> float:
     """Refuse what is not a number of at least 0: seconds, or a factor; `finite` refuses infinity too.
 

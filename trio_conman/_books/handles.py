@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_conman._base.checks import check_int, check_text, wrong_thread
+from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
@@ -75,6 +76,18 @@ class Terms:
 DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None, lambda _, __: None)
 
 
+class Ending(Protocol):
+    """What is told when a task has ended; a `trio.Event` will do."""
+
+    def set(self) -> object:
+        """It has."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it has."""
+        ...
+
+
 class Slot:
     """The borrower of one token: a CapacityLimiter lends to an object, and several at once to one caller."""
 
@@ -90,9 +103,15 @@ class Slot:
 
 
 @final
-@attrs.define(eq=False, repr=False)
+@made_by("a manager")
+@attrs.define(eq=False, repr=False, match_args=False, getstate_setstate=False)
 class TaskHandle(Generic[T]):
-    """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it."""
+    """One task that was handed in: where it stands, how it ended, and ways to wait for it or cancel it.
+
+    - To wait for it: `wait` gives its outcome, `result` its value, or raises its error.
+    - To see where it stands: `state`, `outcome`, `retries`; `name`, `index`, `args`.
+    - To end it: `cancel`.
+    """
 
     _name: str = attrs.field(alias="name")
     _args: tuple[Any, ...] = attrs.field(alias="args")
@@ -122,7 +141,7 @@ class TaskHandle(Generic[T]):
     # Its key in the journal, from when it is this task's to run until that is recorded or given up.
     _claimed: str | None = None
     _history: list[RetriedError] | None = None
-    _done: trio.Event | None = None
+    _done: Ending | None = None
     # The traceback that its error had when it ended, for `result`.
     _traceback: TracebackType | None = None
 

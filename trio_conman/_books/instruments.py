@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from typing import Any, final
 
 import trio
@@ -51,8 +52,22 @@ class Instrument:
         Of the latter it is told at the opening too.
         """
 
+    def pause_changed(self, manager: str, seconds: float) -> None:
+        """For so many seconds the manager of that name starts nothing, or no attempt gets a permit.
 
-HOOKS = ("task_submitted", "attempt_started", "retry_scheduled", "task_finished", "limit_changed")
+        `math.inf` until it is resumed, 0 when it was; else for as long as one of its rate limiters pauses,
+        of which it is told when that begins or gets longer, not when it ends.
+        """
+
+
+HOOKS = (
+    "task_submitted",
+    "attempt_started",
+    "retry_scheduled",
+    "task_finished",
+    "limit_changed",
+    "pause_changed",
+)
 
 
 class LoggingInstrument(Instrument):
@@ -112,6 +127,12 @@ class LoggingInstrument(Instrument):
         """Log it at DEBUG, with the fields ``manager`` and ``limit`` only."""
         fields = {"manager": manager, "limit": limit}
         log(logging.DEBUG, "%s: limit %s", one_line(manager), limit, error=None, extra=fields)
+
+    def pause_changed(self, manager: str, seconds: float) -> None:
+        """Log it at DEBUG, with the fields ``manager`` and ``seconds`` only."""
+        fields = {"manager": manager, "seconds": seconds}
+        text = "resumed" if seconds == 0 else "paused" if seconds == inf else f"paused for {seconds:.3f} s"
+        log(logging.DEBUG, "%s: %s", one_line(manager), text, error=None, extra=fields)
 
     def _log(
         self,

@@ -20,8 +20,9 @@ because to say so is the host's last act.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from threading import get_ident
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import attrs
 import trio
@@ -37,27 +38,7 @@ from trio_conman._limits.line import Line
 
 from .endings import Stop
 from .execution import Runner
-
-
-class Map(Protocol):
-    """What an open map is asked and told."""
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether it has asked for a slot, or has one and no item yet."""
-        ...
-
-    def holds_up(self, task: trio.lowlevel.Task) -> bool:
-        """Whether that trio task waits for others to take what is left, when it waits for all tasks."""
-        ...
-
-    def refuse(self) -> None:
-        """Nothing new is accepted any more."""
-        ...
-
-    def resized(self) -> None:
-        """The limit has changed: there may be more room than before."""
-        ...
+from .maps import Map
 
 
 @final
@@ -181,7 +162,7 @@ class Block:
         permits, keyring = self.runner.permits, self.line.keyring
         try:
             if permits is not None:
-                permits.open()
+                permits.open(self.tell_paused)
             if keyring is not None:
                 keyring.open()
             with self.cancel_scope:
@@ -200,6 +181,7 @@ class Block:
             if keyring is not None:
                 keyring.close()
             self._let_limit_go()
+            self.resume()
             if self.runner.instruments is not None:
                 self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
@@ -283,13 +265,24 @@ class Block:
         if self.runner.permits is not None:
             self.runner.permits.hold()
         self.line.pause()
+        self.tell_paused()
 
     @enable_ki_protection
     def resume(self) -> None:
         """Go on: first those who wait for a permit, as they have their slots."""
         if self.runner.permits is not None:
             self.runner.permits.resume()
+        was_paused = self.line.paused
         self.line.resume()
+        if was_paused:
+            self.tell_paused()
+
+    def tell_paused(self) -> None:
+        """It starts nothing for a while, or goes on."""
+        runner = self.runner
+        if runner.instruments is not None:
+            due = 0.0 if runner.permits is None else runner.permits.paused_for()
+            runner.instruments.tell("pause_changed", self.name, inf if self.line.paused else due)
 
     @enable_ki_protection
     def tell_resized(self) -> None:
@@ -343,10 +336,15 @@ class Block:
         self._cancel_tasks(text)
 
     @enable_ki_protection
-    async def shutdown(self, grace: float) -> None:
-        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it."""
+    async def shutdown(self, grace: float, *, drop: bool) -> None:
+        """Accept nothing new, and let what was accepted finish; after `grace` seconds, cancel it.
+
+        What is queued is cancelled at once, if it is to be dropped.
+        """
         self._refuse()
         self.line.refuse_sleepers()  # before the line starts anybody again
+        if drop:
+            self.runner.drop(self.line.queued(), f"it was queued when {self.name!r} was shut down")
         self.resume()
         try:
             await trio.lowlevel.checkpoint()

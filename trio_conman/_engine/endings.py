@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import spend
 
+E = TypeVar("E", bound=BaseException)
+
 
 @attrs.frozen(eq=False, repr=False)
 class Stop:
@@ -25,10 +27,11 @@ class Stop:
     text: str
 
 
-def own(error: Exception) -> Exception:
+def own(error: E) -> E:
     """An error without the traceback entry of the coroutine that caught it."""
-    traceback = error.__traceback__
-    return error if traceback is None else Exception.with_traceback(error, traceback.tb_next)
+    if error.__traceback__ is not None:
+        BaseException.with_traceback(error, error.__traceback__.tb_next)
+    return error
 
 
 @attrs.define(eq=False, repr=False)
@@ -159,6 +162,19 @@ class Endings(Ledger):
         self.accept(handle)
         self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
         del handle, error
+
+    @enable_ki_protection
+    def withdraw(self, handle: TaskHandle[Any]) -> None:
+        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
+        if self.slots.leave(handle):
+            self.queued -= 1
+            self._finish(handle, None)
+
+    def drop(self, handles: Iterable[TaskHandle[Any]], text: str) -> None:
+        """Cancel tasks in the queue; `text` says why."""
+        for handle in handles:
+            handle._cancelled = handle._cancelled or text
+            self.withdraw(handle)
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""

@@ -91,13 +91,6 @@ class Runner(Recalls):
             self.permits.join(handle)
         return True
 
-    @enable_ki_protection
-    def withdraw(self, handle: TaskHandle[Any]) -> None:
-        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
-        if self.slots.leave(handle):
-            self.queued -= 1
-            self._finish(handle, None)
-
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
         handle = outcome = value = ready = travels = None
@@ -161,7 +154,7 @@ class Runner(Recalls):
             del self, worker, handle, outcome, value, ready, pool
         if travels is not None:
             try:
-                raise travels
+                raise own(travels)
             finally:
                 del travels
 

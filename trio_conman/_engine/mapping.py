@@ -138,10 +138,8 @@ class Mapping(ABC, Generic[T]):
                 handle._cancelled = handle._cancelled or "its map was left"
                 if handle._scope is not None:
                     handle._scope.cancel(reason="the map was left")
-        for handle in list(self._line.parked):
-            if handle._terms is self._terms:
-                handle._cancelled = "its map was left"
-                self._runner.withdraw(handle)
+        parked = [handle for handle in self._line.parked if handle._terms is self._terms]
+        self._runner.drop(parked, "its map was left")
 
     # What differs
 

@@ -113,6 +113,10 @@ class Worker:
             self.scope.deadline = deadline
 
 
+# All workers of a trio run.
+WORKERS: trio.lowlevel.RunVar[dict[trio.lowlevel.Task, Worker]] = trio.lowlevel.RunVar("trio_conman workers")
+
+
 @final
 @attrs.define(eq=False, repr=False)
 class Pool:
@@ -123,6 +127,8 @@ class Pool:
     nursery: trio.Nursery = attrs.field(init=False)
     _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
     workers: set[Worker] = attrs.field(factory=set, init=False)
+    # Those of all pools of the trio run.
+    _all: dict[trio.lowlevel.Task, Worker] = attrs.field(init=False)
     _idle: list[Worker] = attrs.field(factory=list, init=False)
     # How many were woken, or made, or let others have a turn, for a task that they have not begun.
     _hired: int = attrs.field(default=0, init=False)
@@ -133,6 +139,11 @@ class Pool:
     def open(self, nursery: trio.Nursery, live: Callable[[Worker], Any]) -> None:
         """Begin to hire."""
         self.nursery = nursery
+        try:
+            self._all = WORKERS.get()
+        except LookupError:
+            self._all = {}
+            WORKERS.set(self._all)
         self._live = live
 
     def hire(self, handle: TaskHandle[Any]) -> None:
@@ -241,6 +252,7 @@ class Pool:
     def begin(self, worker: Worker) -> None:
         """A new worker's first step."""
         worker.task = trio.lowlevel.current_task()
+        self._all[worker.task] = worker
         if worker.handle is not None:
             self._hired -= 1
 
@@ -254,6 +266,7 @@ class Pool:
 
     def gone(self, worker: Worker) -> None:
         """A worker has ended."""
+        self._all.pop(trio.lowlevel.current_task(), None)  # where an interrupt hit it first it is not there
         self.workers.discard(
             worker
         )  # it is not idle: who is idle was dismissed first, if an interrupt hit it

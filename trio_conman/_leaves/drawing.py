@@ -30,18 +30,14 @@ from .pen import Pen
 PATIENCE = 1.0  # seconds that the end waits to be drawn
 
 SPARE = 3  # columns: a ^C typed at the end of a full line would wrap it
-GAP, SHORTEST_BAR, LONGEST_BAR = 2, 6, 40
-DROPPED_FIRST = (
-    "rate",
-    "retries",
-    "recalled",
-    "running",
-    "time",
-    "cancelled",
-    "bar",
-    "failed",
-    "description",
-)
+GAP, LONGEST_BAR = 2, 40
+WIDE = 80  # columns: from there on the bar is the last to go, below it what it stands for comes first
+SHORTEST_BAR = {True: 20, False: 6}
+DROPPED_FIRST = ("rate", "recalled", "retries", "running", "cancelled")
+DROPPED_THEN = {
+    True: ("description", "failed", "time", "bar"),
+    False: ("bar", "description", "time", "failed"),
+}
 STYLES = {"failed": "red", "cancelled": "yellow", "retries": "yellow"}
 
 
@@ -61,11 +57,15 @@ class Look:
 
 @final
 class Drawing:
-    """One drawing, live on a terminal, of lines elsewhere. Its public methods are for trio's thread."""
+    """One drawing: live on a terminal, one line over and over in a notebook, and lines elsewhere.
 
-    def __init__(self, console: Console, *, live: bool) -> None:
+    Its public methods are for trio's thread.
+    """
+
+    def __init__(self, console: Console, *, live: bool, over: bool) -> None:
         self.failed = False
         self._console = console
+        self._over = 0 if over else None  # columns that the next line is written over
         # Not refreshed by itself, which would be one thread more. Nor does it redirect: it would do so from
         # the pen's thread, at some time or other.
         self._live = (
@@ -133,12 +133,19 @@ class Drawing:
                 above.flush()  # a line that has not ended would be lost
             if self._live is not None:
                 self._live.stop()
-            self._print(lines)
+            self._print(lines, last=True)
 
-    def _print(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            # As Text, since a description is no markup. A line in a file is not wrapped.
-            self._console.print(Text(line), soft_wrap=self._live is None)
+    def _print(self, lines: Sequence[str], *, last: bool = False) -> None:
+        if self._over is None:
+            for line in lines:
+                # As Text, since a description is no markup. A line in a file is not wrapped.
+                self._console.print(Text(line), soft_wrap=self._live is None)
+            return
+        # A notebook takes a carriage return, and nothing else that moves a cursor.
+        text = ("\n" if last else "; ").join(lines)
+        self._console.file.write(f"\r{' ' * self._over}\r{text}" + "\n" * last)
+        self._console.file.flush()
+        self._over = cell_len(text)
 
     def _fail(self) -> None:
         self.failed = True
@@ -196,16 +203,17 @@ with suppress(AttributeError):  # Windows has no fork
 
 def table(looks: Sequence[Look], room: int) -> Table:
     """The rows, with the columns for which there is room."""
+    is_wide = room + SPARE >= WIDE
     widths = {key: max(cell_len(look.cells[key]) for look in looks) for key in looks[0].cells}
     widths["description"] = min(widths["description"], room // 4)
-    widths["bar"] = 0 if all(look.total is None for look in looks) else SHORTEST_BAR
+    widths["bar"] = 0 if all(look.total is None for look in looks) else SHORTEST_BAR[is_wide]
     keys = [key for key, width in widths.items() if width]
     free = room + GAP - sum(widths[key] + GAP for key in keys)
-    for key in DROPPED_FIRST:
+    for key in DROPPED_FIRST + DROPPED_THEN[is_wide]:
         if free < 0 and key in keys:
             keys.remove(key)
             free += widths[key] + GAP
-    widths["bar"] = min(LONGEST_BAR, SHORTEST_BAR + max(0, free))
+    widths["bar"] = min(LONGEST_BAR, widths["bar"] + max(0, free))
     grid = Table.grid()
     for key in keys:
         grid.add_column(width=widths[key] + (GAP if key != keys[-1] else 0), no_wrap=True)

@@ -90,10 +90,9 @@ class Lane:
         self.full = None
         self.owner.offer(self)
 
-    def drain(self) -> Iterator[tuple[Any, Place]]:
-        """Take out one after another."""
-        while (first := self.first()).ready:
-            yield first.pop()
+    def items(self) -> list[tuple[Any, Place]]:
+        """All, with their places."""
+        return self._others.items() + (self._early.items() if self._early is not None else [])
 
 
 Entry: TypeAlias = tuple[int, int, Lane]
@@ -157,15 +156,16 @@ class Lanes:
             self._close_if_empty(self._next_lane)
         return waiter, grant
 
+    def waiters(self) -> list[Any]:
+        """All, in their order."""
+        waiting = sum([lane.items() for lane in self._lanes.values()], self._road.items())
+        return [waiter for waiter, _ in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0]))]
+
     def drain(self) -> Iterator[tuple[Any, Grant]]:
-        """Take out all, in their order."""
-        waiting = list(self._road.drain())
-        for lane in list(self._lanes.values()):
-            waiting += lane.drain()
-            self._close_if_empty(lane)
-        for waiter, (_, grant) in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0])):
-            forget(waiter._keys)
-            yield waiter, grant
+        """Take out one after another."""
+        for waiter in self.waiters():
+            if (grant := self.leave(waiter)) is not None:
+                yield waiter, grant
 
     def offer(self, lane: Lane) -> None:
         """The head of a lane may have a better rank than before, or the lane is parked no more."""

@@ -181,6 +181,10 @@ class Line:
         """See `Keyring.look_up`; False where there are no limits by key."""
         return self.keyring is not None and handle._keys is None and self.keyring.look_up(handle)
 
+    def queued(self) -> list[TaskHandle[Any]]:
+        """Who was accepted and has not started, when no map waits, and nobody sleeps."""
+        return [*self._queue.waiters(), *self.parked]
+
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
         """Stand beside the line, without a slot, until `unpark`."""
         self.parked[handle] = grant
@@ -232,14 +236,13 @@ class Line:
             del self.sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        def is_stuck() -> bool:
-            return handle in self.sleepers
-
         def needs() -> Sequence[Keys]:
             return [handle._keys or ()]
 
         self.sleepers[handle] = trio.lowlevel.current_task()
-        if holder is None or self.rings.block(self, handle, holder, deadlocked, is_stuck, needs):
+        if holder is None or self.rings.block(
+            self, handle, holder, deadlocked, lambda: handle in self.sleepers, needs
+        ):
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)

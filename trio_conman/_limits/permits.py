@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 import attrs
@@ -27,6 +28,10 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
     return check_several("rate", rate, RateLimiter, "a RateLimiter")
 
 
+def _nothing() -> None:
+    pass
+
+
 @final
 @attrs.define(eq=False, repr=False)
 class Permits(Waiters):
@@ -42,6 +47,7 @@ class Permits(Waiters):
     # No attempt takes less.
     _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
     _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+    _on_pause: Callable[[], None] = attrs.field(default=_nothing, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.gates = tuple(limiter._gate for limiter in self.limiters)
@@ -50,8 +56,8 @@ class Permits(Waiters):
         self._least = tuple(zip((gate.meter for gate in self.gates), costs, strict=True))
 
     @enable_ki_protection
-    def open(self) -> None:
-        """Use the limiters, until `close`.
+    def open(self, on_pause: Callable[[], None]) -> None:
+        """Use the limiters, until `close`, and hear of their pauses.
 
         Raises:
             RuntimeError: another trio run uses one of them.
@@ -62,12 +68,22 @@ class Permits(Waiters):
             limiter._users += 1
         link(self.gates)
         self._run = trio.lowlevel.current_trio_token()
+        self._on_pause = on_pause
+        for gate in self.gates:
+            gate.on_pause.add(on_pause)
+        if self.paused_for():
+            on_pause()
 
     @enable_ki_protection
     def close(self) -> None:
         """Use the limiters no more."""
         for limiter in self.limiters:
             limiter._leave_run(self._run)
+            limiter._gate.on_pause.discard(self._on_pause)
+
+    def paused_for(self) -> float:
+        """Seconds until all limiters give permits, as far as that is a pause."""
+        return max(0.0, max([gate.meter.resume for gate in self.gates]) - trio.current_time())
 
     def pause_for(self, seconds: float) -> None:
         """Give no permit for so many seconds, to anybody."""

@@ -71,6 +71,15 @@ class Ranked(Generic[V]):
             self._close(self.priority)
         return item
 
+    def items(self) -> list[tuple[Any, V]]:
+        """All, in their order."""
+        order = sorted(self._queues, reverse=True)
+        return [item for priority in order for item in self._queues[priority].items()]
+
+    def waiters(self) -> list[Any]:
+        """All, in their order, without their values."""
+        return [waiter for waiter, _ in self.items()]
+
     def drain(self) -> Iterator[tuple[Any, V]]:
         """Take out one after another."""
         while self.ready:

@@ -19,7 +19,7 @@ from .cost import Cost, check_burst, check_cost, check_permits, price
 from .marks import Marks
 from .meter import MOST, Bound, Meter
 from .stored import Stored
-from .turns import Gate, delay, look_again
+from .turns import Gate, delay, look_again, pause
 from .waiters import Waiters
 
 
@@ -371,11 +371,7 @@ class RateLimiter:
 
     @enable_ki_protection
     def _pause(self, seconds: float) -> None:
-        meter, now = self._meter, self._now()
-        longer = now + seconds - max(now, meter.resume)
-        if longer > 0:
-            meter.resume = now + seconds
-            delay(self._gate, longer)
+        pause(self._gate, seconds, self._now())
 
     @enable_ki_protection
     def _charge(self, permits: float) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import TypeAlias, final
 
@@ -85,6 +85,8 @@ class Gate:
     expected: OrderedDict[object, Ticket] = attrs.field(init=False)
     # Behind them those who have not been judged.
     queue: OrderedDict[object, Waits] = attrs.field(init=False)
+    # Called when a pause has begun or got longer.
+    on_pause: set[Callable[[], None]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.linked = weakref.WeakSet()
@@ -95,7 +97,7 @@ class Gate:
         self.linked.discard(self)
         self.linked = weakref.WeakSet([self])
         self.forecast = Forecast()
-        self.expected, self.queue = OrderedDict(), OrderedDict()
+        self.expected, self.queue, self.on_pause = OrderedDict(), OrderedDict(), set()
         self.meter.marks = None
 
     def waiting(self) -> int:
@@ -181,6 +183,16 @@ def delay(gate: Gate, seconds: float) -> None:
             each.queue.move_to_end(key, last=False)
         concerned.update(ticket.gates)
     move_up(concerned)
+
+
+def pause(gate: Gate, seconds: float, now: float) -> None:
+    """Let nobody in for so long; a longer pause stays."""
+    longer = now + seconds - max(now, gate.meter.resume)
+    if longer > 0:
+        gate.meter.resume = now + seconds
+        delay(gate, longer)
+        for tell in list(gate.on_pause):
+            tell()
 
 
 def link(gates: tuple[Gate, ...]) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Never, final
+from typing import TYPE_CHECKING, Any, Literal, Never, final
 
 import trio
 
 from trio_conman._base.checks import (
+    check_choice,
     check_count,
     check_limit,
     check_number,
@@ -19,6 +20,7 @@ from trio_conman._base.checks import (
     check_type,
     wrong_thread,
 )
+from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.collector import Collector
@@ -55,10 +57,23 @@ else:
 
 
 @final
+@made_by("ConMan.open")
 class ConMan(Doors[R], Views[R]):
     """A concurrency manager: runs tasks under a limit, retries them, and keeps what became of each.
 
-    There is no public constructor; `open` is the door.
+    There is no public constructor; `open` is the door::
+
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, limit=20) as cm:
+                await cm.run(fetch, url)
+        print(cm.outputs(), cm.errors())
+
+    - To hand in tasks: `run`, `start_soon`, `map`; `run_nowait`.
+    - To wait for them: `wait`, or leave the block; `wait_running`.
+    - To see how they ended: `outputs`, `errors`, `raise_errors`, `outcomes`, `pop_outcomes`; `statistics`.
+    - To end them: `shutdown`, `cancel`; `cancel_scope`, `timed_out`.
+    - To slow them down: `limit`, `pause`, `resume`; `paused`.
+    - In messages: `name`.
     """
 
     __slots__ = (
@@ -68,6 +83,7 @@ class ConMan(Doors[R], Views[R]):
         "_collector",
         "_granted",
         "_line",
+        "_max_queued",
         "_name",
         "_runner",
         "_terms",
@@ -92,6 +108,7 @@ class ConMan(Doors[R], Views[R]):
         rate: RateLimiter | Iterable[RateLimiter] | None = None,
         per_key: KeyedLimit | Iterable[KeyedLimit] | None = None,
         journal: Recorder[R] | None = None,
+        max_queued: int | float = inf,
         attempt_timeout: float = inf,
         task_timeout: float = inf,
         timeout: float = inf,
@@ -123,6 +140,9 @@ class ConMan(Doors[R], Views[R]):
                 one trio run. Or several: a task starts when all of them allow it. Default: no such limit.
             journal: what may know the values of tasks, so that they do not run, and keeps those of the
                 others: what `open_journal` yields, or a section of it. Default: none.
+            max_queued: how many tasks may be queued, as `ConManStatistics.queued` counts them, before
+                `start_soon` raises `trio.WouldBlock`: an int of at least 0, or `math.inf`. `run` and maps
+                wait instead. Default: no bound.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.
@@ -152,6 +172,7 @@ class ConMan(Doors[R], Views[R]):
             name = check_text("name", name)
         if retry is not None:
             check_type("retry", retry, RetryConfig, "a RetryConfig or None")
+        check_count("max_queued", max_queued, minimum=0)
         attempt_timeout = check_number("attempt_timeout", attempt_timeout)
         task_timeout = check_number("task_timeout", task_timeout)
         timeout = check_number("timeout", timeout)
@@ -170,6 +191,7 @@ class ConMan(Doors[R], Views[R]):
         self: ConMan[R] = object.__new__(cls)
         self._name = name = "conman" if name is None else name
         self._thread = get_ident()
+        self._max_queued = max_queued
         self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
         adaptive = None
         if isinstance(limit, AdaptiveLimit):
@@ -321,28 +343,33 @@ class ConMan(Doors[R], Views[R]):
         else:
             await trio.lowlevel.checkpoint()
 
-    async def shutdown(self, grace: float = inf) -> None:
+    async def shutdown(self, grace: float = inf, *, queued: Literal["run", "drop"] = "run") -> None:
         """Accept no more tasks, and let those accepted finish; always a checkpoint.
 
         A paused manager is resumed. Calls of `run` that wait raise `ConManClosedError`, and so does an open
         map, after what it started; when that ends a loop in the body, the block is left as if the body had
-        returned. What `start_soon` has queued was accepted, so it still starts. This returns when all tasks
-        have ended. Cancelling it ends the grace at once: the tasks are cancelled, and not waited for here.
+        returned. What `start_soon` has queued was accepted, so it still starts, unless it is dropped. This
+        returns when all tasks have ended. Cancelling it ends the grace at once: the tasks are cancelled, and
+        not waited for here.
 
         Args:
             grace: seconds until the tasks that have not ended are cancelled. Default: no limit.
+            queued: what becomes of the tasks that are queued, as `ConManStatistics.queued` counts them: "run"
+                lets them start in their turn, "drop" cancels them at once. Those that back off go on.
+                Default: "run".
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
                 Or called in another thread than that of the trio run.
-            TypeError: `grace` is not a number.
-            ValueError: `grace` is negative or NaN.
+            TypeError: a parameter is of the wrong kind.
+            ValueError: a parameter is out of its range.
         """
         self._check_thread("shutdown", "run(cm.shutdown, ...)")
         grace = check_number("grace", grace)
+        drop = check_choice("queued", queued, "run", "drop") == "drop"
         need_more_stack()
         self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
-        await self._block.shutdown(grace)
+        await self._block.shutdown(grace, drop=drop)
 
     def __repr__(self) -> str:
         state = "closed" if self._block.closed else "open"

@@ -229,7 +229,7 @@ class ConMan(Hall, Generic[R]):
         journal: Recorder[R] | None = None,
         **_unknown: Any,
     ) -> TaskHandle[R]:
-        """Accept a task, to be started when a slot is free; never blocks, no checkpoint, no bound.
+        """Accept a task, to be started when a slot is free; never blocks, no checkpoint.
 
         The way for a task to add tasks. While queued it costs a handle, not a trio task. It starts in its
         turn among the calls of `run`.
@@ -248,6 +248,7 @@ class ConMan(Hall, Generic[R]):
             the handle of the task.
 
         Raises:
+            trio.WouldBlock: as many tasks are queued as the manager's `max_queued` says. Default: no bound.
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             JournalError: `journal` is closed, or its disk has failed.

@@ -19,6 +19,8 @@ from trio_conman._limits.keys import forget
 from trio_conman._limits.line import Line
 from trio_conman._policy.retry import RetryConfig
 
+from .mistakes import queue_full
+
 DEFAULT = 0  # priority
 
 
@@ -33,6 +35,7 @@ class Hall:
     _block: Block
     # Made once: a bound method of its own for each queued task would cost memory.
     _granted: Callable[[TaskHandle[Any], Slot | None], bool]
+    _max_queued: int | float
     _thread: int
 
     def _handle(
@@ -90,6 +93,9 @@ class Hall:
 
     @enable_ki_protection
     def _queue(self, handle: TaskHandle[Any]) -> None:
+        if self._runner.queued >= self._max_queued:
+            forget(handle._keys)
+            raise queue_full(self._line.name, self._runner.queued, self._max_queued)
         handle._context = copy_context()
         self._line.join(handle, self._granted)
         self._runner.queued += 1
@@ -114,9 +120,7 @@ class Hall:
 
 def given_name(name: str | None, task: object) -> str:
     """What a task is called: as given, or by what it calls."""
-    if name is None:
-        return name_of(task)
-    return check_text("name", name)
+    return name_of(task) if name is None else check_text("name", name)
 
 
 def _terms(

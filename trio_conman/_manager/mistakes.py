@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
+import trio
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _RETRIES = "use retry=RetryConfig(max_attempts=...)"
@@ -28,6 +30,14 @@ def unexpected(method: str, names: Iterable[str], *, options: Iterable[str] = ()
     else:
         ways.append(f"to pass it to the task, use functools.partial(fn, {name}=...)")
     return TypeError(f"ConMan.{method}() got an unexpected keyword argument {name!r}: {'; '.join(ways)}")
+
+
+def queue_full(manager: str, queued: int, most: float) -> trio.WouldBlock:
+    """What `start_soon` raises beyond the bound of its queue."""
+    return trio.WouldBlock(
+        f"ConMan.start_soon() would queue one more task of {manager!r}, where {queued} are queued of "
+        f"max_queued={most}: await run(), which waits for a slot, or try again when some have started"
+    )
 
 
 def explained(method: F) -> F:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from trio_conman._base.checks import check_bool, check_count, check_number, check_type, is_async
+from trio_conman._base.checks import check_bool, check_choice, check_count, check_number, check_type, is_async
 from trio_conman._base.texts import short
 
 from .backoff import Strategy, backoff
@@ -51,10 +51,7 @@ def _attempts(_: object, field: attrs.Attribute[Any], value: object) -> None:
 
 
 def _strategy(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    wanted = "'exponential', 'linear' or 'none'"
-    check_type(field.name, value, str, wanted)
-    if value not in ("exponential", "linear", "none"):
-        raise ValueError(f"{field.name} must be {wanted}, not {short(value)}")
+    check_choice(field.name, value, "exponential", "linear", "none")
 
 
 def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:

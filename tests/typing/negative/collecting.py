@@ -31,6 +31,8 @@ async def reports(cm: ConMan[str]) -> None:
 
 
 async def signals(cm: ConMan[str]) -> None:
+    await cm.shutdown(3, "drop")  # error
+    await cm.shutdown(queued="cancel")  # error
     shutdown_on_signal()  # error
     shutdown_on_signal(cm, 3)  # error
     shutdown_on_signal(cm, grace="3")  # error

@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from trio_conman import ConMan, RetryConfig, Task, TaskHandle
+from trio_conman import ConMan, RetryConfig, Task, TaskHandle, as_completed, current_task
 
 
 async def length(url: str) -> int:
@@ -123,3 +123,12 @@ async def results(cm: ConMan[int], handle: TaskHandle[int]) -> None:
         print(wrong, title)
     handle.state = "finished"  # error
     cm.run_nowait(length, "url").result()  # error
+
+
+async def handles(cm: ConMan[int], handle: TaskHandle[int]) -> None:
+    current_task().retries  # error
+    current_task(cm)  # error
+    as_completed(handle)  # error
+    as_completed([length])  # error
+    for _ in as_completed([handle]):  # error
+        pass

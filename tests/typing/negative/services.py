@@ -19,6 +19,7 @@ def opening(nursery: trio.Nursery) -> None:
     ConMan[int].open(nursery, retry_budget=0.1)  # error
     ConMan[int].open(nursery, per_key=3)  # error
     ConMan[int].open(nursery, per_key=[str])  # error
+    ConMan[int].open(nursery, max_queued=None)  # error
 
 
 def keys(limit: KeyedLimit, cm: ConMan[None]) -> None:

@@ -37,6 +37,9 @@ async def reports(cm: ConMan[str], some: Iterable[Outcome[Any]]) -> None:
 
 
 async def signals(cm: ConMan[str]) -> int:
+    assert_type(await cm.shutdown(), None)
+    await cm.shutdown(3, queued="drop")
+    await cm.shutdown(queued="run")
     async with shutdown_on_signal(cm):
         pass
     async with shutdown_on_signal(cm, grace=3, signals=[signal.SIGTERM, 2]) as came:

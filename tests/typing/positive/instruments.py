@@ -27,6 +27,12 @@ class Own(Instrument):
         if isinstance(outcome, Success):
             self.names.append(handle.name)
 
+    def limit_changed(self, manager: str, limit: int | float) -> None:
+        self.names.append(f"{manager} {limit}")
+
+    def pause_changed(self, manager: str, seconds: float) -> None:
+        self.names.append(f"{manager} {seconds}")
+
 
 async def given(nursery: trio.Nursery) -> None:
     recorder = RecordingInstrument()

@@ -6,7 +6,17 @@ from typing import Any, Literal, TypeVar, TypeVarTuple, assert_type
 
 import trio
 
-from trio_conman import ConMan, Failure, Outcome, RetryConfig, Success, Task, TaskHandle
+from trio_conman import (
+    ConMan,
+    Failure,
+    Outcome,
+    RetryConfig,
+    Success,
+    Task,
+    TaskHandle,
+    as_completed,
+    current_task,
+)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -173,3 +183,14 @@ async def handles(handle: TaskHandle[int]) -> None:
     assert_type(waited, Success[int] | Failure)
     if handle.state != "done":
         assert_type(handle.state, Literal["queued", "running", "backing_off"])
+
+
+async def many_handles(one: TaskHandle[int], other: TaskHandle[int]) -> None:
+    async for handle in as_completed([one, other]):
+        assert_type(handle, TaskHandle[int])
+        assert_type(handle.outcome, Outcome[int] | None)
+    assert_type(await anext(as_completed({one})), TaskHandle[int])
+    task = current_task()
+    assert_type(task, TaskHandle[Any] | None)
+    if task is not None:
+        assert_type(task.retries, int)

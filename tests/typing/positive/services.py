@@ -27,7 +27,7 @@ async def shared(nursery: trio.Nursery) -> None:
     async with (
         ConMan[int].open(nursery, rate=rate, retry_budget=budget) as first,
         ConMan.open(nursery, rate=rate, retry_budget=budget),
-        ConMan[str].open(nursery, rate=None, retry_budget=None),
+        ConMan[str].open(nursery, rate=None, retry_budget=None, max_queued=100),
         ConMan[str].open(nursery, rate=(rate, RateLimiter.unlimited())),
         ConMan[str].open(nursery, rate=iter([rate])),
     ):

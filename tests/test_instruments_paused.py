@@ -1,0 +1,179 @@
+"""pause_changed: instruments hear of pauses, by hand and by limiters."""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_conman import (
+    ConMan,
+    Instrument,
+    LoggingInstrument,
+    RateLimiter,
+    RetriableError,
+    RetryConfig,
+)
+
+from .managed import manager
+
+
+class Pauses(Instrument):
+    """Notes what it is told of pauses."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, str, float]] = []
+
+    def pause_changed(self, manager: str, seconds: float) -> None:
+        self.told.append((trio.current_time(), manager, seconds))
+
+
+async def job() -> None:
+    await trio.sleep(1)
+
+
+async def test_by_hand(autojump_clock: MockClock) -> None:
+    hears = Pauses()
+    async with manager(2, name="pages", instruments=[hears]) as cm:
+        cm.resume()  # it was not paused
+        await trio.sleep(1)
+        cm.pause()
+        await trio.sleep(2)
+        cm.resume()
+        cm.resume()
+        await cm.run(job)
+    assert hears.told == [(1, "pages", inf), (3, "pages", 0)]
+
+
+async def end(cm: ConMan[Any], way: str) -> None:
+    cm.pause()
+    if way == "shutdown":
+        await cm.shutdown()
+    elif way == "cancel":
+        cm.cancel()
+    elif way == "error":
+        raise KeyError
+
+
+@pytest.mark.parametrize("way", ["end", "shutdown", "cancel", "error", "timeout"])
+async def test_a_manager_that_ends_is_not_paused_any_more(way: str, autojump_clock: MockClock) -> None:
+    hears = Pauses()
+    managers: list[ConMan[Any]] = []
+    try:
+        async with manager(2, timeout=0 if way == "timeout" else inf, instruments=[hears]) as cm:
+            managers.append(cm)
+            await end(cm, way)
+    except* KeyError:
+        pass
+    assert hears.told == [(0, "conman", inf), (0, "conman", 0)]
+    assert not managers[0].paused
+
+
+async def test_by_a_limiter_when_it_begins_or_gets_longer(autojump_clock: MockClock) -> None:
+    hears, limiter = Pauses(), RateLimiter.unlimited()
+    limiter.pause_for(0)
+    async with manager(2, rate=limiter, instruments=[hears]):
+        limiter.pause_for(5)
+        await trio.sleep(2)
+        limiter.pause_for(1)  # the longer one stays
+        limiter.pause_for(3)
+        limiter.pause_for(4)
+        await trio.sleep(10)
+        limiter.pause_for(2)
+    limiter.pause_for(30)
+    assert hears.told == [(0, "conman", 5), (2, "conman", 4), (12, "conman", 2)]
+
+
+async def test_a_pause_that_is_there_is_told_at_the_opening(autojump_clock: MockClock) -> None:
+    hears = Pauses()
+    slow, quick = RateLimiter.unlimited(), RateLimiter.unlimited()
+    slow.pause_for(9)
+    quick.pause_for(3)
+    await trio.sleep(1)
+    async with manager(2, rate=[quick, slow], instruments=[hears]):
+        quick.pause_for(3)  # the other one pauses longer
+    assert hears.told == [(1, "conman", 8), (1, "conman", 8)]
+
+
+async def test_a_pause_by_hand_counts_first_and_what_is_left_is_told_then(autojump_clock: MockClock) -> None:
+    hears, limiter = Pauses(), RateLimiter.unlimited()
+    async with manager(2, rate=limiter, instruments=[hears]) as cm:
+        cm.pause()
+        limiter.pause_for(9)
+        await trio.sleep(2)
+        cm.resume()
+        await trio.sleep(10)
+        cm.pause()
+        cm.resume()
+    assert hears.told == [
+        (0, "conman", inf),
+        (0, "conman", inf),
+        (2, "conman", 7),
+        (12, "conman", inf),
+        (12, "conman", 0),
+    ]
+
+
+async def test_all_who_share_the_limiter_hear_of_it_while_they_are_open(autojump_clock: MockClock) -> None:
+    async def refused() -> None:
+        raise RetriableError("busy", retry_after=10)
+
+    hears, others, limiter = Pauses(), Pauses(), RateLimiter(100)
+    async with manager(2, name="one", rate=limiter, instruments=[hears]) as one:
+        async with manager(2, name="two", rate=limiter, instruments=[hears, others]):
+            await one.run(refused, retry=RetryConfig(max_attempts=1))
+            await trio.sleep(1)
+        await one.wait()
+    # The last attempt was refused too, when the other manager had ended.
+    assert sorted(hears.told) == [(0, "one", 10), (0, "two", 10), (10, "one", 10)]
+    assert others.told == [(0, "two", 10)]
+
+
+async def test_who_hears_may_resume(autojump_clock: MockClock) -> None:
+    class Resumes(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            cm.resume()
+
+    cm: ConMan[Any]
+    async with manager(2, instruments=[Resumes()]) as cm:
+        cm.pause()
+        assert not cm.paused
+        await cm.run(job)
+    assert trio.current_time() == 1
+
+
+async def test_without_instruments_nothing_is_told(autojump_clock: MockClock) -> None:
+    limiter = RateLimiter.unlimited()
+    async with manager(2, rate=limiter) as cm:
+        limiter.pause_for(1)
+        cm.pause()
+        cm.resume()
+        await cm.run(job)
+    assert trio.current_time() == 2
+
+
+async def test_the_log_has_a_line_for_each(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_conman")
+    limiter = RateLimiter.unlimited()
+    async with manager(2, name="two\nlines", rate=limiter, instruments=[LoggingInstrument()]) as cm:
+        cm.pause()
+        cm.resume()
+        limiter.pause_for(1.5)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines == [
+        ("DEBUG", "two lines: paused"),
+        ("DEBUG", "two lines: resumed"),
+        ("DEBUG", "two lines: paused for 1.500 s"),
+    ]
+    fields: list[Any] = caplog.records
+    assert [(each.manager, each.seconds) for each in fields] == [
+        ("two\nlines", inf),
+        ("two\nlines", 0),
+        ("two\nlines", 1.5),
+    ]
