@@ -425,8 +425,8 @@ BUGS = [
     Bug(
         "an urgent task waits like the others",
         "_limits.ranked",
-        "        queue[waiter] = value",
-        "        self.ready[waiter] = value",
+        "            self._queues[waiter._priority][waiter] = value",
+        "            self.ready[waiter] = value",
     ),
     Bug(
         "the lowest priority comes first",
