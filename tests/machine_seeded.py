@@ -185,6 +185,28 @@ class Maker:
 
         return World([plain], [self.some(step, 1, 5)], None, inf, self.seed)
 
+    def keyed(self) -> World:
+        """A program in which many wait for few keys, some of them first, and limits go up and down."""
+        plain = Manager(limit=self.pick([2, 4, 8]), keyed=True)
+        keys = self.pick([(1, 1), (1, 2), (2, 1, 3)])
+
+        def step() -> Step:
+            number = self.random.randrange(10)
+            if self.odds(0.4):
+                return Step(lambda cast: cast.set_key_limit(number, 1 + number % 3), 0.5, settle=True)
+            plans = self.some(
+                lambda: Plan((Act(self.pick(SECONDS)),), key=self.random.randrange(len(keys))), 2, 9
+            )
+            options = Options(priority=self.pick(PRIORITIES))
+
+            def start_all(cast: Cast) -> None:
+                for plan in plans:
+                    cast.start_soon(plan, options)
+
+            return Step(start_all, self.pick([0.0, 0.25, 0.5]), self.odds(0.5), False, inf)
+
+        return World([plain], [self.some(step, 3, 9)], None, inf, self.seed, keys)
+
     def world(self) -> World:
         managers = self.some(self.manager, 1, 2)
         shared = self.pick([None, None, 1, 2, 3])
@@ -199,4 +221,5 @@ class Maker:
 def program(seed: int) -> World:
     """The program of that number."""
     maker = Maker(seed)
-    return maker.contended() if seed % 8 == 0 else maker.world()
+    kinds = {0: maker.contended, 4: maker.keyed}
+    return kinds.get(seed % 8, maker.world)()

@@ -411,12 +411,6 @@ BUGS = [
         "        while False and (ring := self._ring_of_keys()):",
     ),
     Bug(
-        "who waits for each other by a key is not refused",
-        "_limits.rings",
-        "(self._held and wait.lacks(self._held) and holder in self._ring_of_keys())",
-        "False",
-    ),
-    Bug(
         "a map looks further ahead than it may",
         "_engine.mapping",
         "if self._lookahead is None else self._lookahead",
@@ -425,8 +419,8 @@ BUGS = [
     Bug(
         "an urgent task waits like the others",
         "_limits.ranked",
-        "        queue[waiter] = value",
-        "        self.ready[waiter] = value",
+        "            self._queues[waiter._priority][waiter] = value",
+        "            self.ready[waiter] = value",
     ),
     Bug(
         "the lowest priority comes first",

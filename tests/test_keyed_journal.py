@@ -214,7 +214,7 @@ async def test_an_adaptive_limit_grows_while_tasks_wait_for_their_keys(autojump_
             await wait_all_tasks_blocked()
             assert record[2:] == [(0.5, "c1")]  # a2 keeps its place
             cm.limit = 2
-            await trio.sleep(1)
+            await trio.sleep(1.25)
             assert record[3:] == [(1, "a2"), (1.5, "d1")]
     assert record[5:] == [(2, "e1")]
     assert limit.statistics() == {}

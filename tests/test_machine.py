@@ -26,8 +26,11 @@ from .machine_vocabulary import (
     ATTEMPT_TIMEOUTS,
     ENDINGS,
     INSIDE,
+    KEYS,
     LIMITS,
+    LOOKAHEADS,
     MANNERS,
+    PRIORITIES,
     RETRIES,
     SECONDS,
     SIMPLE,
@@ -59,6 +62,7 @@ elaborate = st.builds(
     Plan,
     acts=st.lists(acts, min_size=1, max_size=3).map(tuple),
     manner=st.sampled_from(MANNERS),
+    key=st.integers(0, 1),
 )
 plans = st.one_of(st.sampled_from(SIMPLE), elaborate)
 options = st.one_of(
@@ -68,6 +72,7 @@ options = st.one_of(
         retry=st.sampled_from(RETRIES),
         attempt_timeout=st.sampled_from(ATTEMPT_TIMEOUTS),
         task_timeout=st.sampled_from(TASK_TIMEOUTS),
+        priority=st.sampled_from(PRIORITIES),
     ),
 )
 sources = st.builds(
@@ -84,6 +89,7 @@ maps = st.fixed_dictionaries(
         "ordered": st.booleans(),
         "leave_after": st.sampled_from([inf, inf, 1, 3]),
         "pace": st.sampled_from([0.0, 0.0, 0.5, 3.0]),
+        "lookahead": st.sampled_from(LOOKAHEADS),
     }
 )
 limits = st.sampled_from(LIMITS)
@@ -96,6 +102,7 @@ managers = st.builds(
     send_to=st.sampled_from([None, None, 0, 1, inf]),
     pace=st.sampled_from([0.0, 0.5, 9.0]),
     reads=st.sampled_from([inf, inf, 3]),
+    keyed=st.booleans(),
 )
 # When, by whom, and how closely looked at.
 moments = st.fixed_dictionaries(
@@ -127,9 +134,17 @@ class Programs(RuleBasedStateMachine):
         shared=st.sampled_from([None, None, 1, 2, 3]),
         outer=st.sampled_from([inf, inf, inf, inf, inf, 4, 8.5]),
         seed=st.integers(0, 2**16),
+        keys=st.sampled_from(KEYS),
     )
-    def open(self, managers: list[Manager], shared: int | None, outer: float, seed: int) -> None:
-        self.world = World(managers, [[] for _ in managers], shared, outer, seed)
+    def open(
+        self,
+        managers: list[Manager],
+        shared: int | None,
+        outer: float,
+        seed: int,
+        keys: tuple[int, ...],
+    ) -> None:
+        self.world = World(managers, [[] for _ in managers], shared, outer, seed, keys)
 
     def add(self, deed: Deed, which: int, **moment: Any) -> None:
         assert self.world is not None
@@ -173,6 +188,14 @@ class Programs(RuleBasedStateMachine):
     @rule(number=numbers, at=moments, by=asides)
     def await_a_handle(self, number: int, at: Any, by: Any) -> None:
         self.add(lambda cast: cast.await_handle(number), **at, **by)
+
+    @rule(number=numbers, priority=st.sampled_from(PRIORITIES), at=moments)
+    def set_a_priority(self, number: int, priority: int, at: Any) -> None:
+        self.add(lambda cast: cast.set_priority(number, priority), **at)
+
+    @rule(key=numbers, limit=st.integers(1, 3), at=moments)
+    def set_the_limit_of_a_key(self, key: int, limit: int, at: Any) -> None:
+        self.add(lambda cast: cast.set_key_limit(key, limit), **at)
 
     @rule(limit=limits, at=moments)
     def set_the_limit(self, limit: float, at: Any) -> None:

@@ -125,9 +125,8 @@ class DrawnMap(Mapping[T], Generic[T]):
         """
         slot = worker.slot
         assert slot is not None
-        tries = AT_ONCE
-        while tries:
-            tries -= 1
+        tries = 0
+        while True:
             try:
                 item = self._source.draw()
                 if worker.task._cancel_status is not worker.status:
@@ -149,7 +148,8 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self._drawing -= 1
                 self._runner.begin_new(handle, slot, handle._submitted)
                 return
-            if self._room() <= 0:
+            tries += 1
+            if tries == AT_ONCE or self._room() <= 0:
                 break
         self._give_back(worker)
 

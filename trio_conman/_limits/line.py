@@ -383,9 +383,8 @@ class Line:
             else:
                 return False
             waiter, grant = queue.pop()
-            keys = waiter._keys
-            if keys is not None:
-                hold(keys, slot)
+            if waiter._keys is not None:
+                hold(waiter._keys, slot)
             if grant(waiter, slot):
                 return True
             if slot.keys is not None:

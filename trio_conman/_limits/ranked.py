@@ -36,10 +36,10 @@ class Ranked(Generic[V]):
 
     def join(self, waiter: Any, value: V) -> None:
         """Wait, behind those of the same priority."""
-        queue = self._queues.get(waiter._priority)
-        if queue is None:
-            queue = self._open(waiter._priority)
-        queue[waiter] = value
+        try:
+            self._queues[waiter._priority][waiter] = value
+        except KeyError:
+            self._open(waiter._priority)[waiter] = value
 
     def leave(self, waiter: Any) -> V | None:
         """Wait no more; the value of who did."""

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 
 import trio
 
-from trio_conman._base.checks import check_bool, check_int, wrong_thread
+from trio_conman._base.checks import check_bool, check_int, check_text, wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._books.handles import Task, TaskHandle, callable_of
+from trio_conman._books.handles import Task, TaskHandle, callable_of, name_of
 from trio_conman._books.records import Recorder
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.fed import FedMap
@@ -19,7 +19,7 @@ from trio_conman._engine.source import check_items, is_async
 from trio_conman._limits.keys import forget
 from trio_conman._policy.retry import RetryConfig
 
-from .hall import Hall, given_name
+from .hall import Hall
 from .map_block import MapBlock
 from .mistakes import explained, unexpected
 
@@ -340,7 +340,7 @@ class ConMan(Hall, Generic[R]):
             self._block,
             call,
             items,
-            name=given_name(name, fn),
+            name=name_of(fn) if name is None else check_text("name", name),
             terms=terms,
             ordered=ordered,
             priority=priority,

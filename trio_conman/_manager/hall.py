@@ -51,7 +51,8 @@ class Hall:
     ) -> TaskHandle[Any]:
         call = callable_of(task)
         terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
-        handle = TaskHandle[Any](given_name(name, task), args, call, terms, self._runner.now())
+        name = name_of(task) if name is None else check_text("name", name)
+        handle: TaskHandle[Any] = TaskHandle(name, args, call, terms, self._runner.now())
         if priority is not DEFAULT:
             handle._priority = check_int("priority", priority)
         return handle
@@ -116,11 +117,6 @@ class Hall:
 
     def _start_from_line(self, handle: TaskHandle[Any], slot: Slot) -> None:
         self._runner.start(handle, slot, self._runner.now())
-
-
-def given_name(name: str | None, task: object) -> str:
-    """What a task is called: as given, or by what it calls."""
-    return name_of(task) if name is None else check_text("name", name)
 
 
 def _terms(

@@ -1,0 +1,72 @@
+"""How those wait who need keys: who has gone leaves nothing, whichever way he went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from trio_conman import ConMan, KeyedLimit, KeyStatistics
+
+Record = list[tuple[float, str]]
+
+
+def host(name: str, *_: object) -> str:
+    """The key of a job: what its name begins with."""
+    return name[0]
+
+
+async def job(name: str, record: Record, seconds: float = 1) -> None:
+    record.append((trio.current_time(), name))
+    await trio.sleep(seconds)
+
+
+async def test_who_was_passed_over_on_the_road_can_be_cancelled(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limit = KeyedLimit(1, key=host, limits={"b": 9})
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        one.start_soon(job, "b0", record)
+        one.start_soon(job, "b1", record, 3)
+        passed_over = one.start_soon(job, "a1", record)  # nobody has the key yet
+        two.start_soon(job, "a0", record, 5)
+        await trio.sleep(2)
+        assert limit.statistics()["a"] == KeyStatistics(limit=1, running=1, waiting=1)
+        passed_over.cancel()
+        assert limit.statistics()["a"] == KeyStatistics(limit=1, running=1, waiting=0)
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (0, "b1")]
+    assert limit.statistics() == {}
+
+
+async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limit = KeyedLimit(1, key=host, limits={"b": 9})
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+        cm.start_soon(job, "b0", record)
+        cm.start_soon(job, "b1", record)
+        for name in ("a1", "a2"):
+            cm.start_soon(job, name, record)
+        moved = cm.start_soon(job, "a3", record)
+        for priority in range(1, 100):
+            moved.priority = priority
+        assert len(cm._line._queue._heap) < 20  # type: ignore[union-attr]  # these are lanes
+    assert sorted(record) == [(0, "b0"), (0, "b1"), (1, "a3"), (2, "a1"), (3, "a2")]
+
+
+def test_a_manager_of_a_run_that_has_crashed_takes_nothing_from_the_next_one() -> None:
+    limit = KeyedLimit(1, key=host)
+
+    async def opened() -> trio.lowlevel.TrioToken:
+        limit._open()
+        return trio.lowlevel.current_trio_token()
+
+    crashed = trio.run(opened)
+    present = trio.run(opened)
+    limit._close(crashed)  # the garbage collector has found it by now
+    assert limit._users == 1
+    limit._close(present)
+    assert limit._users == 0
