@@ -173,7 +173,7 @@ class Block:
         finally:
             self.collector.close_channel()
             if permits is not None:
-                permits.close()
+                permits.close(self.tell_paused)
             self._let_limit_go()
             self.resume()
             if self.runner.instruments is not None:
