@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from math import inf
 from typing import Any
 
@@ -131,6 +133,19 @@ async def test_all_who_share_the_limiter_hear_of_it_while_they_are_open(autojump
     # The last attempt was refused too, when the other manager had ended.
     assert sorted(hears.told) == [(0, "one", 10), (0, "two", 10), (10, "one", 10)]
     assert others.told == [(0, "two", 10)]
+
+
+async def test_a_limiter_keeps_no_manager_that_has_ended(autojump_clock: MockClock) -> None:
+    limiter = RateLimiter.unlimited()
+    gc.disable()
+    try:
+        async with manager(2, rate=limiter, instruments=[Pauses()]) as cm:
+            limiter.pause_for(1)
+        gone = weakref.ref(cm._block)
+        del cm
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_who_hears_may_resume(autojump_clock: MockClock) -> None:

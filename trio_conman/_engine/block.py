@@ -177,7 +177,7 @@ class Block:
         finally:
             self.collector.close_channel()
             if permits is not None:
-                permits.close()
+                permits.close(self.tell_paused)
             if keyring is not None:
                 keyring.close()
             self._let_limit_go()

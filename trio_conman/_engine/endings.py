@@ -29,8 +29,8 @@ class Stop:
 
 def own(error: E) -> E:
     """An error without the traceback entry of the coroutine that caught it."""
-    if error.__traceback__ is not None:
-        BaseException.with_traceback(error, error.__traceback__.tb_next)
+    traceback = error.__traceback__
+    BaseException.with_traceback(error, None if traceback is None else traceback.tb_next)
     return error
 
 

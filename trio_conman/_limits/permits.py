@@ -28,10 +28,6 @@ def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
     return check_several("rate", rate, RateLimiter, "a RateLimiter")
 
 
-def _nothing() -> None:
-    pass
-
-
 @final
 @attrs.define(eq=False, repr=False)
 class Permits(Waiters):
@@ -47,7 +43,6 @@ class Permits(Waiters):
     # No attempt takes less.
     _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
     _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
-    _on_pause: Callable[[], None] = attrs.field(default=_nothing, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.gates = tuple(limiter._gate for limiter in self.limiters)
@@ -68,18 +63,17 @@ class Permits(Waiters):
             limiter._users += 1
         link(self.gates)
         self._run = trio.lowlevel.current_trio_token()
-        self._on_pause = on_pause
         for gate in self.gates:
             gate.on_pause.add(on_pause)
         if self.paused_for():
             on_pause()
 
     @enable_ki_protection
-    def close(self) -> None:
-        """Use the limiters no more."""
+    def close(self, on_pause: Callable[[], None]) -> None:
+        """Use the limiters no more, and hear of them no more."""
         for limiter in self.limiters:
             limiter._leave_run(self._run)
-            limiter._gate.on_pause.discard(self._on_pause)
+            limiter._gate.on_pause.discard(on_pause)
 
     def paused_for(self) -> float:
         """Seconds until all limiters give permits, as far as that is a pause."""
