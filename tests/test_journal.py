@@ -423,6 +423,16 @@ async def test_who_follows_a_key_is_told_once(path: Path) -> None:
     assert record == ["a", "b"]
 
 
+async def test_who_follows_a_key_is_told_when_its_record_is_handed_over(path: Path) -> None:
+    stored: list[int] = []
+    async with open_journal(path) as journal:
+        records = journal._records
+        assert records.claim("1") is Answer.RUN
+        records.follow("1", lambda: stored.append(journal.statistics().stored))
+        records.keep("1", "value")
+    assert stored == [1]
+
+
 # The block
 
 

@@ -147,9 +147,9 @@ class Shelf:
         self._last = number = self._last + 1
         self._index.add(key, number)
         self.pending[key] = data
-        for tell in self._claims.pop(key) or ():
-            tell()
-        return store.put_record((section, number, key, data))
+        ticket = store.put_record((section, number, key, data))
+        self.release(key)
+        return ticket
 
     def release(self, key: str) -> None:
         """Who has claimed a key is done with it."""
