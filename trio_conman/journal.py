@@ -153,7 +153,9 @@ class Journal(Recorder[Any]):
         """Where it stands now."""
         store = self._store
         return JournalStatistics(
-            recalled=store.recalled, stored=store.stored, pending=sum(map(len, store.pending.values()))
+            recalled=store.recalled,
+            stored=store.stored,
+            pending=sum(shelf.pending for shelf in store.shelves.values()),
         )
 
 
