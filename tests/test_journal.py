@@ -555,7 +555,7 @@ async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
 @pytest.mark.parametrize("durable", [False, True])
 async def test_when_it_is_on_the_disk(path: Path, durable: bool) -> None:
     async with open_journal(path, flush_after=2, durable=durable) as journal:
-        writer = journal._store._writer
+        writer = journal._store.writer
         # Some of the time is for the commit.
         assert writer._delay == (0 if durable else 0.5)
         # FULL: else a commit is not followed by a sync.

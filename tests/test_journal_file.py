@@ -386,7 +386,7 @@ async def test_another_program_reads_it_meanwhile(path: Path) -> None:
             other.execute(query).fetchall()
             # It is not waited for at the end either.
             await run(journal, Counting("value"), 3)
-            journal._store._writer.end()
+            journal._store.writer.end()
             await journal._store._closed.wait()
             other.execute("COMMIT")
     assert execute(path, "SELECT count(*) FROM records_1") == [[(3,)]]
@@ -469,7 +469,7 @@ async def test_of_several_faults_the_first_is_told(
     close = JournalFile.close
     with pytest.raises(JournalError) as caught:  # noqa: PT012  # by leaving the block
         async with open_journal(path) as journal:
-            file = journal._store._writer._file
+            file = journal._store.writer._file
             monkeypatch.setattr(JournalFile, "commit", wrong("commit"))
             monkeypatch.setattr(JournalFile, "read", wrong("read"))
             monkeypatch.setattr(JournalFile, "close", wrong("close"))

@@ -20,7 +20,7 @@ from trio_conman._books.records import Answer
 
 from .journal_file import Data, JournalError, JournalFile, SectionInfo, creation
 from .journal_index import Index
-from .journal_reader import MOST, SIZE, Ahead, Missing, Reader, Window
+from .journal_reader import MOST, SIZE, Ahead, Reader, Window
 from .journal_table import OVERHEAD, Table
 from .journal_writer import Writer
 
@@ -98,19 +98,20 @@ class Shelf:
         """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
         table, ahead, store = self._table, self._ahead, self._store
         if table is not None and ahead is not None:
-            data = ahead.pop(key) if ahead.windows else None
-            if data is None:
-                data = table.pending.get(key)  # before the index: see Table
-                if data is not None:
-                    if store.durable:  # else it would be published before it is on the disk
-                        store.check()
-                        return Answer.READ
-                elif numbers := table.index.find(key):
-                    store.check_reading()
-                    ahead.want(key, numbers)
+            found = ahead.pop(key) if ahead.windows else None
+            if isinstance(found, str | bytes):
+                return found
+            data = table.pending.get(key)  # before the index: see Table
+            if data is not None:
+                if store.durable:  # else it would be published before it is on the disk
+                    store.check()
                     return Answer.READ
-            if data is not None and data is not Missing.MISSING:
                 return data
+            numbers = table.index.find(key)
+            if numbers and numbers != found:
+                store.check_reading()
+                ahead.want(key, numbers)
+                return Answer.READ
         if key in self._claims:
             return Answer.WAIT
         if store.is_ending:
@@ -127,8 +128,15 @@ class Shelf:
         if table is None:
             table = self._begin_new()
         table.pending[key] = data
-        ticket = store.added(len(data))
-        self.release(key)
+        store.stored += 1
+        store.waiting += OVERHEAD + len(data)
+        ticket = None
+        if store.durable or store.waiting > PATIENCE:
+            ticket = store.ticket()
+        elif not store.writer.is_called:
+            store.writer.call()
+        for tell in self._claims.pop(key) or ():
+            tell()
         return ticket
 
     def release(self, key: str) -> None:
@@ -185,7 +193,7 @@ class Store:
         self._can_read = True
         self._closed = trio.Event()
         self._committed = 0  # groups
-        self._size = 0  # of what is pending, in bytes
+        self.waiting: int = 0  # bytes of what is pending
         self._group = trio.Event()  # set when one more group is committed, and then another one
         self._latest = max((content.info.id for content in contents), default=0)
         self.reader: Reader = Reader(file, self._reading_failed)
@@ -194,7 +202,7 @@ class Store:
             info, last = content.info, content.last
             shelf = self.shelves[info.name] = Shelf(self, info.name, info.version, info.is_json)
             shelf.begin(info.id, Table(info.id, content.index, last), content.window, last)
-        self._writer = Writer(
+        self.writer: Writer = Writer(
             file,
             self.tables,
             # The rest is for the commit itself, as a busy loop has the interpreter for 5 ms each time.
@@ -258,15 +266,11 @@ class Store:
         if self._fault is not None:
             raise JournalError(str(self._fault)) from self._fault
 
-    def added(self, size: int) -> int | None:
-        """A value of that size is to be written; returns the ticket to wait with, if one has to."""
-        self.stored += 1
-        self._size = waiting = self._size + OVERHEAD + size
-        group = self._writer.call()
-        if waiting > PATIENCE:
-            self._writer.hurry()
-            return group
-        return group if self.durable else None
+    def ticket(self) -> int:
+        """What to wait with until all that is there is on the disk, and soon."""
+        group = self.writer.call()
+        self.writer.hurry()
+        return group
 
     async def committed(self, ticket: int) -> None:
         """Wait until what a ticket stands for is on the disk."""
@@ -281,22 +285,20 @@ class Store:
     async def flush(self) -> None:
         """Wait until all that was put is on the disk; a checkpoint."""
         await trio.lowlevel.checkpoint()
-        group = self._writer.call()
-        self._writer.hurry()
-        await self.committed(group)
+        await self.committed(self.ticket())
 
     async def end(self) -> None:
         """Write what there is, and close the file; may be called again, when the wait was broken off."""
         self.is_ending, self._can_read = True, False
         await self.reader.end()
-        self._writer.end()
+        self.writer.end()
         await self._closed.wait()
 
     # By the threads
 
     def _have_committed(self, group: int, size: int) -> None:
         self._committed = group
-        self._size -= size
+        self.waiting -= size
         self._tell()
 
     def _reading_failed(self, error: JournalError) -> None:

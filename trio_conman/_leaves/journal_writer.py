@@ -47,7 +47,7 @@ class Writer:
         self._committed, self._failed, self._closed = committed, failed, closed
         self._run = trio.lowlevel.current_trio_token()
         self._work, self._hurry = Event(), Event()
-        self._is_called = False  # said once for many: an event costs as much as all the rest
+        self.is_called: bool = False  # said once for many: an event costs as much as all the rest
         self._group = 0  # how many were begun
         self._ending = False
         self._fault: JournalError | None = None
@@ -56,14 +56,15 @@ class Writer:
     def call(self) -> int:
         """There is something to write; returns the number of a group that it is written with, or before."""
         group = self._group + 1  # read first: when this one has begun in between, another one is called for
-        if not self._is_called:
-            self._is_called = True
+        if not self.is_called:
+            self.is_called = True
             self._work.set()
         return group
 
     def hurry(self) -> None:
         """Let the next group begin now."""
-        self._hurry.set()
+        if not self._hurry.is_set():
+            self._hurry.set()
 
     def end(self) -> None:
         """Write what there is, close the file, and end."""
@@ -84,7 +85,7 @@ class Writer:
             # In this order: what is put later is written now, or calls again.
             self._work.clear()
             self._hurry.clear()
-            self._is_called = False
+            self.is_called = False
             self._group += 1
             ending, due = self._ending, monotonic() + self._delay
             if self._fault is None:
