@@ -322,6 +322,25 @@ async def test_an_index_that_mistakes_keys_recalls_nothing_wrong(
     )
 
 
+async def test_what_was_looked_for_in_vain_may_be_recorded_since(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_conman._leaves.journal_index.hash", lambda _: 5, raising=False)
+    await make(path, 2)
+    async with open_journal(path) as journal:
+        records = journal._records
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")
+        assert records.claim("7") is Answer.RUN
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")  # it is not there
+        records.keep("7", "seven")
+        await journal.flush()
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")
+        assert records.claim("7") == "seven"
+
+
 async def test_a_value_may_be_waited_for_by_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await make(path, 20)
     monkeypatch.setattr(journal_store, "MOST", 1)
