@@ -162,7 +162,7 @@ class Overnight(Instrument):
     @contextmanager
     def world(self) -> Iterator[None]:
         pick = self.random.choice
-        windows = {"MOST": pick([2, 4]), "SIZE": pick([20, 1 << 18])}
+        windows: dict[str, Any] = {"MOST": pick([2, 4]), "SIZE": pick([20, 1 << 18])}
         with ExitStack() as stack:
             replace = mock.patch.object
             stack.enter_context(replace(journal_writer, "Thread", self.writing_thread))

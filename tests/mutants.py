@@ -178,9 +178,9 @@ def main() -> None:
         if not Path(path).exists():
             parser.error(f"there is no {path}")
     rooms = [path for path in Path("trio_conman").glob("_*/*.py") if path.parent.name != "_leaves"]
-    for path in rooms:
-        if path.stem != "__init__" and module_at(path) not in NEAREST:
-            parser.error(f"nobody says where the tests of {path} are")
+    for module in rooms:
+        if module.stem != "__init__" and module_at(module) not in NEAREST:
+            parser.error(f"nobody says where the tests of {module} are")
     killed = 0
     with (
         tempfile.TemporaryDirectory() as directory,
