@@ -204,13 +204,18 @@ class Overnight(Instrument):
         tables = [*writer._tables.items()]
         changes = [change for _, table in tables for change in table.changes()]
         await trio.sleep(self.random.choice(WRITING))
-        if writer._group == self.night.fails_at:
+        try:
+            if writer._group == self.night.fails_at:
+                raise JournalError("the disk has failed")
+            if changes:
+                writer._file.commit(changes)
+        except JournalError as error:
+            if writer._group != self.night.fails_at:
+                self.fault(f"{error}")
             self.night.failed = trio.current_time()
-            writer._fault = JournalError("the disk has failed")
-            writer._tell(writer._failed, writer._fault)
+            writer._fault = error
+            writer._tell(writer._failed, error)
             return
-        if changes:
-            writer._file.commit(changes)
         await trio.sleep(self.random.choice(WRITING))
         size = 0
         for section, table in tables:
