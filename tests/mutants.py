@@ -1,7 +1,7 @@
 """Changes the core bit by bit, and shows the changes that no test finds.
 
     python -m tests.mutants            # all modules, for hours
-    python -m tests.mutants _budget    # one of them
+    python -m tests.mutants _policy.budget    # one of them
 
 cosmic-ray makes the changes, a copy of the tree for each processor, in an order drawn at random, so that the
 share found so far is a fair guess at any moment. The tests nearest to the changed module run first, then the
@@ -33,6 +33,8 @@ ATTEMPTS = (
     "protection retrying retrying_slots retrying_stopped deadlines deadlines_clean_up deadlines_together "
     "exceptions exceptions_cancelled reasons"
 )
+# The tests of the journal's file; those of its tasks have one in memory.
+JOURNAL = "journal journal_file journal_faults journal_tasks"
 # The modules, and where their tests are.
 NEAREST = {
     "_policy.backoff": "backoff",
@@ -49,7 +51,31 @@ NEAREST = {
     "_engine.execution": ATTEMPTS,
     "_engine.endings": ATTEMPTS,
     "_books.ledger": "protection conman start_soon",
-    "_engine.worker": "map_workers",
+    "_engine.drawn": "map_workers map_sources map_idle",
+    "_engine.fed": "map_workers map_sources map_closing",
+    "_engine.pool": "pool map_workers",
+    "_engine.recalls": "journal_tasks",
+    "_books.records": "journal journal_tasks",
+    "_books.instruments": "instruments instruments_anywhere",
+    "_books.unseen": "unseen",
+    "_limits.adaptive": "adaptive_limit adaptive",
+    "_limits.rings": "rings deadlock line_depth shutdown_rings",
+    "_manager.conman": "conman results wait_running max_errors",
+    "_manager.doors": "conman start_soon callables",
+    "_manager.mistakes": "mistakes attributes",
+    "_manager.opening": "opening",
+    "_manager.views": "results",
+    "_policy.adaptive": "adaptive",
+    "_base.stack": "deadlock line_depth",
+    "_leaves.journal_file": JOURNAL,
+    "_leaves.journal_index": f"journal_index {JOURNAL}",
+    "_leaves.journal_keys": JOURNAL,
+    "_leaves.journal_reader": JOURNAL,
+    "_leaves.journal_records": JOURNAL,
+    "_leaves.journal_store": JOURNAL,
+    "_leaves.journal_table": JOURNAL,
+    "_leaves.journal_values": JOURNAL,
+    "_leaves.journal_writer": JOURNAL,
     "_base.outlast": "interrupts",
     "_books.collector": "collector send_to",
     "_limits.line": "line pause",
@@ -73,14 +99,24 @@ NEAREST = {
 SLOW = "retry rate start_soon cycles simulation hostile sweep_streams sweep"
 # Of what stands beside the core, or of the project.
 ELSEWHERE = (
-    "benchmarks demo docs environments executors executors_cancelled executors_dask executors_loky "
-    "executors_memory layers machine packaging planted progress recipes security service sigterm telemetry "
-    "timelines"
+    "adaptive_services benchmarks demo demo_journal docs environments executors executors_cancelled "
+    "executors_dask executors_errors executors_futures executors_handover executors_kinds executors_loky "
+    "executors_memory executors_restarting http http_anything http_real http_responses httpx journal_program "
+    "layers limiters machine packaging planted progress progress_unread rate_machine recipes reports "
+    "security service signals telemetry timelines tried"
 )
 
 
 def paths_of(names: str) -> list[str]:
     return [f"tests/test_{name}.py" for name in names.split()]
+
+
+def path_of(module: str) -> Path:
+    return Path("trio_conman", *module.split(".")).with_suffix(".py")
+
+
+def module_at(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts[1:])
 
 
 def tests_for(module: str) -> list[list[str]]:
@@ -110,18 +146,19 @@ def enter_copy(directory: str) -> None:
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "tests"]
     writing = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run(collect, env=writing, capture_output=True, check=False)
-    shutil.rmtree("trio_conman/__pycache__", ignore_errors=True)
+    for compiled in [*Path("trio_conman").rglob("__pycache__")]:
+        shutil.rmtree(compiled)
 
 
 def try_out(mutation: MutationSpec) -> WorkResult:
-    command = shlex.join([sys.executable, "-m", "tests.mutants", "--test", mutation.module_path.stem])
+    command = shlex.join([sys.executable, "-m", "tests.mutants", "--test", module_at(mutation.module_path)])
     result: WorkResult = mutate_and_test([mutation], command, timeout=900)
     return result
 
 
 def mutations_of(modules: list[str], directory: str) -> list[MutationSpec]:
     with use_db(str(Path(directory, "work.sqlite")), WorkDB.Mode.create) as database:
-        init([Path("trio_conman", f"{module}.py") for module in modules], database, {})
+        init([path_of(module) for module in modules], database, {})
         found = [mutation for item in database.work_items for mutation in item.mutations]
     # Nearly all | stand in annotations, which are not evaluated.
     found = [each for each in found if "BinaryOperator_BitOr" not in each.operator_name]
@@ -140,6 +177,10 @@ def main() -> None:
     for path in paths_of(" ".join([*NEAREST.values(), SLOW, ELSEWHERE])):
         if not Path(path).exists():
             parser.error(f"there is no {path}")
+    rooms = [path for path in Path("trio_conman").glob("_*/*.py") if path.parent.name != "_leaves"]
+    for module in rooms:
+        if module.stem != "__init__" and module_at(module) not in NEAREST:
+            parser.error(f"nobody says where the tests of {module} are")
     killed = 0
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 import threading
 from contextlib import nullcontext
 from enum import IntEnum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trio_conman.journal
 from tests.journaled import Counting, run
+from trio_conman import ConMan, Success
 from trio_conman._books.records import Answer
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_values import decode_json
@@ -423,6 +426,48 @@ async def test_who_follows_a_key_is_told_once(path: Path) -> None:
     assert record == ["a", "b"]
 
 
+async def test_who_follows_a_key_is_told_when_its_record_is_handed_over(path: Path) -> None:
+    stored: list[int] = []
+    async with open_journal(path) as journal:
+        records = journal._records
+        assert records.claim("1") is Answer.RUN
+        records.follow("1", lambda: stored.append(journal.statistics().stored))
+        records.keep("1", "value")
+    assert stored == [1]
+
+
+@pytest.mark.parametrize("which", ["key", "encode", "decode"])
+def test_ctrl_c_interrupts_the_functions_of_a_section(path: Path, which: str) -> None:
+    """And the next run finds what was recorded before, and nothing else."""
+
+    def interrupted(value: Any) -> Any:
+        if value in {"2", 2}:
+            signal.raise_signal(signal.SIGINT)
+            went_on.append(value)
+        return value if which == "key" else plain[which](value)
+
+    went_on: list[Any] = []
+    plain: dict[str, Any] = {"key": None, "encode": str, "decode": int}
+
+    async def main(**functions: Any) -> list[tuple[int, bool]]:
+        async with open_journal(path) as journal:
+            section = journal.section("a", **plain | functions)
+            async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2, journal=section) as cm:
+                for number in range(4):
+                    await cm.run(Counting(number), number)
+                await cm.wait()
+                return [(each.value, each.recalled) for each in cm.outcomes() if isinstance(each, Success)]
+
+    if which == "decode":
+        trio.run(main)
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        trio.run(partial(main, **{which: interrupted}))
+    assert went_on == []
+    found = trio.run(main)
+    assert sorted(value for value, _ in found) == [0, 1, 2, 3]
+    assert (2, True) not in found or which == "decode"
+
+
 # The block
 
 
@@ -545,7 +590,7 @@ async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
 @pytest.mark.parametrize("durable", [False, True])
 async def test_when_it_is_on_the_disk(path: Path, durable: bool) -> None:
     async with open_journal(path, flush_after=2, durable=durable) as journal:
-        writer = journal._store._writer
+        writer = journal._store.writer
         # Some of the time is for the commit.
         assert writer._delay == (0 if durable else 0.5)
         # FULL: else a commit is not followed by a sync.

@@ -322,6 +322,25 @@ async def test_an_index_that_mistakes_keys_recalls_nothing_wrong(
     )
 
 
+async def test_what_was_looked_for_in_vain_may_be_recorded_since(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_conman._leaves.journal_index.hash", lambda _: 5, raising=False)
+    await make(path, 2)
+    async with open_journal(path) as journal:
+        records = journal._records
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")
+        assert records.claim("7") is Answer.RUN
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")  # it is not there
+        records.keep("7", "seven")
+        await journal.flush()
+        assert records.claim("7") is Answer.READ
+        await records.arrival("7")
+        assert records.claim("7") == "seven"
+
+
 async def test_a_value_may_be_waited_for_by_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await make(path, 20)
     monkeypatch.setattr(journal_store, "MOST", 1)
@@ -386,7 +405,7 @@ async def test_another_program_reads_it_meanwhile(path: Path) -> None:
             other.execute(query).fetchall()
             # It is not waited for at the end either.
             await run(journal, Counting("value"), 3)
-            journal._store._writer.end()
+            journal._store.writer.end()
             await journal._store._closed.wait()
             other.execute("COMMIT")
     assert execute(path, "SELECT count(*) FROM records_1") == [[(3,)]]
@@ -469,7 +488,7 @@ async def test_of_several_faults_the_first_is_told(
     close = JournalFile.close
     with pytest.raises(JournalError) as caught:  # noqa: PT012  # by leaving the block
         async with open_journal(path) as journal:
-            file = journal._store._writer._file
+            file = journal._store.writer._file
             monkeypatch.setattr(JournalFile, "commit", wrong("commit"))
             monkeypatch.setattr(JournalFile, "read", wrong("read"))
             monkeypatch.setattr(JournalFile, "close", wrong("close"))

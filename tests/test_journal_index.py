@@ -11,7 +11,7 @@ from trio_conman._leaves.journal_index import Index
 def test_it_finds_every_key_and_no_other() -> None:
     index = Index()
     for number in range(1, 60_001):
-        index.add(str(number), number)
+        index.add([str(number)], [number])
     assert [len(table) for table, _ in index._tables] == [2**15, 2**18]
     assert all(index.find(str(number)) == [number] for number in range(1, 60_001))
     assert not any(index.find(f"no {number}") for number in range(60_000))
@@ -23,10 +23,18 @@ def test_many_may_be_added_at_once(expected: int) -> None:
     numbers = range(1, 60_001)
     for start in range(0, 60_000, 2000):
         some = numbers[start : start + 2000]
-        index.fill([*map(str, some)], some)
-    index.add("one more", 60_001)
+        index.add([*map(str, some)], some)
+    index.add(["one more"], [60_001])
     assert all(index.find(str(number)) == [number] for number in numbers)
     assert index.find("one more") == [60_001]
+
+
+def test_more_may_be_added_than_a_table_has_room_for() -> None:
+    index = Index()
+    numbers = range(1, 60_001)
+    index.add([*map(str, numbers)], numbers)
+    assert [len(table) for table, _ in index._tables] == [2**15, 2**18]
+    assert all(index.find(str(number)) == [number] for number in numbers)
 
 
 def test_no_table_grows_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +42,7 @@ def test_no_table_grows_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_index, "_LARGEST", 6)
     index = Index(10**9)
     for number in range(1, 100):
-        index.add(str(number), number)
+        index.add([str(number)], [number])
     assert [len(table) for table, _ in index._tables] == [64, 64, 64]
     assert all(index.find(str(number)) == [number] for number in range(1, 100))
 
@@ -42,6 +50,5 @@ def test_no_table_grows_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keys_that_look_the_same_are_told_apart_by_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_index, "hash", lambda _: -5, raising=False)
     index = Index()
-    index.add("a", 1)
-    index.add("b", 2)
+    index.add(["a", "b"], [1, 2])
     assert index.find("a") == index.find("c") == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -161,6 +162,31 @@ async def test_as_a_program(path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"python -m trio_conman.journal: {path.parent}: there is no such file\n"
+
+
+async def test_it_writes_utf_8_whatever_the_terminal_speaks(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await run(journal.section("é"), Counting("é"), "é")
+    command = [sys.executable, "-m", "trio_conman.journal", str(path)]
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    for option, text in [
+        ("--export", '{"section": "é", "key": ["é"], "value": "é"}'),
+        ("--section=é", '"\\xe9"'),
+    ]:
+        done = subprocess.run([*command, option], capture_output=True, check=True, cwd=ROOT, env=environment)
+        assert text in done.stdout.decode("utf-8")
+        assert done.stderr == b""
+
+
+async def test_numbers_that_json_lacks_are_written_as_python_reads_them(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_journal(path) as journal:
+        await run(journal, Counting([math.nan, math.inf]), -math.inf)
+    assert main([str(path), "--export"]) == 0
+    out = capsys.readouterr().out
+    assert out == '{"section": "", "key": [-Infinity], "value": [NaN,Infinity]}\n'
+    assert json.loads(out)["key"] == [-math.inf]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")

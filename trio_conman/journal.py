@@ -119,7 +119,7 @@ class Journal(Recorder[Any]):
                 check_sync(option, function, "a sync callable or None")
         if (encode is None) != (decode is None):
             raise TypeError("encode and decode must be given together: what one writes, the other reads")
-        codec = Codec.json() if encode is None or decode is None else Codec(encode, decode)
+        codec = Codec.json() if encode is None or decode is None else Codec.of_user(encode, decode)
         self._store.enter()
         shelf = self._store.shelf(name, version, encode is None)
         return Section(SectionRecords(self._store, shelf, key, codec), name, version)
@@ -153,7 +153,9 @@ class Journal(Recorder[Any]):
         """Where it stands now."""
         store = self._store
         return JournalStatistics(
-            recalled=store.recalled, stored=store.stored, pending=sum(map(len, store.pending.values()))
+            recalled=store.recalled,
+            stored=store.stored,
+            pending=sum(shelf.pending for shelf in store.shelves.values()),
         )
 
 

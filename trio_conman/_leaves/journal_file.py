@@ -18,9 +18,8 @@ from __future__ import annotations
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from itertools import groupby
 from pathlib import Path
 from typing import NoReturn, TypeAlias, final
 
@@ -36,7 +35,6 @@ MOST_RECORDS = 0xFFFF_FFFF  # of a section
 SCANNED = 2048  # keys read at once, for the same reason
 
 Data: TypeAlias = str | bytes
-Record: TypeAlias = tuple[int, int, str, Data]  # the section's id, number, key, value
 Change: TypeAlias = Callable[[sqlite3.Connection], object]
 
 
@@ -261,18 +259,13 @@ class JournalFile:
     def _damaged(self) -> NoReturn:
         raise JournalError(f"{self.path}: {_EXPLANATIONS['SQLITE_CORRUPT']}")
 
-    def commit(self, batch: Sequence[Record | Change]) -> None:
-        """Write records and make changes, in that order: all of them, or none."""
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make changes, in that order: all of them, or none."""
         with explained(self.path):
             self._main.execute("BEGIN IMMEDIATE")
             try:
-                # Changes are rare: between them are all the records of a time.
-                for section, records in groupby(batch, _section_of):
-                    if section is None:
-                        for change in records:
-                            change(self._main)  # type: ignore[operator]  # as it has no section
-                    else:
-                        self._write(section, [*records])  # type: ignore[list-item]  # as above
+                for change in changes:
+                    change(self._main)
                 self._main.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -281,16 +274,6 @@ class JournalFile:
             with suppress(FileNotFoundError):
                 if Path(f"{self.path}-wal").stat().st_size > LARGEST_LOG:
                     self._main.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-    def _write(self, section: int, records: Sequence[Record]) -> None:
-        for start in range(0, len(records), AT_ONCE):
-            some = records[start : start + AT_ONCE]
-            values = ",".join(["(?,?,?)"] * len(some))
-            self._main.execute(
-                f"INSERT INTO records_{section} (rowid, key, value) VALUES {values}",
-                [each for record in some for each in record[1:]],
-            )
-        self._main.execute("UPDATE sections SET written = ? WHERE id = ?", (int(time.time()), section))
 
     def close(self, *, in_order: bool) -> None:
         """Close it and give up the lock; `in_order`, after a checkpoint, which leaves a single file."""
@@ -302,10 +285,6 @@ class JournalFile:
                 self._main.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _section_of(item: Record | Change) -> int | None:
-    return item[0] if isinstance(item, tuple) else None
-
-
 def creation(section: int, name: str, version: str, is_json: bool) -> Change:
     """The change that makes a section."""
 
@@ -315,6 +294,20 @@ def creation(section: int, name: str, version: str, is_json: bool) -> Change:
             "INSERT INTO sections VALUES (?, ?, ?, ?, ?, ?)", (section, name, version, is_json, now, now)
         )
         main.execute(f"CREATE TABLE records_{section} (key TEXT NOT NULL, value NOT NULL)")
+
+    return change
+
+
+def insertion(section: int, records: Mapping[str, Data], first: int) -> Change:
+    """The change that adds records, numbered from the first."""
+
+    def change(main: sqlite3.Connection) -> None:
+        rows = [each for number, record in enumerate(records.items(), first) for each in (number, *record)]
+        for start in range(0, len(rows), 3 * AT_ONCE):
+            some = rows[start : start + 3 * AT_ONCE]
+            values = ",".join(["(?,?,?)"] * (len(some) // 3))
+            main.execute(f"INSERT INTO records_{section} (rowid, key, value) VALUES {values}", some)
+        main.execute("UPDATE sections SET written = ? WHERE id = ?", (int(time.time()), section))
 
     return change
 

@@ -4,7 +4,8 @@ A hash table by hand, as a Python dict would take ten times as much. An entry is
 record, and above it the upper half of the key's hash, whose lower half says where to look. So an entry may be
 of another key, about once in a million times a million: whoever follows it compares the keys.
 
-A table is never made anew, which would hold up the loop; a full one is followed by another.
+A table is never made anew, which would hold up who looks for keys; a full one is followed by another. One
+thread adds keys while another one looks for some.
 """
 
 from __future__ import annotations
@@ -38,22 +39,16 @@ class Index:
     def _grow(self) -> None:
         self._extend(self._tables[-1][1].bit_length() + _GROWTH if self._tables else 0)
 
-    def add(self, key: str, number: int) -> None:
-        """The record of a key has that number."""
-        if not self._room:
-            self._grow()
-        self._room -= 1
-        table, mask = self._tables[-1]
-        hashed = hash(key)
-        at = hashed & mask
-        while table[at]:
-            at = at + 1 & mask
-        table[at] = hashed & _HIGH | number
+    def add(self, keys: Sequence[str], numbers: Sequence[int]) -> None:
+        """The records of some keys have these numbers."""
+        done = 0
+        while done < len(keys):
+            if not self._room:
+                self._grow()
+            some = slice(done, done + self._room)
+            done += self._fill(keys[some], numbers[some])
 
-    def fill(self, keys: Sequence[str], numbers: Sequence[int]) -> None:
-        """Add some thousands, in half the time."""
-        if self._room < len(keys):
-            self._grow()
+    def _fill(self, keys: Sequence[str], numbers: Sequence[int]) -> int:
         self._room -= len(keys)
         table, mask = self._tables[-1]
         for hashed, number in zip(map(hash, keys), numbers, strict=True):
@@ -61,6 +56,7 @@ class Index:
             while table[at]:
                 at = at + 1 & mask
             table[at] = hashed & _HIGH | number
+        return len(keys)
 
     def find(self, key: str) -> list[int]:
         """The numbers that the record of a key may have."""

@@ -10,6 +10,7 @@ from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 
 from .journal_file import Data, JournalError, SectionInfo, check_origin, connect, explained, sections_of
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--export", action="store_true", help="write the records as JSON lines")
     parser.add_argument("--section", metavar="NAME", help='only this section; "" is the journal itself')
     given = parser.parse_args(argv)
+    assert isinstance(sys.stdout, TextIOWrapper)
+    # JSON is UTF-8, wherever it goes; what is shown must suit who shows it.
+    sys.stdout.reconfigure(encoding="utf-8" if given.export else None, errors="backslashreplace")
     try:
         with closing(_Reading(given.file)) as reading:
             sections = [each for each in reading.sections if given.section in {None, each.name}]

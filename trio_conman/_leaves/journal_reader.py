@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum
 from typing import TypeAlias, final
 
 import attrs
@@ -23,13 +22,8 @@ SIZE = 1 << 18  # bytes of values that make a window full, and a job too
 WINDOWS = 8  # kept for each section
 
 
-class Missing(Enum):
-    """What stands for a record that is not there: the index has mistaken one key for another."""
-
-    MISSING = "missing"
-
-
-Found: TypeAlias = Data | Missing
+# A value, or the numbers of the records that were read in vain: the index has mistaken one key for another.
+Found: TypeAlias = Data | list[int]
 Window: TypeAlias = dict[str, Found]
 
 
@@ -55,7 +49,7 @@ class Job:
                 for number in numbers:
                     if key not in self.window:
                         size -= self._read(file, number)
-                self.found[key] = self.window.pop(key, Missing.MISSING)
+                self.found[key] = self.window.pop(key, numbers)
                 if size <= 0:
                     break
         except Exception as error:
@@ -94,7 +88,7 @@ class Ahead:
     def __init__(self, reader: Reader, section: int, window: Window, end: int) -> None:
         self._reader = reader
         self._section = section
-        self.windows: deque[Window] = deque([window])
+        self.windows: deque[Window] = deque([window] if window else [])
         self._length = 2 * LEAST
         self._next, self._end = len(window) + 1, end
         self._wanted: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
 """A journal while it is open, in trio's thread: what is known of each section, and who works on which key.
 
-A value goes from `Shelf.add` to the writer's thread, and stays in ``pending`` until it is committed. From
-there on only the index knows of it, until it is asked for: then a thread reads it, and it is in ``ahead`` for
-a while.
+A value goes from `Shelf.add` into its table, where the writer's thread finds it, and stays there until it is
+committed. From there on only the index knows of it, until it is asked for: then a thread reads it, and it is
+in ``ahead`` for a while.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import trio
 from trio_conman._base.log import log
 from trio_conman._books.records import Answer
 
-from .journal_file import Change, Data, JournalError, JournalFile, Record, SectionInfo, creation, removal
+from .journal_file import Data, JournalError, JournalFile, SectionInfo, creation
 from .journal_index import Index
-from .journal_reader import MOST, SIZE, Ahead, Missing, Reader, Window
+from .journal_reader import MOST, SIZE, Ahead, Reader, Window
+from .journal_table import OVERHEAD, Table
 from .journal_writer import Writer
 
 PATIENCE = 1 << 22  # bytes not committed that make tasks wait, so that a slow disk takes no more memory
-OVERHEAD = 300  # bytes that a record takes while it waits, its data aside
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -52,7 +52,7 @@ def _content(file: JournalFile, info: SectionInfo) -> Content:
     last = file.count(info.id)
     index = Index(last)
     for numbers, keys in file.keys(info.id, last):
-        index.fill(keys, numbers)
+        index.add(keys, numbers)
     records = file.read(info.id, 1, MOST, SIZE)
     return Content(info, index, {key: data for _, key, data in records}, last)
 
@@ -64,19 +64,7 @@ class Shelf:
     Its table in the file is made with its first record: a section that was only looked at leaves nothing.
     """
 
-    __slots__ = (
-        "_ahead",
-        "_claims",
-        "_id",
-        "_index",
-        "_last",
-        "_store",
-        "in_use",
-        "is_json",
-        "name",
-        "pending",
-        "version",
-    )
+    __slots__ = ("_ahead", "_claims", "_store", "_table", "in_use", "is_json", "name", "version")
 
     def __init__(self, store: Store, name: str, version: str, is_json: bool) -> None:
         self._store = store
@@ -86,24 +74,25 @@ class Shelf:
         self.in_use: bool = False
         # By the keys of tasks that run: whom to tell when one has ended, if anybody.
         self._claims: dict[str, list[Callable[[], object]] | None] = {}
-        self._clear()
-
-    def _clear(self) -> None:
-        self._id: int | None = None
-        self._last = 0  # the number of the latest record
-        self._index = Index()
+        self._table: Table | None = None
         self._ahead: Ahead | None = None
-        self.pending: dict[str, Data] = {}
 
-    def put_in(self, content: Content) -> None:
-        """This is what the file has of it."""
-        self._index, self._last = content.index, content.last
-        self._begin(content.info.id, content.window)
+    def begin(self, section: int, table: Table, window: Window, last: int) -> None:
+        """This is its table, and what its file begins with."""
+        self._table = self._store.tables[section] = table
+        self._ahead = Ahead(self._store.reader, section, window, last)
 
-    def _begin(self, section: int, window: Window) -> None:
-        self._id = section
-        self._ahead = Ahead(self._store.reader, section, window, self._last)
-        self._store.pending[section] = self.pending
+    def _begin_new(self) -> Table:
+        section = self._store.allot()
+        made = creation(section, self.name, self.version, self.is_json)
+        table = Table(section, Index(), 0, made)
+        self.begin(section, table, {}, 0)
+        return table
+
+    @property
+    def pending(self) -> int:
+        """How many records are not on the disk yet."""
+        return 0 if self._table is None else len(self._table.pending)
 
     def holds(self, key: str) -> bool:
         """Whether a key has a value, or, most improbably, another one that looks like it."""
@@ -111,21 +100,22 @@ class Shelf:
 
     def claim(self, key: str) -> Data | Answer:
         """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
-        ahead, store = self._ahead, self._store
-        if ahead is not None:
-            data = ahead.pop(key) if ahead.windows else None
-            if data is None:
-                data = self.pending.get(key)
-                if data is not None:
-                    if store.durable:  # else it would be published before it is on the disk
-                        store.check()
-                        return Answer.READ
-                elif numbers := self._on_disk(self._index.find(key)):
-                    store.check_reading()
-                    ahead.want(key, numbers)
+        table, ahead, store = self._table, self._ahead, self._store
+        if table is not None and ahead is not None:
+            found = ahead.pop(key) if ahead.windows else None
+            if isinstance(found, str | bytes):
+                return found
+            data = table.pending.get(key)  # before the index: see Table
+            if data is not None:
+                if store.durable:  # else it would be published before it is on the disk
+                    store.check()
                     return Answer.READ
-            if data is not None and data is not Missing.MISSING:
                 return data
+            numbers = table.index.find(key)
+            if numbers and numbers != found:
+                store.check_reading()
+                ahead.want(key, numbers)
+                return Answer.READ
         if key in self._claims:
             return Answer.WAIT
         if store.is_ending:
@@ -133,27 +123,25 @@ class Shelf:
         self._claims[key] = None
         return Answer.RUN
 
-    def _on_disk(self, numbers: list[int]) -> list[int]:
-        # In the order of their numbers they are written; those of other keys may not be there yet.
-        written = self._last - len(self.pending)
-        return [number for number in numbers if number <= written]
-
     def add(self, key: str, data: Data) -> int | None:
         """Have a value written; returns the ticket to wait with, if one has to."""
         store = self._store
         if store.is_ending:
             store.check()
-        section = self._id
-        if section is None:
-            section = store.allot()
-            self._begin(section, {})
-            store.put(creation(section, self.name, self.version, self.is_json))
-        self._last = number = self._last + 1
-        self._index.add(key, number)
-        self.pending[key] = data
+        table = self._table
+        if table is None:
+            table = self._begin_new()
+        table.pending[key] = data
+        store.stored += 1
+        store.waiting += OVERHEAD + len(data)
+        ticket = None
+        if store.durable or store.waiting > PATIENCE:
+            ticket = store.ticket()
+        elif not store.writer.is_called:
+            store.writer.call()
         for tell in self._claims.pop(key) or ():
             tell()
-        return store.put_record((section, number, key, data))
+        return ticket
 
     def release(self, key: str) -> None:
         """Who has claimed a key is done with it."""
@@ -169,17 +157,17 @@ class Shelf:
 
     async def arrival(self, key: str) -> None:
         """Wait until the value of a key was read, or committed, if that is underway."""
-        while self._store.durable and key in self.pending and not self._store.is_ending:
-            await self._store.group()
+        table, store = self._table, self._store
+        while store.durable and table is not None and key in table.pending and not store.is_ending:
+            await store.group()
         if self._ahead is not None:
             await self._ahead.arrival(key)
 
     def drop(self) -> None:
         """Forget all that it has, in the file too."""
-        if self._id is not None and self._ahead is not None:
-            self._ahead.is_dropped = True
-            self._store.put(removal(self._id))
-        self._clear()
+        if self._table is not None and self._ahead is not None:
+            self._table.is_dropped = self._ahead.is_dropped = True
+        self._table = self._ahead = None
 
 
 @final
@@ -199,8 +187,8 @@ class Store:
         self.path: str = file.path
         self.recalled: int = 0
         self.stored: int = 0
-        # By section: what is not committed, by key.
-        self.pending: dict[int, dict[str, Data]] = {}
+        # By the ids of the sections.
+        self.tables: dict[int, Table] = {}
         self.durable: bool = durable
         self._run = trio.lowlevel.current_trio_token()
         self._fault: JournalError | None = None
@@ -208,24 +196,25 @@ class Store:
         self.is_ending: bool = False
         self._can_read = True
         self._closed = trio.Event()
-        self._put = self._committed = 0  # records and changes
-        self._size = 0  # of what is pending, in bytes
+        self._committed = 0  # groups
+        self.waiting: int = 0  # bytes of what is pending
         self._group = trio.Event()  # set when one more group is committed, and then another one
         self._latest = max((content.info.id for content in contents), default=0)
         self.reader: Reader = Reader(file, self._reading_failed)
-        self._writer = Writer(
+        self.shelves: dict[str, Shelf] = {}
+        for content in contents:
+            info, last = content.info, content.last
+            shelf = self.shelves[info.name] = Shelf(self, info.name, info.version, info.is_json)
+            shelf.begin(info.id, Table(info.id, content.index, last), content.window, last)
+        self.writer: Writer = Writer(
             file,
+            self.tables,
             # The rest is for the commit itself, as a busy loop has the interpreter for 5 ms each time.
             0 if durable else flush_after / 4,
             committed=self._have_committed,
             failed=self._failed,
             closed=self._closed.set,
         )
-        self.shelves: dict[str, Shelf] = {}
-        for content in contents:
-            info = content.info
-            shelf = self.shelves[info.name] = Shelf(self, info.name, info.version, info.is_json)
-            shelf.put_in(content)
 
     # For sections
 
@@ -281,21 +270,11 @@ class Store:
         if self._fault is not None:
             raise JournalError(str(self._fault)) from self._fault
 
-    def put(self, item: Record | Change) -> None:
-        """Have something written."""
-        self._put += 1
-        self._writer.put(item)
-
-    def put_record(self, record: Record) -> int | None:
-        """Have a record written; returns the ticket to wait with, if one has to."""
-        self.stored += 1
-        self._put = ticket = self._put + 1
-        self._writer.put(record)
-        self._size = size = self._size + OVERHEAD + len(record[3])
-        if size > PATIENCE:
-            self._writer.hurry()
-            return ticket
-        return ticket if self.durable else None
+    def ticket(self) -> int:
+        """What to wait with until all that is there is on the disk, and soon."""
+        group = self.writer.call()
+        self.writer.hurry()
+        return group
 
     async def committed(self, ticket: int) -> None:
         """Wait until what a ticket stands for is on the disk."""
@@ -310,25 +289,20 @@ class Store:
     async def flush(self) -> None:
         """Wait until all that was put is on the disk; a checkpoint."""
         await trio.lowlevel.checkpoint()
-        self._writer.hurry()
-        await self.committed(self._put)
+        await self.committed(self.ticket())
 
     async def end(self) -> None:
         """Write what there is, and close the file; may be called again, when the wait was broken off."""
         self.is_ending, self._can_read = True, False
         await self.reader.end()
-        self._writer.end()
+        self.writer.end()
         await self._closed.wait()
 
     # By the threads
 
-    def _have_committed(self, batch: list[Record | Change]) -> None:
-        self._committed += len(batch)
-        for item in batch:
-            if isinstance(item, tuple):
-                section, _, key, data = item
-                self._size -= OVERHEAD + len(data)
-                self.pending[section].pop(key, None)
+    def _have_committed(self, group: int, size: int) -> None:
+        self._committed = group
+        self.waiting -= size
         self._tell()
 
     def _reading_failed(self, error: JournalError) -> None:

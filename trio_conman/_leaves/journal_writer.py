@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -12,20 +11,22 @@ from typing import final
 
 import trio
 
-from .journal_file import Change, JournalError, JournalFile, Record
+from .journal_file import JournalError, JournalFile
+from .journal_table import Table
 
 
 @final
 class Writer:
-    """Commits what it is handed, in groups, and then closes the file.
+    """Commits what is in the tables, in groups, and then closes the file.
 
     It tells of it in trio's thread. After an error it has told of it writes no more. The thread is a daemon:
     when the run has crashed, nobody is left to end it.
 
     Args:
         file: where to; closed by the thread when it ends.
+        tables: of the sections that the file has, by id; others may be added.
         delay: seconds between two groups, at least; the first record of all goes at once.
-        committed: called with each group.
+        committed: called with the number of each group, and how many bytes it had.
         failed: called at most once.
         closed: called at the end, when the file is closed.
     """
@@ -33,33 +34,37 @@ class Writer:
     def __init__(
         self,
         file: JournalFile,
+        tables: dict[int, Table],
         delay: float,
         *,
-        committed: Callable[[list[Record | Change]], None],
+        committed: Callable[[int, int], None],
         failed: Callable[[JournalError], None],
         closed: Callable[[], None],
     ) -> None:
         self._file = file
+        self._tables = tables
         self._delay = delay
         self._committed, self._failed, self._closed = committed, failed, closed
         self._run = trio.lowlevel.current_trio_token()
-        self._queue: deque[Record | Change] = deque()
         self._work, self._hurry = Event(), Event()
-        self._is_called = False  # said once for many: an event costs as much as all the rest
+        self.is_called: bool = False  # said once for many: an event costs as much as all the rest
+        self._group = 0  # how many were begun
         self._ending = False
         self._fault: JournalError | None = None
         Thread(target=self._write, name="trio_conman journal", daemon=True).start()
 
-    def put(self, item: Record | Change) -> None:
-        """Have it written with the next group."""
-        self._queue.append(item)
-        if not self._is_called:
-            self._is_called = True
+    def call(self) -> int:
+        """There is something to write; returns the number of a group that it is written with, or before."""
+        group = self._group + 1  # read first: when this one has begun in between, another one is called for
+        if not self.is_called:
+            self.is_called = True
             self._work.set()
+        return group
 
     def hurry(self) -> None:
         """Let the next group begin now."""
-        self._hurry.set()
+        if not self._hurry.is_set():
+            self._hurry.set()
 
     def end(self) -> None:
         """Write what there is, close the file, and end."""
@@ -80,22 +85,31 @@ class Writer:
             # In this order: what is put later is written now, or calls again.
             self._work.clear()
             self._hurry.clear()
-            self._is_called = False
+            self.is_called = False
+            self._group += 1
             ending, due = self._ending, monotonic() + self._delay
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
-            if batch and self._fault is None:
-                self._try(self._file.commit, batch)
-                if self._fault is None:
-                    self._tell(self._committed, batch)
+            if self._fault is None:
+                self._try(self._commit)
         self._try(self._close)
         self._tell(self._closed)
+
+    def _commit(self) -> None:
+        tables = [*self._tables.items()]  # in the order in which they were begun
+        if changes := [change for _, table in tables for change in table.changes()]:
+            self._file.commit(changes)
+        size = 0
+        for section, table in tables:
+            size += table.settle()
+            if table.is_gone:
+                del self._tables[section]
+        self._tell(self._committed, self._group, size)
 
     def _close(self) -> None:
         self._file.close(in_order=self._fault is None)
 
-    def _try(self, call: Callable[..., object], *args: object) -> None:
+    def _try(self, call: Callable[[], None]) -> None:
         try:
-            call(*args)
+            call()
         except Exception as error:
             fault = error if isinstance(error, JournalError) else self._file.unexpected(error)
             if self._fault is None:
