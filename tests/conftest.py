@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: the collector need not look at it for each test that calls it."""
+    """What is there by now stays: the collector need not look at it for each test that calls it."""
     gc.collect()
     gc.freeze()
 

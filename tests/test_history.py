@@ -149,6 +149,6 @@ async def test_retries_without_end_need_no_memory(
         tracemalloc.stop()
         KEPT.__traceback__ = KEPT.__context__ = None
     assert handle.retries == many - 1
-    # Trio keeps up to 1,000 deadlines that are past, some 77,000 bytes. Of the rest there are fewer than 20 bytes
-    # an attempt, and no object is as small.
+    # Trio keeps up to 1,000 deadlines that are past, some 77,000 bytes. What is left for each attempt is less
+    # than any object takes.
     assert sizes[1] - sizes[0] < (110_000 if options else 16_000)

@@ -397,10 +397,10 @@ def test_cancelled_at_any_checkpoint_all_is_put_in_order(
     assert step > 10
 
 
-@pytest.mark.parametrize("_, seed", in_orders(SEEDS, "interrupt"))
+@pytest.mark.parametrize("kind, seed", in_orders(SEEDS, "interrupt"))
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_interrupted_at_any_position_of_a_task_all_is_put_in_order(
-    program: Program, _: str, seed: int, standing_check: dict[int, Any]
+    program: Program, kind: str, seed: int, standing_check: dict[int, Any]
 ) -> None:
     point, stage = 0, Stage()
     while stage.points >= point:
