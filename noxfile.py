@@ -20,6 +20,9 @@ nox.options.reuse_venv = "yes"
 nox.options.allow_parallel = True
 nox.options.parallel = os.cpu_count()
 
+# The programs that tests start would compile the package, each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]

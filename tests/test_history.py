@@ -118,7 +118,13 @@ def of_new_types() -> NoReturn:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"attempt_timeout": 50, "task_timeout": 10**6}], ids=["plain", "timed"]
+    "options",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param(
+            {"attempt_timeout": 50, "task_timeout": 10**6}, id="timed", marks=pytest.mark.one_python
+        ),
+    ],
 )
 @pytest.mark.parametrize("raising", [new, chained, kept, kept_inside, kept_in_groups, of_new_types])
 async def test_retries_without_end_need_no_memory(
