@@ -97,8 +97,9 @@ def is_async(fn: Callable[..., object]) -> bool:
     for each in (fn,) if isinstance(call, WrapperDescriptorType) else (fn, call):
         # A mock may have flags that are a mock, which is true.
         flags = getattr(getattr(each, "__code__", None), "co_flags", 0)
-        is_real = isinstance(flags, int)
-        if is_real and (inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)):
+        if isinstance(flags, int) and (
+            flags & inspect.CO_ASYNC_GENERATOR or inspect.iscoroutinefunction(each)
+        ):
             return True
     return False
 
