@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from itertools import chain
 from pathlib import Path
@@ -19,13 +20,30 @@ nox.options.reuse_venv = "yes"
 nox.options.allow_parallel = True
 nox.options.parallel = os.cpu_count()
 
+# The programs that tests start would compile the package, each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+# In this order, which is that of how long they take. The tests on this Python are those of `build`.
+nox.options.sessions = [
+    "build",
+    *(f"tests-{each}" for each in PYTHONS if each != HERE),
+    "minimums",
+    "types",
+    "docs",
+    "lint",
+    "coverage",
+]
 EXTRAS = f"[{','.join(PYPROJECT['project']['optional-dependencies'])}]"
 SELF = f".{EXTRAS}"
+DATA = ROOT / ".coverage.build"
 # The tests in tests/typing run the type checkers, which only the session `types` installs.
 NO_TYPING = "--ignore=tests/typing"
+# Besides the session `build`, which runs all tests, these need no more than what may differ.
+MAY_DIFFER = ("-m", "not slow and not one_python", NO_TYPING)
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -63,24 +81,19 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     session.install("-e", SELF, *group("tests"))
-    data = ROOT / f".coverage.{session.name}"
-    for old in ROOT.glob(f"{data.name}.*"):
-        old.unlink()
-    session.run(
-        "coverage", "run", "-m", "pytest", NO_TYPING, *session.posargs, env={"COVERAGE_FILE": str(data)}
-    )
+    session.run("pytest", *MAY_DIFFER, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
     """The tests with the lowest allowed release of every runtime requirement."""
     session.install("-e", SELF, *lowest(), *group("tests"))
-    session.run("pytest", NO_TYPING, *session.posargs)
+    session.run("pytest", *MAY_DIFFER, *session.posargs)
 
 
-@nox.session(requires=["tests"])
+@nox.session(requires=["build"])
 def coverage(session: nox.Session) -> None:
-    """Add up what the tests have measured on each Python."""
+    """Add up what all processes of the tests have measured."""
     session.install(*group("tests"))
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -97,7 +110,7 @@ def docs(session: nox.Session) -> None:
     build_docs(session)
 
 
-@nox.session(default=False)
+@nox.session
 def docs_browser(session: nox.Session) -> None:
     """Build the docs, and use them in a headless Chromium, which must be installed."""
     session.install("-e", SELF, *group("docs"), *group("tests"), *group("browser"))
@@ -119,42 +132,44 @@ def install_wheel(session: nox.Session, out: Path) -> Path:
     return out / sdist.name.removesuffix(".tar.gz")
 
 
-def run_on_wheel(session: nox.Session, source: Path, *tests: str) -> None:
+def run_on_wheel(session: nox.Session, source: Path, *pytest: str) -> None:
     """Run tests of a source tree, but with the installed package."""
     with session.chdir(source):
         # PYTHONSAFEPATH keeps the package that lies in the source tree from being imported.
-        env = {"PYTHONSAFEPATH": "1"}
+        env = {"PYTHONSAFEPATH": "1", "COVERAGE_FILE": str(DATA)}
         code = "import trio_conman; print(trio_conman.__file__, end='')"
         found = str(session.run("python", "-c", code, env=env, silent=True))
         if Path(found).is_relative_to(source):
             session.error(f"the tests would import {found}, not the wheel")
-        session.run("python", "-m", "pytest", *tests, *session.posargs, env=env)
+        session.run(*pytest, *session.posargs, env=env)
 
 
 @nox.session(reuse_venv=False)
 def build(session: nox.Session) -> None:
-    """Test the built wheel with what the sdist holds."""
+    """Test the built wheel with what the sdist holds, and measure what of it the tests run."""
+    for old in ROOT.glob(f"{DATA.name}*"):
+        old.unlink()
     with tempfile.TemporaryDirectory() as directory:
         source = install_wheel(session, Path(directory).resolve())
-        run_on_wheel(session, source, NO_TYPING)
+        run_on_wheel(session, source, "coverage", "run", "-m", "pytest", NO_TYPING)
 
 
-@nox.session(default=False)
+@nox.session
 def recipes(session: nox.Session) -> None:
     """Run each recipe of the docs with the built wheel."""
     with tempfile.TemporaryDirectory() as directory:
         source = install_wheel(session, Path(directory).resolve())
-        run_on_wheel(session, source, "-m", "slow or not slow", "tests/test_recipes.py")
+        run_on_wheel(session, source, "pytest", "-m", "slow or not slow", "tests/test_recipes.py")
 
 
-@nox.session(default=False)
+@nox.session
 def slow(session: nox.Session) -> None:
     """The tests that take long or look at the wall clock."""
     session.install("-e", SELF, *group("tests"))
     session.run("pytest", "-m", "slow", NO_TYPING, *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def simulate(session: nox.Session) -> None:
     """Run 100,000 random programs, and see that those find the bugs that are planted in the core."""
     session.install("-e", SELF, *group("tests"))
@@ -162,35 +177,35 @@ def simulate(session: nox.Session) -> None:
     session.run("pytest", "-m", "slow", "tests/test_planted.py")
 
 
-@nox.session(default=False)
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Change the core bit by bit, or a module of it, as in `-- _budget`, and show what no test finds."""
     session.install("-e", SELF, *group("tests"), *group("mutants"))
     session.run("python", "-m", "tests.mutants", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def soak(session: nox.Session) -> None:
     """Hours of trouble in 3 minutes, or as `-- --minutes N` says: does anything grow, or get lost?"""
     session.install("-e", SELF, *group("tests"))
     session.run("python", "-m", "tests.soak", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def kills(session: nox.Session) -> None:
     """Kill a job with a journal 200 times, or as `-- --kills N` says: is a published outcome ever lost?"""
     session.install("-e", SELF, *group("tests"))
     session.run("python", "-m", "tests.soak.kills", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def limiters(session: nox.Session) -> None:
     """Push requests through real rate limiters, which pip and npm install in a temporary folder."""
     session.install("-e", SELF, *group("limiters"))
     session.run("python", "-m", "tests.limiters", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def executors(session: nox.Session) -> None:
     """Try the executors of others; `-- --write` writes the table of the docs, `-- NAME` tries only that."""
     session.install("-e", SELF)
@@ -202,14 +217,14 @@ def executors(session: nox.Session) -> None:
         session.run("python", "-m", "tests.tried.scale")
 
 
-@nox.session(default=False)
+@nox.session
 def adaptive(session: nox.Session) -> None:
     """Run adaptive limits against simulated services; `-- --write` writes the tables of the docs."""
     session.install("-e", SELF, *group("adaptive"))
     session.run("python", "-m", "tests.adaptive", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))

@@ -22,6 +22,12 @@ collect_ignore = ["browser"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the collector need not look at it for each test that calls it."""
+    gc.collect()
+    gc.freeze()
+
+
 @attrs.define
 class Watch:
     """What happened to the tasks of one manager, seen from its runner; it keeps no task alive."""
@@ -64,7 +70,10 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     watches: dict[int, Watch] = {}
 
     def watch(runner: Runner) -> Watch:
-        return watches.setdefault(id(runner), Watch(runner))
+        found = watches.get(id(runner))
+        if found is None:  # not by setdefault, which would make one for each task
+            found = watches[id(runner)] = Watch(runner)
+        return found
 
     accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
 

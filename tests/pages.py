@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 
@@ -16,11 +19,22 @@ PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if DOCS / "_b
 
 FENCE = re.compile(r"^```(\S*)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Runs a script as a user would, but on a clock that jumps over every sleep.
+# Runs scripts as a user would, but on a clock that jumps over every sleep. Each has a process of its own, a
+# fork, so that what all of them import is imported once; their collectors have nothing to do with that.
 LAUNCHER = """
-import functools, runpy, sys, trio, trio.testing
+import functools, gc, os, runpy, sys, trio, trio.testing, trio_conman
 trio.run = functools.partial(trio.run, clock=trio.testing.MockClock(autojump_threshold=0))
-runpy.run_path(sys.argv[1], run_name="__main__")
+gc.freeze()
+for script, printed in zip(sys.argv[1::2], sys.argv[2::2]):
+    with open(printed, "wb", buffering=0) as file:
+        if not os.fork():
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            del sys.argv[1:]
+            runpy.run_path(script, run_name="__main__")
+            sys.exit()
+        if status := os.wait()[1]:
+            file.write(b"status %d" % status)
 """
 
 
@@ -78,5 +92,9 @@ def printed(*arguments: str | Path) -> str:
     return ran.stdout
 
 
-def printed_on_virtual_clock(script: Path) -> str:
-    return printed("-c", LAUNCHER, script)
+def printed_on_virtual_clock(scripts: Iterable[Path]) -> dict[Path, str]:
+    """What each of these prints, errors and all."""
+    with TemporaryDirectory() as directory:
+        files = {script: Path(directory) / str(number) for number, script in enumerate(scripts)}
+        assert printed("-c", LAUNCHER, *chain(*files.items())) == ""
+        return {script: file.read_text(encoding="utf-8") for script, file in files.items()}

@@ -200,6 +200,15 @@ def every(seconds: float, **overrides: Any) -> RetryConfig:
     return RetryConfig.linear(initial_delay=seconds, max_delay=seconds, **overrides)
 
 
+def in_orders(seeds: dict[str, int], *kinds: str) -> list[Any]:
+    """Each kind of disturbance with each of its orders, which are the same ones on any Python."""
+    return [
+        pytest.param(kind, seed, marks=[pytest.mark.one_python] if seed else [])
+        for kind in kinds
+        for seed in range(seeds[kind])
+    ]
+
+
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # trio orders the tasks of a tick by chance. A sweep has to find the same run again each time, up to the

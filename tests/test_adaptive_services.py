@@ -12,6 +12,8 @@ from .adaptive.rules import AimdPerDrop, Failsafe, following
 from .adaptive.runs import run
 from .adaptive.services import SCENARIOS
 
+pytestmark = pytest.mark.one_python
+
 
 @pytest.mark.parametrize(
     "name, items, last",

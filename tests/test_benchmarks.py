@@ -11,6 +11,7 @@ import pytest
 from tests.benchmarks import bench_growth, bench_import, bench_journal, bench_memory, bench_run
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize(
     "benchmark, flags, tables",
     [

@@ -52,9 +52,14 @@ def test_every_script_is_shown_once() -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def outputs() -> dict[Path, str]:
+    return printed_on_virtual_clock(example.script for example in EXAMPLES_SHOWN)
+
+
 @pytest.mark.parametrize("example", EXAMPLES_SHOWN, ids=str)
-def test_script_prints_what_is_shown(example: Shown) -> None:
-    assert printed_on_virtual_clock(example.script) == example.output
+def test_script_prints_what_is_shown(example: Shown, outputs: dict[Path, str]) -> None:
+    assert outputs[example.script] == example.output
 
 
 @pytest.mark.slow

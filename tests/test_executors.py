@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, Thre
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
@@ -283,7 +284,9 @@ async def test_a_pool_of_interpreters_gets_it_too(monkeypatch: pytest.MonkeyPatc
             assert (fn, args) == (operator.pow, (2, 3))
             return super().submit(fn, *args, **kwargs)
 
-    monkeypatch.setattr(concurrent.futures, "InterpreterPoolExecutor", Pool, raising=False)
+    module = ModuleType("concurrent.futures.interpreter")
+    monkeypatch.setattr(module, "InterpreterPoolExecutor", Pool, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     with Pool(1) as pool:
         assert await run_in_executor(pool, operator.pow, 2, 3) == 8
 

@@ -45,7 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def client(cluster: Any) -> Iterator[Any]:
     client_of: Any = Client
     with client_of(cluster) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=300)  # on a busy machine a killed one is long in coming back
         yield client
 
 

@@ -118,13 +118,19 @@ def of_new_types() -> NoReturn:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"attempt_timeout": 50, "task_timeout": 10**6}], ids=["plain", "timed"]
+    "options",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param(
+            {"attempt_timeout": 50, "task_timeout": 10**6}, id="timed", marks=pytest.mark.one_python
+        ),
+    ],
 )
 @pytest.mark.parametrize("raising", [new, chained, kept, kept_inside, kept_in_groups, of_new_types])
 async def test_retries_without_end_need_no_memory(
     autojump_clock: MockClock, raising: Callable[[], NoReturn], options: dict[str, Any]
 ) -> None:
-    many = 300 if raising is of_new_types else 3000  # types are slow to make
+    many = 300 if raising is of_new_types else 2000 if options else 1000  # types are slow to make
     sizes: list[int] = []
 
     async def task() -> None:
@@ -149,5 +155,6 @@ async def test_retries_without_end_need_no_memory(
         tracemalloc.stop()
         KEPT.__traceback__ = KEPT.__context__ = None
     assert handle.retries == many - 1
-    # Trio keeps up to 1,000 deadlines that are past.
-    assert sizes[1] - sizes[0] < (2**17 if options else 2**16)
+    # Trio keeps up to 1,000 deadlines that are past, some 77,000 bytes. What is left for each attempt is less
+    # than any object takes.
+    assert sizes[1] - sizes[0] < (110_000 if options else 16_000)

@@ -336,6 +336,7 @@ async def settled(result: Any) -> None:
         await result
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("where, name", [pytest.param(*each, id=":".join(each)) for each in PARAMETERS])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())

@@ -54,6 +54,7 @@ pairs = st.lists(st.tuples(st.sampled_from(NAMES) | st.text(max_size=5), values)
 raw_pairs = st.lists(st.tuples(st.sampled_from([name.encode() for name in NAMES]), st.binary(max_size=20)))
 
 
+@pytest.mark.one_python
 @given(pairs | raw_pairs, st.booleans())
 @reproducible
 def test_no_header_raises_or_asks_for_what_cannot_be_waited(headers: Any, bare: bool) -> None:

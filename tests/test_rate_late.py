@@ -173,6 +173,7 @@ def starts(arrivals: list[tuple[float, float]], interval: float, burst: int) -> 
     return found
 
 
+@pytest.mark.one_python
 @given(
     tasks=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 60)), min_size=1, max_size=25),
     interval=st.sampled_from([0.5, 1.0, 3.0]),

@@ -110,6 +110,7 @@ class Use:
                     }
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("seed", range(100))
 @pytest.mark.parametrize("wild", [False, True])
 def test_all_are_served_in_order_and_no_window_has_too_many(seed: int, wild: bool) -> None:

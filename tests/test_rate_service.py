@@ -160,6 +160,7 @@ QUOTA, BURST = 400_000, 12_000  # tokens a minute; at once: the dearest call, an
 TASKS = 10_000
 
 
+@pytest.mark.one_python
 async def test_ten_thousand_calls_of_a_service_that_meters_requests_and_tokens(
     autojump_clock: MockClock,
 ) -> None:

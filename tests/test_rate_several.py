@@ -298,6 +298,7 @@ def some_tasks(seed: int) -> list[Task]:
     ]
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("seed", range(150))
 def test_all_start_first_come_first_served_or_fail_at_once(seed: int) -> None:
     tasks = some_tasks(seed)

@@ -355,6 +355,7 @@ errors: st.SearchStrategy[Exception] = st.recursive(
 times = st.floats(-1e6, 1e6)
 
 
+@pytest.mark.one_python
 @given(
     error=errors,
     config=st.none() | configs,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.sweep import MANY, BodyError, Program, Stage, TaskError, every, perform, scheduler
+from tests.sweep import MANY, BodyError, Program, Stage, TaskError, every, in_orders, perform, scheduler
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -385,26 +385,25 @@ def test_undisturbed_programs_end(program: Program, standing_check: dict[int, An
         assert stage.handles
 
 
-@pytest.mark.parametrize("action", ["scope", "nursery", "manager", "handles"])
+@pytest.mark.parametrize("action, seed", in_orders(SEEDS, "scope", "nursery", "manager", "handles"))
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_cancelled_at_any_checkpoint_all_is_put_in_order(
-    program: Program, action: str, standing_check: dict[int, Any]
+    program: Program, action: str, seed: int, standing_check: dict[int, Any]
 ) -> None:
-    for seed in range(SEEDS[action]):
-        step, stage = 0, Stage()
-        while stage.steps >= step:
-            step += 1
-            stage = perform(program, seed, standing_check, step=step, action=action)
-        assert step > 10
+    step, stage = 0, Stage()
+    while stage.steps >= step:
+        step += 1
+        stage = perform(program, seed, standing_check, step=step, action=action)
+    assert step > 10
 
 
+@pytest.mark.parametrize("kind, seed", in_orders(SEEDS, "interrupt"))
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_interrupted_at_any_position_of_a_task_all_is_put_in_order(
-    program: Program, standing_check: dict[int, Any]
+    program: Program, kind: str, seed: int, standing_check: dict[int, Any]
 ) -> None:
-    for seed in range(SEEDS["interrupt"]):
-        point, stage = 0, Stage()
-        while stage.points >= point:
-            point += 1
-            stage = perform(program, seed, standing_check, interrupt=point)
-        assert point > 4
+    point, stage = 0, Stage()
+    while stage.points >= point:
+        point += 1
+        stage = perform(program, seed, standing_check, interrupt=point)
+    assert point > 4

@@ -44,7 +44,7 @@ def main() -> None:
     given = options(
         __doc__,
         full={"tasks": 20_000, "most": 1_000_000, "rounds": 3},
-        quick={"tasks": 1_000, "most": 1_000, "rounds": 1},
+        quick={"tasks": 100, "most": 1_000, "rounds": 1},
     )
     numbers = [10**power for power in range(3, 10) if 10**power <= given.most]
     limits = [10, 100, 1_000, 10_000]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
+from types import WrapperDescriptorType
 from typing import TypeVar
 
 from .texts import short
@@ -138,12 +139,14 @@ def is_async(fn: Callable[..., object]) -> bool:
     """Whether a call gives a coroutine or an async generator, as far as can be seen without one."""
     while isinstance(fn, partial):
         fn = fn.func
-    # An object is called by a method of its type.
-    for each in (fn, type(fn).__call__):
+    # An object is called by a method of its type; that of a function is in C.
+    call = type(fn).__call__
+    for each in (fn,) if isinstance(call, WrapperDescriptorType) else (fn, call):
         # A mock may have flags that are a mock, which is true.
         flags = getattr(getattr(each, "__code__", None), "co_flags", 0)
-        is_real = isinstance(flags, int)
-        if is_real and (inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)):
+        if isinstance(flags, int) and (
+            flags & inspect.CO_ASYNC_GENERATOR or inspect.iscoroutinefunction(each)
+        ):
             return True
     return False
 

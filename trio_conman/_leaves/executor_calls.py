@@ -47,7 +47,7 @@ class InContext(Generic[T]):
         # More than once, if the pool is of a kind that repeats what failed.
         return self._run()
 
-    def drop(self, _: object = None) -> None:
+    def drop(self) -> None:
         """It is over, or will never be made."""
         self._run = _taken_back
 
@@ -142,8 +142,6 @@ class ExecutorCall(Generic[T]):
         try:
             future = executor.submit(fn, *args)
             kinds.check_future(future, executor)
-            if self._in_context is not None:
-                future.add_done_callback(self._in_context.drop)
             self._future = future
             future.add_done_callback(self._deliver)
         except BaseException as exc:
@@ -157,14 +155,14 @@ class ExecutorCall(Generic[T]):
                 self._future = None
 
     def _fail(self, error: BaseException) -> None:
-        if self._in_context is not None:
-            # It may be in the queue all the same, of a pool that could start no thread.
-            self._in_context.drop()
         self._error = error
         self._deliver()
 
     def _deliver(self, _: object = None) -> None:
         # In whichever thread the call ends, this one included.
+        if self._in_context is not None:
+            # Though it failed it may be in the queue, of a pool that could start no thread.
+            self._in_context.drop()
         with suppress(trio.RunFinishedError):  # it was abandoned
             self._token.run_sync_soon(self._wake)
 

@@ -77,9 +77,8 @@ def takes_timeout(executor: object) -> bool:
 def runs_here(executor: object) -> bool:
     """Whether the calls run in threads of this interpreter, where a context can go."""
     # From Python 3.14 on there is a kind of such pools that sends its calls to other interpreters.
-    interpreters = getattr(concurrent.futures, "InterpreterPoolExecutor", None) or ()
-    return isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not isinstance(
-        executor, interpreters
+    return isinstance(executor, concurrent.futures.ThreadPoolExecutor) and not _is_a(
+        executor, "concurrent.futures.interpreter", "InterpreterPoolExecutor"
     )
 
 
