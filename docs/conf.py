@@ -31,7 +31,8 @@ extensions = [
     "docs.timelines",
     "docs.tried",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
+myst_substitutions = {"version": version}
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"

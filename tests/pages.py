@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -53,8 +54,7 @@ def shown() -> list[Shown]:
     """All scripts that pages show, each with the block of output that follows it."""
     found = []
     for page in PAGES:
-        fenced = blocks(page)
-        for block, after in zip(fenced, [*fenced[1:], Block("", "", "")], strict=True):
+        for block, after in pairwise([*blocks(page), Block("", "", "")]):
             if block.kind == "{literalinclude}":
                 assert after.kind == "text", f"{page} shows {block.argument} without its output"
                 found.append(Shown((page.parent / block.argument).resolve(), after.content, page))

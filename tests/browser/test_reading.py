@@ -14,6 +14,7 @@ from tests.browser.conftest import SCHEMES, Scheme
 HERE = Path(__file__).parent
 LAYOUT = (HERE / "layout.js").read_text(encoding="utf-8")
 CONTRAST = (HERE / "contrast.js").read_text(encoding="utf-8")
+FIRST_SCREEN = 900  # pixels
 LEAST_CONTRAST = 4.5  # what WCAG 2 asks for at level AA
 
 
@@ -24,6 +25,18 @@ def test_a_page_fits_into_the_window(tab: Callable[..., Page], path: str, width:
     page.goto(path)
     faults = page.evaluate(LAYOUT)
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_screen_tells_how_to_install_it_and_shows_a_picture(
+    tab: Callable[..., Page], width: int
+) -> None:
+    page = tab(width)
+    page.goto("index.html")
+    for shown in (page.get_by_text("pip install .").first, page.locator("article figure svg").first):
+        box = shown.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= FIRST_SCREEN
 
 
 @pytest.mark.parametrize("path", PAGES)
