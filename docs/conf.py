@@ -40,6 +40,7 @@ html_title = project
 html_static_path = ["_static"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css", "pictures.css"]
+html_js_files = ["cards.js"]
 # The theme's own size of 13 px is too small for more than a line or two.
 html_theme_options = {
     "light_css_variables": {"admonition-font-size": "0.9rem", "admonition-title-font-size": "0.9rem"}

@@ -1,8 +1,8 @@
 """The timelines of the pages that explain, for Sphinx.
 
-The directive ``timeline`` runs the scenarios of these names, and puts an SVG picture of each in its place, with
-what it shows as text for those who cannot see it. Its colours come from the page, light or dark, and its width
-too: places are percentages, so that the text is as large on a phone.
+The directive ``timeline`` runs the scenarios of these names, and puts an SVG picture of each in its place,
+with what it shows as text for those who cannot see it. Its colours come from the page, light or dark, and its
+width too: places are percentages, so that the text is as large on a phone.
 """
 
 from __future__ import annotations
@@ -90,10 +90,9 @@ class TimelineDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(scenarios.__file__)
         shown = {name: scenarios.run(name) for name in self.arguments[0].split()}
-        pictures = "".join(
-            f"<div>{f'<p>{escape(name.replace(chr(95), chr(32)))}</p>' * (len(shown) > 1)}{svg(timeline)}</div>"
-            for name, timeline in shown.items()
-        )
+        heads = [f"<p>{name.replace('_', ' ')}</p>" * (len(shown) > 1) for name in shown]
+        drawn = zip(heads, map(svg, shown.values()), strict=True)
+        pictures = "".join(f"<div>{head}{picture}</div>" for head, picture in drawn)
         caption = f"<figcaption>{key(list(shown.values()))}</figcaption>"
         figure = f'<figure class="timeline"><div class="pictures">{pictures}</div>{caption}</figure>'
         return [nodes.raw("", figure, format="html")]

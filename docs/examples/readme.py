@@ -30,7 +30,9 @@ async def main() -> None:
             case Success(value=page):
                 print(f"{outcome.name}: {page}, retries: {outcome.retries}")
             case Failure(error=error, reason=reason):
-                print(f"{outcome.name}: {error!r}, retries: {outcome.retries}, {reason.value}")
+                print(
+                    f"{outcome.name}: {error!r}, retries: {outcome.retries}, {reason.value}"
+                )
 
 
 trio.run(main)

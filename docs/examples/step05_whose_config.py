@@ -13,7 +13,9 @@ async def fetch(page: str) -> str:
 
 async def main() -> None:
     # The manager's config, with plain errors to retry.
-    retry = RetryConfig.exponential(max_attempts=3, jitter=False, retry_on=ConnectionError)
+    retry = RetryConfig.exponential(
+        max_attempts=3, jitter=False, retry_on=ConnectionError
+    )
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=4, retry=retry) as cm:
             await cm.run(fetch, "home", name="home: the manager's")

@@ -30,7 +30,9 @@ async def main() -> None:
                         if outcome.value == "page 3":
                             break
             now = cm.statistics()
-            print(f"{now.succeeded} succeeded, {now.cancelled} cancelled, {now.running} running")
+            print(
+                f"{now.succeeded} succeeded, {now.cancelled} cancelled, {now.running} running"
+            )
 
 
 trio.run(main)

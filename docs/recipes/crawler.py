@@ -11,11 +11,15 @@ from trio_conman import ConMan, Failure
 
 LINK = re.compile(r'href="([^"]+)"')
 LIMIT = 4  # pages at once
-LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: no page waits for one
+LIMITS = httpx.Limits(
+    max_connections=LIMIT
+)  # a connection for each: no page waits for one
 
 
 class Crawler:
-    def __init__(self, client: httpx.AsyncClient, cm: ConMan[None], within: str, most: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, cm: ConMan[None], within: str, most: int
+    ) -> None:
         self.client = client
         self.cm = cm
         self.within = within  # follows no link that leads elsewhere
@@ -23,7 +27,11 @@ class Crawler:
         self.seen: set[str] = set()
 
     def add(self, url: str) -> None:
-        if url.startswith(self.within) and url not in self.seen and len(self.seen) < self.most:
+        if (
+            url.startswith(self.within)
+            and url not in self.seen
+            and len(self.seen) < self.most
+        ):
             self.seen.add(url)
             self.cm.start_soon(self.visit, url, name=url.removeprefix(self.within))
 

@@ -26,7 +26,10 @@ print("exported")
 
 async def run_python(code: str, directory: Path) -> str:
     completed = await trio.run_process(
-        [sys.executable, "-c", code], capture_stdout=True, capture_stderr=True, cwd=directory
+        [sys.executable, "-c", code],
+        capture_stdout=True,
+        capture_stderr=True,
+        cwd=directory,
     )
     return completed.stdout.decode().strip()
 
@@ -48,7 +51,9 @@ async def main(directory: Path) -> None:
             case Success(value=output, name=name, retries=retries):
                 print(f"{name}: {output}, retries: {retries}")
             case Failure(error=subprocess.CalledProcessError() as error, name=name):
-                print(f"{name}: exit status {error.returncode}, {error.stderr.decode().strip()}")
+                print(
+                    f"{name}: exit status {error.returncode}, {error.stderr.decode().strip()}"
+                )
             case Failure(error=error):
                 print(f"{outcome.name}: {error}")
 
