@@ -86,7 +86,7 @@ class Figures(SphinxDirective):
 
 
 class Bars(SphinxDirective):
-    """``bars``, with the names of tables whose first columns have the same unit, and which rows come first."""
+    """``bars``, with the names of tables whose first columns have the same unit, and what comes first."""
 
     required_arguments = 1
     final_argument_whitespace = True

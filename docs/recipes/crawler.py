@@ -55,7 +55,7 @@ async def main(site: str) -> None:
 
 
 class Site(BaseHTTPRequestHandler):
-    """Stands for a web site of 63 pages: each links to others, page 20 to one that is gone."""
+    """Stands for a site of 63 pages with links to others, one of which is gone."""
 
     protocol_version = "HTTP/1.1"
 

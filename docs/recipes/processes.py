@@ -23,7 +23,7 @@ def count_primes(end: int) -> int:
 
 
 async def main(workers: int) -> None:
-    # Not fork, the default on Linux before Python 3.14: it is not safe once there are threads.
+    # Not fork, the default on Linux before Python 3.14: not safe once there are threads.
     context = multiprocessing.get_context("spawn")
     with restarting(partial(ProcessPoolExecutor, workers, mp_context=context)) as pool:
         retry = RetryConfig.exponential(retry_on=broken_worker_errors(pool))

@@ -33,9 +33,8 @@ async def main() -> None:
         async with service:  # whoever does not know of managers takes a slot as ever
             await call("something else")
     print(f"{len(pages.outputs())} pages, {len(images.outputs())} images")
-    print(
-        f"at most {max(numbers)} underway, {service.borrowed_tokens} slots are left borrowed"
-    )
+    borrowed = service.borrowed_tokens
+    print(f"at most {max(numbers)} underway, {borrowed} slots are left borrowed")
     print(f"{trio.current_time() - start:.1f} s")
 
 

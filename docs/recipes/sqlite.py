@@ -12,8 +12,13 @@ from trio_conman.reports import Tally
 
 Row = tuple[int, str]  # id, text
 
-SCHEMA = "CREATE TABLE jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, answer TEXT, error TEXT)"
-NEXT_ROWS = "SELECT id, text FROM jobs WHERE answer IS NULL AND error IS NULL AND id > ? ORDER BY id LIMIT 100"
+SCHEMA = """
+CREATE TABLE jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, answer TEXT, error TEXT)
+"""
+NEXT_ROWS = """
+SELECT id, text FROM jobs
+WHERE answer IS NULL AND error IS NULL AND id > ? ORDER BY id LIMIT 100
+"""
 COUNTS = "SELECT count(*), count(answer), count(error) FROM jobs"
 
 
@@ -26,7 +31,7 @@ async def ask(row: Row) -> str:
 
 
 def unanswered(database: sqlite3.Connection) -> Iterator[Row]:
-    """What is left to do, read by the hundred: no query stays open while there are writes."""
+    """What is left to do, by the hundred: no query stays open while there are writes."""
     last = 0
     while rows := database.execute(NEXT_ROWS, [last]).fetchall():
         yield from rows

@@ -62,8 +62,6 @@ with tempfile.TemporaryDirectory() as directory:
     _, peak = tracemalloc.get_traced_memory()
 
     written = target.read_text(encoding="utf-8").splitlines()
-    print(
-        f"{source.stat().st_size // 1_000_000} MB read, {len(written)} lines written, the last one:",
-        written[-1],
-    )
+    read = source.stat().st_size // 1_000_000
+    print(f"{read} MB read, {len(written)} lines written, the last one:", written[-1])
     print(f"less than 1 MB in memory at a time: {peak < 1_000_000}")

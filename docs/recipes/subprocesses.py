@@ -7,7 +7,7 @@ import trio
 
 from trio_conman import ConMan, Failure, RetryConfig, Success
 
-BUSY = 75  # the exit status of a command that asks to be tried again: EX_TEMPFAIL of sysexits.h
+BUSY = 75  # the exit status that asks for another try: EX_TEMPFAIL of sysexits.h
 
 COMMANDS = {
     "count": "print(3, 'rows')",
@@ -51,9 +51,8 @@ async def main(directory: Path) -> None:
             case Success(value=output, name=name, retries=retries):
                 print(f"{name}: {output}, retries: {retries}")
             case Failure(error=subprocess.CalledProcessError() as error, name=name):
-                print(
-                    f"{name}: exit status {error.returncode}, {error.stderr.decode().strip()}"
-                )
+                said = error.stderr.decode().strip()
+                print(f"{name}: exit status {error.returncode}, {said}")
             case Failure(error=error):
                 print(f"{outcome.name}: {error}")
 

@@ -61,7 +61,7 @@ async def main(url: str) -> None:
     def make() -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=url,
-            http1=False,  # without TLS, HTTP/2 must be agreed on before; where there is, leave this out
+            http1=False,  # without TLS, HTTP/2 is agreed on before; else leave this out
             http2=True,
             limits=httpx.Limits(max_connections=LIMIT),
             timeout=5,

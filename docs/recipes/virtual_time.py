@@ -40,9 +40,8 @@ async def test_an_outage_at_night_costs_no_call() -> None:
     cm = await nightly(call, 5_000)
     assert sorted(cm.outputs()) == list(range(5_000))
     assert not cm.timed_out
-    print(
-        f"{(trio.current_time() - start) / HOUR:.1f} hours, {cm.statistics().retries} retries"
-    )
+    hours = (trio.current_time() - start) / HOUR
+    print(f"{hours:.1f} hours, {cm.statistics().retries} retries")
 
 
 started = time.monotonic()
