@@ -32,6 +32,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.stack import need_stack
+from trio_conman._base.texts import SEE
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .rings import Rings, rings_of
@@ -330,7 +331,7 @@ class Line:
         """What to raise where a ring was closed."""
         return RuntimeError(
             f"{what} inside a task of {self.name!r} while every slot is held by a task that itself waits for "
-            f"one, so that one gets free only when one of them gives up: {instead}"
+            f"one, so that one gets free only when one of them gives up: {instead} {SEE}"
         )
 
     # The envoy
