@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pages import DOCS, Shown, blocks, printed, printed_on_virtual_clock, shown
+from tests.pages import DOCS, LAUNCHER, Shown, blocks, printed, printed_on_virtual_clock, shown
 
 RECIPES = DOCS / "recipes"
 SHOWN = [each for each in shown() if each.script.parent == RECIPES]
 
 # These deal with sockets, signals, threads or processes, which do not wait for a virtual clock.
 REAL = {
+    "background_jobs",
     "crawler",
     "dask_cluster",
     "interpreters",
@@ -40,6 +41,12 @@ def test_recipe_prints_what_its_page_shows(recipe: Shown) -> None:
 )
 def test_recipe_prints_what_its_page_shows_on_the_wall_clock(recipe: Shown) -> None:
     assert printed(recipe.script) == recipe.output
+
+
+def test_the_notebook_runs_where_an_event_loop_runs_already() -> None:
+    (notebook,) = [each for each in SHOWN if each.script.stem == "notebook"]
+    code = LAUNCHER.replace("runpy.", "async def main(): runpy.") + "import asyncio; asyncio.run(main())"
+    assert printed("-c", code, notebook.script) == notebook.output
 
 
 def test_each_recipe_has_a_page_of_its_own() -> None:
