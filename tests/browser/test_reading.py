@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def test_a_page_fits_into_the_window(tab: Callable[..., Page], path: str, width:
     page.goto(path)
     faults = page.evaluate(LAYOUT)
     assert not faults, "\n".join(faults)
+
+
+def test_a_table_that_is_too_wide_becomes_cards_that_say_their_columns(tab: Callable[..., Page]) -> None:
+    page = tab(WIDTHS[0])
+    page.goto("why.html")
+    table = page.locator("article table")
+    expect(table).to_have_class(re.compile(r"\bcards\b"))
+    cells = table.locator("tbody tr").first.locator("td")
+    assert [cell.get_attribute("data-column") for cell in cells.all()][:2] == ["", "trio-conman"]
+    page.set_viewport_size({"width": WIDTHS[-1], "height": 844})
+    expect(table).not_to_have_class(re.compile(r"\bcards\b"))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
