@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -54,7 +53,8 @@ def shown() -> list[Shown]:
     """All scripts that pages show, each with the block of output that follows it."""
     found = []
     for page in PAGES:
-        for block, after in pairwise([*blocks(page), Block("", "", "")]):
+        fenced = blocks(page)
+        for block, after in zip(fenced, [*fenced[1:], Block("", "", "")], strict=False):  # there may be none
             if block.kind == "{literalinclude}":
                 assert after.kind == "text", f"{page} shows {block.argument} without its output"
                 found.append(Shown((page.parent / block.argument).resolve(), after.content, page))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pages import DOCS, LAUNCHER, Shown, blocks, printed, printed_on_virtual_clock, shown
+from tests.pages import DOCS, Shown, blocks, printed, printed_on_virtual_clock, shown
 
 RECIPES = DOCS / "recipes"
 SHOWN = [each for each in shown() if each.script.parent == RECIPES]
@@ -24,6 +24,14 @@ REAL = {
     "unreliable_service",
     "web_server",
 }
+
+# As a notebook runs its cells: in the loop of asyncio that its kernel has.
+IN_A_LOOP = """
+import asyncio, functools, runpy, sys, trio, trio.testing
+trio.run = functools.partial(trio.run, clock=trio.testing.MockClock(autojump_threshold=0))
+async def main(): runpy.run_path(sys.argv[1])
+asyncio.run(main())
+"""
 
 # This one tells a rate, to a tenth.
 VIRTUAL = {"progress"}
@@ -45,8 +53,7 @@ def test_recipe_prints_what_its_page_shows_on_the_wall_clock(recipe: Shown) -> N
 
 def test_the_notebook_runs_where_an_event_loop_runs_already() -> None:
     (notebook,) = [each for each in SHOWN if each.script.stem == "notebook"]
-    code = LAUNCHER.replace("runpy.", "async def main(): runpy.") + "import asyncio; asyncio.run(main())"
-    assert printed("-c", code, notebook.script) == notebook.output
+    assert printed("-c", IN_A_LOOP, notebook.script) == notebook.output
 
 
 def test_each_recipe_has_a_page_of_its_own() -> None:
