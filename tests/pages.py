@@ -54,7 +54,7 @@ def shown() -> list[Shown]:
     found = []
     for page in PAGES:
         fenced = blocks(page)
-        for block, after in zip(fenced, [*fenced[1:], Block("", "", "")], strict=False):  # there may be none
+        for block, after in zip(fenced, [*fenced, Block("", "", "")][1:], strict=True):
             if block.kind == "{literalinclude}":
                 assert after.kind == "text", f"{page} shows {block.argument} without its output"
                 found.append(Shown((page.parent / block.argument).resolve(), after.content, page))
