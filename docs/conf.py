@@ -31,7 +31,8 @@ extensions = [
     "docs.timelines",
     "docs.tried",
 ]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
+myst_substitutions = {"version": version}
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
@@ -39,6 +40,7 @@ html_title = project
 html_static_path = ["_static"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css", "pictures.css"]
+html_js_files = ["cards.js"]
 # The theme's own size of 13 px is too small for more than a line or two.
 html_theme_options = {
     "light_css_variables": {"admonition-font-size": "0.9rem", "admonition-title-font-size": "0.9rem"}

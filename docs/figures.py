@@ -7,16 +7,17 @@ column for the newest one. ``nox -s bench`` writes the files, so no figure is co
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 FILES = sorted(Path(__file__).with_name("figures").glob("*.json"), key=lambda path: path.stem.split("."))
-WIDTH, LEFT, RIGHT, HEIGHT = 640.0, 210.0, 60.0, 24.0
+LINE, HEIGHT, BAR = 16, 38, 14  # pixels: of a line of text, of a row, and of the bar in it
 
 
 def number(value: float) -> str:
@@ -40,32 +41,31 @@ def table(figures: dict[str, Any]) -> str:
     return f'<div class="figures"><table class="docutils">{inside}</table></div>'
 
 
-def bars(groups: list[dict[str, Any]]) -> str:
-    """A bar for each row of some tables, by the median of the first column, and a line for the spread."""
+def bars(groups: list[dict[str, Any]], first: Sequence[str]) -> str:
+    """A bar for each row of some tables, by the median of the first column, and a line for the spread.
+
+    Those that are named in `first` come first.
+    """
     rows = [
         (name, row[group["columns"][0]], place)
         for place, group in enumerate(groups)
         for name, row in group["rows"].items()
     ]
+    rows.sort(key=lambda row: row[0] not in first)
     most = max(spread["high"] for _, spread, _ in rows)
     unit = groups[0]["columns"][0]
     drawn, told = [], []
     for line, (name, spread, place) in enumerate(rows):
-        middle = HEIGHT * (line + 0.5)
-        start, median, end = (
-            round(LEFT + spread[key] / most * (WIDTH - LEFT - RIGHT), 1) for key in ("low", "median", "high")
-        )
-        drawn.append(f'<text class="name" x="{LEFT - 8}" y="{middle + 4}">{escape(name)}</text>')
-        drawn.append(
-            f'<rect class="bar-{place}" x="{LEFT}" y="{middle - 8}" width="{median - LEFT}" height="16"/>'
-        )
-        drawn.append(f'<line class="spread" x1="{start}" x2="{end}" y1="{middle}" y2="{middle}"/>')
+        y = HEIGHT * line + LINE
+        start, median, end = (f"{spread[key] / most:.2%}" for key in ("low", "median", "high"))
         text = number(spread["median"])
-        drawn.append(f'<text x="{max(median, end) + 6}" y="{middle + 4}">{text}</text>')
+        drawn.append(f'<text y="{y - 1}">{escape(name)}<tspan dx="6">{text}</tspan></text>')
+        drawn.append(f'<rect class="bar-{place}" y="{y + 4}" width="{median}" height="{BAR}"/>')
+        middle = y + 4 + BAR / 2
+        drawn.append(f'<line class="spread" x1="{start}" x2="{end}" y1="{middle}" y2="{middle}"/>')
         told.append(f"{name}: {text}")
     title = escape(f"{unit}: {'; '.join(told)}")
-    box = f"0 0 {WIDTH:g} {HEIGHT * len(rows):g}"
-    return f'<svg role="img" viewBox="{box}"><title>{title}</title>{"".join(drawn)}</svg>'
+    return f'<svg role="img" height="{HEIGHT * len(rows)}"><title>{title}</title>{"".join(drawn)}</svg>'
 
 
 class Figures(SphinxDirective):
@@ -86,16 +86,17 @@ class Figures(SphinxDirective):
 
 
 class Bars(SphinxDirective):
-    """``bars``, with the names of tables whose first columns have the same unit."""
+    """``bars``, with the names of tables whose first columns have the same unit, and what comes first."""
 
     required_arguments = 1
     final_argument_whitespace = True
+    option_spec: ClassVar = {"first": lambda names: [name.strip() for name in names.split(",")]}
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(FILES[-1]))
         tables = json.loads(FILES[-1].read_text(encoding="utf-8"))["tables"]
-        picture = bars([tables[name] for name in self.arguments[0].split()])
-        return [nodes.raw("", f'<div class="drawing bars">{picture}</div>', format="html")]
+        picture = bars([tables[name] for name in self.arguments[0].split()], self.options["first"])
+        return [nodes.raw("", f'<div class="timeline bars pictures">{picture}</div>', format="html")]
 
 
 def setup(app: Sphinx) -> None:

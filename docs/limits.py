@@ -16,6 +16,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from docs.timelines import anchor
+
 FILE = Path(__file__).with_name("adaptive.json")
 # The keys of a row, and the heads of their columns.
 COLUMNS = {
@@ -26,7 +28,7 @@ COLUMNS = {
     "limit": "limit at the end",
     "attempt": "seconds for a call",
 }
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 240.0, 40.0, 12.0, 12.0, 28.0
+HEIGHT, TOP, BOTTOM = 240.0, 20.0, 28.0  # pixels; the width is that of the page
 
 
 def table(scenario: dict[str, Any]) -> str:
@@ -57,26 +59,23 @@ def plot(scenario: dict[str, Any]) -> str:
     limit, bound = scenario["limit"], scenario["bound"]
     most: float = max(*limit, *bound)
 
-    def x(second: float) -> float:
-        return round(LEFT + second * (WIDTH - LEFT - RIGHT) / len(limit), 1)
-
     def y(slots: float) -> float:
         return round(HEIGHT - BOTTOM - slots * (HEIGHT - TOP - BOTTOM) / most, 1)
 
     drawn = []
     for slots in range(0, int(most) + 1, 10):
-        drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(slots)}" y2="{y(slots)}"/>')
-        drawn.append(f'<text class="name" x="{LEFT - 8}" y="{y(slots) + 4}">{slots}</text>')
-    drawn.extend(
-        f'<text class="axis" x="{x(second)}" y="{HEIGHT - 8}">{second} s</text>'
-        for second in range(0, len(limit), 100)
-    )
+        drawn.append(f'<line class="grid" x1="0" x2="100%" y1="{y(slots)}" y2="{y(slots)}"/>')
+        drawn.append(f'<text y="{y(slots) - 4}">{slots}</text>')
+    for second in range(0, len(limit), 100):
+        place = second / len(limit)
+        drawn.append(f'<text class="{anchor(place)}" x="{place:.2%}" y="{HEIGHT - 8}">{second} s</text>')
+    drawn.append(f'<svg viewBox="0 0 {len(limit)} {HEIGHT:g}" preserveAspectRatio="none">')
     for kind, values in {"bound": bound, "limit": limit}.items():
-        points = " ".join(f"{x(second)},{y(value)}" for second, value in enumerate(values))
+        points = " ".join(f"{second},{y(value)}" for second, value in enumerate(values))
         drawn.append(f'<polyline class="{kind}" points="{points}"/>')
+    drawn.append("</svg>")
     told = "; ".join(f"at {second} s {limit[second]}" for second in range(0, len(limit), 25))
-    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
-    return f'<svg role="img" viewBox="{box}"><title>The limit: {told}</title>{"".join(drawn)}</svg>'
+    return f'<svg role="img" height="{HEIGHT:g}"><title>The limit: {told}</title>{"".join(drawn)}</svg>'
 
 
 KEY = (
@@ -100,7 +99,7 @@ class Limits(SphinxDirective):
         scenario = scenarios[self.arguments[0]]
         if self.name == "limits":
             return [nodes.raw("", table(scenario), format="html")]
-        picture = f"<div>{plot(scenario)}</div><figcaption>{KEY}</figcaption>"
+        picture = f'<div class="pictures">{plot(scenario)}</div><figcaption>{KEY}</figcaption>'
         return [nodes.raw("", f'<figure class="timeline">{picture}</figure>', format="html")]
 
 

@@ -21,7 +21,13 @@ from trio_conman import (
     TaskHandle,
 )
 
-SAID = {"waiting": "waits", "running": "runs", "backing off": "backs off", "ready": "is ready, not yet taken"}
+SAID = {
+    "waiting": "waits",
+    "running": "runs",
+    "sleeping": "sleeps in its slot",
+    "backing off": "backs off",
+    "ready": "is ready, not yet taken",
+}
 
 
 @attrs.define
@@ -30,7 +36,8 @@ class Row:
 
     name: str
     spans: list[tuple[str, float, float]] = attrs.Factory(list)  # state, from, to
-    end: tuple[str, float, str] | None = None  # success, failure or cancelled; when; the reason of a failure
+    # success, failure, cancelled or unknown; when; the reason of a failure
+    end: tuple[str, float, str] | None = None
     state: str = "waiting"
     since: float = 0.0
 
@@ -67,7 +74,9 @@ class Timeline(Instrument):
         self.row(outcome).becomes("taken", self.now())
 
     def row(self, task: TaskHandle[Any] | Outcome[Any]) -> Row:
-        name = str(*task.args) or task.name
+        return self.named(str(*task.args) or task.name)
+
+    def named(self, name: str) -> Row:
         return self.rows.setdefault(name, Row(name, since=self.now()))
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
@@ -105,6 +114,61 @@ def job(seconds: float, fails: int = 0) -> Callable[[], Awaitable[None]]:
 def waits(seconds: float, **fields: Any) -> RetryConfig:
     """Retries after that many seconds."""
     return RetryConfig(initial_delay=seconds, backoff_factor=1, max_delay=seconds, jitter=False, **fields)
+
+
+def pages() -> dict[str, Callable[[], Awaitable[None]]]:
+    """Two that are busy at first, three that are there, and one that hangs.
+
+    No two events are at one time: which of them came first would be for trio to choose.
+    """
+    return {
+        "home": job(1, fails=1),
+        "news": job(1.5, fails=1),
+        "shop": job(2.25),
+        "blog": job(1),
+        "jobs": job(1.5),
+        "help": job(99),
+    }
+
+
+async def by_hand(timeline: Timeline) -> None:
+    limiter, work = trio.CapacityLimiter(2), pages()
+
+    async def fetch(name: str, page: Callable[[], Awaitable[None]]) -> None:
+        row = timeline.named(name)
+        try:
+            while row.end is None:
+                row.becomes("running", timeline.now())
+                try:
+                    await page()
+                    row.end = ("success", timeline.now(), "")
+                except RetriableError:
+                    row.becomes("sleeping", timeline.now())
+                    await trio.sleep(2)
+        finally:
+            row.becomes("done", timeline.now())
+            limiter.release_on_behalf_of(name)
+
+    with trio.move_on_after(7):
+        async with trio.open_nursery() as nursery:
+            for name in work:
+                timeline.named(name)
+            for name, page in work.items():
+                await limiter.acquire_on_behalf_of(name)
+                nursery.start_soon(fetch, name, page)
+    timeline.moment("timeout")
+    for row in timeline.rows.values():
+        row.end = row.end or ("unknown", timeline.now(), "")
+
+
+async def with_a_manager(timeline: Timeline) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(
+            nursery, limit=2, retry=waits(2), timeout=7, instruments=[timeline]
+        ) as cm:
+            for name, page in pages().items():
+                cm.start_soon(page, name=name)
+        timeline.moment("timeout")
 
 
 async def slots(timeline: Timeline, *, hold_slot: bool = False) -> None:
@@ -181,6 +245,8 @@ async def backpressure(timeline: Timeline) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Timeline], Awaitable[None]]] = {
+    "by_hand": by_hand,
+    "with_a_manager": with_a_manager,
     "slots": slots,
     "hold_slot": partial(slots, hold_slot=True),
     "deadlines": deadlines,

@@ -265,7 +265,7 @@ async def test_a_block_whose_nursery_elsewhere_is_cancelled_says_so(
 ) -> None:
     # Nothing cancels the body's own surroundings, so that the end cannot be a quiet one.
     async with nursery_elsewhere() as (nursery, _), trio.open_nursery() as here:
-        with pytest.raises(ConManClosedError, match=r"^'conman' is closed .* was cancelled$"):
+        with pytest.raises(ConManClosedError, match=r"^'conman' is closed .* was cancelled \(see"):
             async with ConMan[int].open(nursery, 2) as cm:
                 nursery.cancel_scope.deadline = 2
                 await cm.run(job, 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import re
 from itertools import takewhile
@@ -21,6 +22,7 @@ README = ROOT / "README.md"
 # What may stand on a page: scripts with their output, and what is no code.
 KINDS = {
     "{literalinclude}",
+    "sh",
     "text",
     "{bars}",
     "{eval-rst}",
@@ -136,6 +138,15 @@ def test_the_table_of_presets_is_true() -> None:
         for field in attrs.fields(RetryConfig)
         if field.name != "strategy"
     }
+
+
+def test_the_speed_page_begins_with_what_is_true_of_every_bar() -> None:
+    files = [*DOCS.glob("figures/*.json")]
+    assert files
+    for file in files:
+        tables = json.loads(file.read_text(encoding="utf-8"))["tables"]
+        for table in (tables["side_by_side"], tables["asyncio"]):
+            assert all(row["µs a task"]["median"] < 100 for row in table["rows"].values())
 
 
 def test_every_page_is_reached_from_the_first_one() -> None:

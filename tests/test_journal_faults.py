@@ -185,7 +185,8 @@ def test_of_two_that_start_at_once_one_wins(path: Path) -> None:
             assert loser.returncode == 1
             assert errors == (
                 f"{name}: another process has it open, or another open_journal() of this one: "
-                "wait for that to end, or use another file\n"
+                "wait for that to end, or use another file "
+                '(see "What goes wrong" in the docs)\n'
             )
             _, errors = first[0].communicate(timeout=60)
             assert (first[0].returncode, errors) == (0, "")

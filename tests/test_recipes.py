@@ -13,6 +13,7 @@ SHOWN = [each for each in shown() if each.script.parent == RECIPES]
 
 # These deal with sockets, signals, threads or processes, which do not wait for a virtual clock.
 REAL = {
+    "background_jobs",
     "crawler",
     "dask_cluster",
     "interpreters",
@@ -25,6 +26,14 @@ REAL = {
     "unreliable_service",
     "web_server",
 }
+
+# As a notebook runs its cells: in the loop of asyncio that its kernel has.
+IN_A_LOOP = """
+import asyncio, functools, runpy, sys, trio, trio.testing
+trio.run = functools.partial(trio.run, clock=trio.testing.MockClock(autojump_threshold=0))
+async def main(): runpy.run_path(sys.argv[1])
+asyncio.run(main())
+"""
 
 # This one tells a rate, to a tenth.
 VIRTUAL = {"progress"}
@@ -54,6 +63,11 @@ def test_recipe_about_what_is_outside_prints_what_its_page_shows(recipe: Shown) 
 )
 def test_recipe_prints_what_its_page_shows_on_the_wall_clock(recipe: Shown) -> None:
     assert printed(recipe.script) == recipe.output
+
+
+def test_the_notebook_runs_where_an_event_loop_runs_already() -> None:
+    (notebook,) = [each for each in SHOWN if each.script.stem == "notebook"]
+    assert printed("-c", IN_A_LOOP, notebook.script) == notebook.output
 
 
 def test_each_recipe_has_a_page_of_its_own() -> None:

@@ -162,7 +162,8 @@ async def test_deadlines_make_no_difference(
         assert isinstance(second.outcome, Failure)
     assert str(second.outcome.error) == (
         "run() was called inside a task of 'conman' while every slot is held by a task that itself waits for "
-        "one, so that one gets free only when one of them gives up: use start_soon(), which does not wait"
+        "one, so that one gets free only when one of them gives up: use start_soon(), which does not wait "
+        '(see "What goes wrong" in the docs)'
     )
 
 

@@ -313,7 +313,7 @@ async def test_queued_tasks_end_with_their_manager(
         assert str(outcome.error).partition(": ")[2] == ENDS[how]
         assert (outcome.waited, outcome.elapsed, outcome.retries) == (2, 0, 0)
     with pytest.raises(
-        ConManClosedError, match=rf"^'conman' is closed and accepts no more tasks: {ENDS[how]}$"
+        ConManClosedError, match=rf"^'conman' is closed and accepts no more tasks: {ENDS[how]} \(see"
     ):
         cm.start_soon(job, 9, 1)
     assert cm.statistics().submitted == 5

@@ -11,6 +11,24 @@ from tests.pages import DOCS
 SCENARIOS = runpy.run_path(str(DOCS / "scenarios.py"))
 
 EXPECTED = {
+    "by_hand": (
+        "home: runs 0-1, sleeps in its slot 1-3, runs 3-4, success at 4",
+        "news: runs 0-1.5, sleeps in its slot 1.5-3.5, runs 3.5-5, success at 5",
+        "shop: waits 0-4, runs 4-6.25, success at 6.25",
+        "blog: waits 0-5, runs 5-6, success at 6",
+        "jobs: waits 0-6, runs 6-7, unknown at 7",
+        "help: waits 0-6.25, runs 6.25-7, unknown at 7",
+        "timeout at 7",
+    ),
+    "with_a_manager": (
+        "home: runs 0-1, backs off 1-3.25, runs 3.25-4.25, success at 4.25",
+        "news: runs 0-1.5, backs off 1.5-4.25, runs 4.25-5.75, success at 5.75",
+        "shop: waits 0-1, runs 1-3.25, success at 3.25",
+        "blog: waits 0-1.5, runs 1.5-2.5, success at 2.5",
+        "jobs: waits 0-2.5, runs 2.5-4, success at 4",
+        "help: waits 0-4, runs 4-7, failure at 7 (MANAGER_TIMEOUT)",
+        "timeout at 7",
+    ),
     "slots": (
         "a: runs 0-1, backs off 1-5, runs 5-6, success at 6",
         "b: runs 0-5, success at 5",

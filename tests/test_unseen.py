@@ -27,7 +27,10 @@ from trio_conman import (
     TaskHandle,
 )
 
-WAYS_OUT = "(ConMan.raise_errors() raises the errors, LoggingInstrument logs each of them)"
+WAYS_OUT = (
+    "(ConMan.raise_errors() raises the errors, LoggingInstrument logs each of them; "
+    'see "What goes wrong" in the docs)'
+)
 
 Manager = ConMan[Any]
 

@@ -8,7 +8,9 @@ async def fetch(number: int) -> str:
 
 
 async def main() -> None:
-    async with aiometer.amap(fetch, range(1, 5), max_at_once=2, max_per_second=10) as results:
+    async with aiometer.amap(
+        fetch, range(1, 5), max_at_once=2, max_per_second=10
+    ) as results:
         async for result in results:
             print(result)
 

@@ -16,7 +16,12 @@ async def main() -> None:
         ConMan[str].open(nursery, limit=2, attempt_timeout=1) as cm,
         cm.map(fetch, range(1, 5), ordered=True) as outcomes,
     ):
-        print([each.value if isinstance(each, Success) else each.error async for each in outcomes])
+        print(
+            [
+                each.value if isinstance(each, Success) else each.error
+                async for each in outcomes
+            ]
+        )
 
 
 trio.run(main)

@@ -30,7 +30,8 @@ async def main() -> None:
             case Success(value=page):
                 print(f"{outcome.name}: {page}, retries: {outcome.retries}")
             case Failure(error=error, reason=reason):
-                print(f"{outcome.name}: {error!r}, retries: {outcome.retries}, {reason.value}")
+                retries = outcome.retries
+                print(f"{outcome.name}: {error!r}, retries: {retries}, {reason.value}")
 
 
 trio.run(main)

@@ -37,7 +37,8 @@ async def main() -> None:
             case Failure(error=error, name=name, reason=reason, history=history):
                 print(f"{name}: {error!r}, {reason.value}")
                 for retried in history:
-                    print(f"  {retried.error_type}: {retried.message}, retried after {retried.delay} s")
+                    error_type, message = retried.error_type, retried.message
+                    print(f"  {error_type}: {message}, retried after {retried.delay} s")
 
 
 trio.run(main)

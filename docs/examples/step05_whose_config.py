@@ -13,12 +13,14 @@ async def fetch(page: str) -> str:
 
 async def main() -> None:
     # The manager's config, with plain errors to retry.
-    retry = RetryConfig.exponential(max_attempts=3, jitter=False, retry_on=ConnectionError)
+    retry = RetryConfig.exponential(
+        max_attempts=3, jitter=False, retry_on=ConnectionError
+    )
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=4, retry=retry) as cm:
             await cm.run(fetch, "home", name="home: the manager's")
             await cm.run(fetch, "news", name="news: the error's")
-            # The task's config stands in for the whole of the manager's, retry_on included.
+            # The task's config stands in for all of the manager's, retry_on included.
             once = RetryConfig.none(max_attempts=1, retry_on=OSError)
             await cm.run(fetch, "shop", name="shop: the task's", retry=once)
             never = RetryConfig.none(max_attempts=1)

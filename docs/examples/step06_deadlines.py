@@ -14,9 +14,13 @@ async def fetch(page: str) -> str:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=4, attempt_timeout=0.3, timeout=1.0) as cm:
+        async with ConMan[str].open(
+            nursery, limit=4, attempt_timeout=0.3, timeout=1.0
+        ) as cm:
             await cm.run(fetch, "home", name="home")
-            await cm.run(fetch, "news", name="news", attempt_timeout=math.inf, task_timeout=0.6)
+            await cm.run(
+                fetch, "news", name="news", attempt_timeout=math.inf, task_timeout=0.6
+            )
             await cm.run(fetch, "shop", name="shop", attempt_timeout=math.inf)
             await cm.run(fetch, "blog", name="blog")
     for outcome in cm.outcomes():

@@ -20,8 +20,9 @@ async def report(cm: ConMan[str]) -> None:
     while True:
         now = cm.statistics()
         print(
-            f"{trio.current_time() - start:.1f} s: {now.running} running, {now.backing_off} backing off, "
-            f"{now.waiting} waiting, {now.succeeded} of {now.submitted} succeeded"
+            f"{trio.current_time() - start:.1f} s: {now.running} running, "
+            f"{now.backing_off} backing off, {now.waiting} waiting, "
+            f"{now.succeeded} of {now.submitted} succeeded"
         )
         await trio.sleep(0.2)
 

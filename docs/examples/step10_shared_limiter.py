@@ -22,7 +22,9 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         async with (
             ConMan[str].open(nursery, connections, name="pages", retry=retry) as pages,
-            ConMan[bytes].open(nursery, connections, name="images", timeout=5.0) as images,
+            ConMan[bytes].open(
+                nursery, connections, name="images", timeout=5.0
+            ) as images,
         ):
             for page in SECONDS:
                 await pages.run(fetch_page, page)

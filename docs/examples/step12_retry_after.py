@@ -10,7 +10,9 @@ async def fetch(page: str, start: float) -> None:
     await trio.sleep(0.1)
     if header := RETRY_AFTER.pop(page, ""):
         print(f"  {page}: asked to wait for {header} s")
-        raise RetriableError(ConnectionError("429"), retry_after=parse_retry_after(header))
+        raise RetriableError(
+            ConnectionError("429"), retry_after=parse_retry_after(header)
+        )
 
 
 async def main() -> None:

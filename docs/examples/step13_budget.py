@@ -12,7 +12,9 @@ async def main() -> None:
     retry = RetryConfig.exponential(jitter=False)
     budget = RetryBudget(tokens=3)
     async with trio.open_nursery() as nursery:
-        async with ConMan[bytes].open(nursery, limit=2, retry=retry, retry_budget=budget) as cm:
+        async with ConMan[bytes].open(
+            nursery, limit=2, retry=retry, retry_budget=budget
+        ) as cm:
             for page in range(1, 10):
                 await cm.run(fetch, page)
             last = await cm.run(fetch, 10)

@@ -30,7 +30,8 @@ async def main() -> None:
                         if outcome.value == "page 3":
                             break
             now = cm.statistics()
-            print(f"{now.succeeded} succeeded, {now.cancelled} cancelled, {now.running} running")
+            ended = f"{now.succeeded} succeeded, {now.cancelled} cancelled"
+            print(f"{ended}, {now.running} running")
 
 
 trio.run(main)

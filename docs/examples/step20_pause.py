@@ -19,11 +19,15 @@ async def main() -> None:
             cm.pause()
             await cm.wait_running()
             now = cm.statistics()
-            print(f"{now.succeeded} succeeded, {now.running} running, {now.queued} queued")
+            print(
+                f"{now.succeeded} succeeded, {now.running} running, {now.queued} queued"
+            )
             await trio.sleep(0.3)  # the service is maintained
             cm.resume()
     for outcome in cm.outcomes():
-        print(f"{outcome.name} waited {outcome.waited:.1f} s, took {outcome.elapsed:.1f} s")
+        print(
+            f"{outcome.name} waited {outcome.waited:.1f} s, took {outcome.elapsed:.1f} s"
+        )
 
 
 trio.run(main)

@@ -3,7 +3,14 @@ import sys
 
 import trio
 
-from trio_conman import ConMan, Instrument, LoggingInstrument, RetriableError, RetryConfig, TaskHandle
+from trio_conman import (
+    ConMan,
+    Instrument,
+    LoggingInstrument,
+    RetriableError,
+    RetryConfig,
+    TaskHandle,
+)
 
 BUSY = {"news"}
 

@@ -9,7 +9,9 @@ from trio_conman.executors import run_in_executor
 PAGES = {"home": b"welcome", "news": b"nothing new", "shop": b"sold out"}
 
 
-def checksum(page: str) -> str:  # no async function: it would block all tasks while it runs
+def checksum(
+    page: str,
+) -> str:  # no async function: it would block all tasks while it runs
     return f"{page}: {zlib.crc32(PAGES[page]):08x}"
 
 

@@ -10,7 +10,9 @@ from trio_conman.testing import FixedJitter, FlakyTask, RecordingInstrument
 RETRY = RetryConfig.exponential(initial_delay=60, max_delay=3600, retry_on=OSError)
 
 
-async def fetch_all(fetch: Callable[[str], Awaitable[str]], pages: list[str], **options: Any) -> list[str]:
+async def fetch_all(
+    fetch: Callable[[str], Awaitable[str]], pages: list[str], **options: Any
+) -> list[str]:
     """The code to be tested."""
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, limit=2, retry=RETRY, **options) as cm:
@@ -29,4 +31,6 @@ async def test_a_page_that_fails_twice_is_fetched_again() -> None:
         print(f"{event.time:3g} s  {event.hook}  {event.error or ''}".rstrip())
 
 
-trio.run(test_a_page_that_fails_twice_is_fetched_again, clock=MockClock(autojump_threshold=0))
+trio.run(
+    test_a_page_that_fails_twice_is_fetched_again, clock=MockClock(autojump_threshold=0)
+)

@@ -18,14 +18,16 @@ async def fetch(page: str) -> str:
 
 async def main() -> None:
     start = trio.current_time()
-    retry = RetryConfig(
-        max_attempts=3, initial_delay=0.4, jitter=False, retry_on=(ConnectionError, trio.TooSlowError)
-    )
+    busy = (ConnectionError, trio.TooSlowError)
+    retry = RetryConfig(max_attempts=3, initial_delay=0.4, jitter=False, retry_on=busy)
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=2, retry=retry, attempt_timeout=1, timeout=10) as cm:
+        async with ConMan[str].open(
+            nursery, limit=2, retry=retry, attempt_timeout=1, timeout=10
+        ) as cm:
             for page in PAGES:
                 await cm.run(fetch, page)
-    print(f"{trio.current_time() - start:.1f} s, {len(cm.outputs())} pages, errors: {cm.errors()}")
+    seconds = trio.current_time() - start
+    print(f"{seconds:.1f} s, {len(cm.outputs())} pages, errors: {cm.errors()}")
 
 
 trio.run(main)

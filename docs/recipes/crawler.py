@@ -11,11 +11,15 @@ from trio_conman import ConMan, Failure, KeyedLimit
 
 LINK = re.compile(r'href="([^"]+)"')
 LIMIT = 20  # pages at once
-LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: no page waits for one
+LIMITS = httpx.Limits(
+    max_connections=LIMIT
+)  # a connection for each: no page waits for one
 
 
 class Crawler:
-    def __init__(self, client: httpx.AsyncClient, cm: ConMan[None], within: str, most: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, cm: ConMan[None], within: str, most: int
+    ) -> None:
         self.client = client
         self.cm = cm
         self.within = within  # follows no link that leads elsewhere
@@ -23,7 +27,11 @@ class Crawler:
         self.seen: set[str] = set()
 
     def add(self, url: str, depth: int) -> None:
-        if url.startswith(self.within) and url not in self.seen and len(self.seen) < self.most:
+        if (
+            url.startswith(self.within)
+            and url not in self.seen
+            and len(self.seen) < self.most
+        ):
             self.seen.add(url)
             name = url.removeprefix(self.within)
             self.cm.start_soon(self.visit, url, depth, name=name, priority=-depth)
@@ -43,7 +51,9 @@ def host(url: str, *_: object) -> str | None:
 async def main(site: str) -> None:
     hosts = KeyedLimit(4, key=host, limits={"small.example": 1})
     async with httpx.AsyncClient(limits=LIMITS) as client, trio.open_nursery() as nursery:
-        async with ConMan[None].open(nursery, limit=LIMIT, per_key=hosts, timeout=30) as cm:
+        async with ConMan[None].open(
+            nursery, limit=LIMIT, per_key=hosts, timeout=30
+        ) as cm:
             Crawler(client, cm, within=site, most=1_000).add(site, depth=0)
         # The block ends when every page that was found has been visited.
 
@@ -54,7 +64,7 @@ async def main(site: str) -> None:
 
 
 class Site(BaseHTTPRequestHandler):
-    """Stands for a web site of 63 pages: each links to others, page 20 to one that is gone."""
+    """Stands for a site of 63 pages with links to others, one of which is gone."""
 
     protocol_version = "HTTP/1.1"
 

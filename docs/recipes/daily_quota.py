@@ -28,7 +28,7 @@ async def main(file: Path) -> None:
     rate = opened(file)
 
     async def call(number: int) -> int:
-        # Before the request, so that one that was made is counted, whatever happens to the program.
+        # Before the request, so that one that was made is counted, whatever happens.
         save(rate, file)
         await trio.sleep(0.01)  # stands for the request
         return number

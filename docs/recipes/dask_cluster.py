@@ -20,7 +20,9 @@ def count_primes(end: int, lock: Path) -> int:
     sieve[:2] = b"\0\0"
     for number in range(2, isqrt(end) + 1):
         if sieve[number]:
-            sieve[number * number :: number] = bytes(len(range(number * number, end, number)))
+            sieve[number * number :: number] = bytes(
+                len(range(number * number, end, number))
+            )
     return sum(sieve)
 
 
@@ -29,12 +31,16 @@ async def main(client: Client, directory: Path) -> None:
     executor = client.get_executor(pure=False)
 
     async def count(end: int) -> int:
-        return await run_in_executor(executor, count_primes, end, directory / f"{end}.lock")
+        return await run_in_executor(
+            executor, count_primes, end, directory / f"{end}.lock"
+        )
 
     retry = RetryConfig.exponential(max_attempts=2, retry_on=OSError)
     async with trio.open_nursery() as nursery:
         async with ConMan.open(nursery, limit=4, retry=retry) as cm:
-            async with cm.map(count, (1_000, 4_000_000, -5, 2_000_000), ordered=True) as outcomes:
+            async with cm.map(
+                count, (1_000, 4_000_000, -5, 2_000_000), ordered=True
+            ) as outcomes:
                 async for outcome in outcomes:
                     match outcome:
                         case Success(value=primes, args=(end,), retries=retries):

@@ -21,7 +21,9 @@ async def main() -> None:
                 for part in SECONDS:
                     handles[part] = await cm.run(copy, part)
         except* OSError as group:
-            print(f"given up after {trio.current_time() - start:.1f} s: {group.exceptions}")
+            print(
+                f"given up after {trio.current_time() - start:.1f} s: {group.exceptions}"
+            )
 
     # What was done is not lost, and who was cancelled can be told from who failed.
     for part, handle in handles.items():

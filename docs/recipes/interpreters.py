@@ -31,7 +31,9 @@ async def main(workers: int) -> None:
 
         async with trio.open_nursery() as nursery:
             async with ConMan.open(nursery, limit=workers) as cm:
-                async with cm.map(count, range(0, 40_000, 10_000), ordered=True) as outcomes:
+                async with cm.map(
+                    count, range(0, 40_000, 10_000), ordered=True
+                ) as outcomes:
                     async for outcome in outcomes:
                         match outcome:
                             case Success(value=primes, args=(start,)):

@@ -32,9 +32,12 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[int].open(nursery, limit=20, rate=(requests, tokens)) as cm:
             for _ in range(80):
-                await cm.run(ask, "x" * rng.randrange(400, 4000), rng.choice([200, 500, 2000]))
+                await cm.run(
+                    ask, "x" * rng.randrange(400, 4000), rng.choice([200, 500, 2000])
+                )
     seconds = trio.current_time() - start
-    print(f"{len(cm.outputs())} answers, {sum(cm.outputs())} tokens, {service.refused} calls refused")
+    used = cm.outputs()
+    print(f"{len(used)} answers, {sum(used)} tokens, {service.refused} calls refused")
     print(f"{seconds:.0f} s")
 
 
@@ -44,7 +47,7 @@ class Reply:
 
 
 class Service:
-    """Stands for the service: it counts what it has been asked for in each minute, and refuses more."""
+    """Stands for the service: counts what was asked for in a minute, refuses more."""
 
     def __init__(self) -> None:
         self.rng = random.Random(1)

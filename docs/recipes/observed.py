@@ -30,19 +30,26 @@ class JsonLines(logging.Formatter):
     FIELDS = ("task_name", "attempt", "delay", "reason", "retries", "error_type", "error")
 
     def format(self, record: logging.LogRecord) -> str:
-        told = {name: getattr(record, name) for name in self.FIELDS if hasattr(record, name)}
+        told = {
+            name: getattr(record, name) for name in self.FIELDS if hasattr(record, name)
+        }
         return json.dumps({"level": record.levelname, **told})
 
 
 def one_line(span: ReadableSpan) -> str:
     assert span.attributes is not None
-    told = [span.attributes[f"trio_conman.task.{key}"] for key in ("name", "outcome", "retries")]
+    told = [
+        span.attributes[f"trio_conman.task.{key}"]
+        for key in ("name", "outcome", "retries")
+    ]
     return f"span {span.name}: {told}\n"
 
 
 async def main() -> None:
     tracing = TracerProvider()
-    tracing.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=one_line)))
+    tracing.add_span_processor(
+        SimpleSpanProcessor(ConsoleSpanExporter(formatter=one_line))
+    )
     reader = InMemoryMetricReader()
     telemetry = OpenTelemetryInstrument(
         tracer_provider=tracing, meter_provider=MeterProvider(metric_readers=[reader])
@@ -62,5 +69,7 @@ async def main() -> None:
 
 handler = logging.StreamHandler(sys.stdout)
 handler.setFormatter(JsonLines())
-logging.basicConfig(handlers=[handler], level=logging.INFO)  # at DEBUG every step is logged
+logging.basicConfig(
+    handlers=[handler], level=logging.INFO
+)  # at DEBUG every step is logged
 trio.run(main)

@@ -33,7 +33,9 @@ async def main() -> None:
             for part in SECONDS:
                 await cm.run(translate, part)
     in_order = sorted(cm.outcomes(), key=lambda outcome: outcome.index)
-    print([outcome.value if isinstance(outcome, Success) else None for outcome in in_order])
+    print(
+        [outcome.value if isinstance(outcome, Success) else None for outcome in in_order]
+    )
 
 
 trio.run(main)

@@ -30,7 +30,10 @@ async def ask(question: str) -> str:
 
 def report(cm: ConMan[str]) -> None:
     now = cm.statistics()
-    print(f"{now.succeeded} of {len(QUESTIONS)} answered, {now.recalled} of them before; {len(calls)} calls")
+    answered = (
+        f"{now.succeeded} of {len(QUESTIONS)} answered, {now.recalled} of them before"
+    )
+    print(f"{answered}; {len(calls)} calls")
     failures = [outcome for outcome in cm.outcomes() if isinstance(outcome, Failure)]
     for reason, number in Counter(failure.reason for failure in failures).items():
         print(f"  {number} failed: {reason.value}")

@@ -14,7 +14,9 @@ async def ask(supplier: str) -> str:
 async def offers(suppliers: list[str], seconds: float) -> tuple[list[str], list[str]]:
     """What can be had in that time, and who took too long."""
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=3, task_timeout=0.6, timeout=seconds) as cm:
+        async with ConMan[str].open(
+            nursery, limit=3, task_timeout=0.6, timeout=seconds
+        ) as cm:
             for supplier in suppliers:
                 # Accepts them all at once: each has an outcome when the time is over.
                 cm.start_soon(ask, supplier, name=supplier)

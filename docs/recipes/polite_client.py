@@ -53,7 +53,9 @@ async def main(service: str, paths: list[str]) -> None:
                 print(f"{outcome.name}: {text}, retries: {outcome.retries}")
             case Failure(error=error, reason=reason):
                 kind = type(error).__name__
-                print(f"{outcome.name}: {kind}, {reason.value}, retries: {outcome.retries}")
+                print(
+                    f"{outcome.name}: {kind}, {reason.value}, retries: {outcome.retries}"
+                )
 
 
 requests = Counter[str]()

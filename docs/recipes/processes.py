@@ -16,12 +16,14 @@ def count_primes(end: int) -> int:
     sieve[:2] = b"\0\0"
     for number in range(2, isqrt(end) + 1):
         if sieve[number]:
-            sieve[number * number :: number] = bytes(len(range(number * number, end, number)))
+            sieve[number * number :: number] = bytes(
+                len(range(number * number, end, number))
+            )
     return sum(sieve)
 
 
 async def main(workers: int) -> None:
-    # Not fork, the default on Linux before Python 3.14: it is not safe once there are threads.
+    # Not fork, the default on Linux before Python 3.14: not safe once there are threads.
     context = multiprocessing.get_context("spawn")
     with restarting(partial(ProcessPoolExecutor, workers, mp_context=context)) as pool:
         retry = RetryConfig.exponential(retry_on=broken_worker_errors(pool))
@@ -31,7 +33,9 @@ async def main(workers: int) -> None:
 
         async with trio.open_nursery() as nursery:
             async with ConMan.open(nursery, limit=workers, retry=retry) as cm:
-                async with cm.map(count, (1_000, 4_000_000, -5, 2_000_000), ordered=True) as outcomes:
+                async with cm.map(
+                    count, (1_000, 4_000_000, -5, 2_000_000), ordered=True
+                ) as outcomes:
                     async for outcome in outcomes:
                         match outcome:
                             case Success(value=primes, args=(end,)):

@@ -24,7 +24,11 @@ async def main() -> None:
     with RichProgress(total=len(pages), console=Console(file=sys.stdout)) as progress:
         async with trio.open_nursery() as nursery:
             async with ConMan[None].open(
-                nursery, limit=3, name="pages", retry=RetryConfig.linear(), instruments=[progress]
+                nursery,
+                limit=3,
+                name="pages",
+                retry=RetryConfig.linear(),
+                instruments=[progress],
             ) as cm:
                 for page in pages:
                     await cm.run(fetch, page)

@@ -20,8 +20,12 @@ async def main() -> None:
     start = trio.current_time()
     async with (
         trio.open_nursery() as nursery,
-        ConMan[str].open(nursery, service, name="pages", rate=rate, task_timeout=5) as pages,
-        ConMan[str].open(nursery, service, name="images", rate=rate, max_errors=3) as images,
+        ConMan[str].open(
+            nursery, service, name="pages", rate=rate, task_timeout=5
+        ) as pages,
+        ConMan[str].open(
+            nursery, service, name="images", rate=rate, max_errors=3
+        ) as images,
     ):
         for number in range(1, 7):
             pages.start_soon(call, f"page {number}")
@@ -29,7 +33,8 @@ async def main() -> None:
         async with service:  # whoever does not know of managers takes a slot as ever
             await call("something else")
     print(f"{len(pages.outputs())} pages, {len(images.outputs())} images")
-    print(f"at most {max(numbers)} underway, {service.borrowed_tokens} slots are left borrowed")
+    borrowed = service.borrowed_tokens
+    print(f"at most {max(numbers)} underway, {borrowed} slots are left borrowed")
     print(f"{trio.current_time() - start:.1f} s")
 
 

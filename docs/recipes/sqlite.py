@@ -12,10 +12,13 @@ from trio_conman.reports import Tally
 
 Row = tuple[int, str]  # id, text
 
-SCHEMA = "CREATE TABLE jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, answer TEXT, error TEXT)"
-NEXT_ROWS = (
-    "SELECT id, text FROM jobs WHERE answer IS NULL AND error IS NULL AND id > ? ORDER BY id LIMIT 100"
-)
+SCHEMA = """
+CREATE TABLE jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, answer TEXT, error TEXT)
+"""
+NEXT_ROWS = """
+SELECT id, text FROM jobs
+WHERE answer IS NULL AND error IS NULL AND id > ? ORDER BY id LIMIT 100
+"""
 COUNTS = "SELECT count(*), count(answer), count(error) FROM jobs"
 
 
@@ -28,7 +31,7 @@ async def ask(row: Row) -> str:
 
 
 def unanswered(database: sqlite3.Connection) -> Iterator[Row]:
-    """What is left to do, read by the hundred: no query stays open while there are writes."""
+    """What is left to do, by the hundred: no query stays open while there are writes."""
     last = 0
     while rows := database.execute(NEXT_ROWS, [last]).fetchall():
         yield from rows
@@ -42,9 +45,13 @@ def store(database: sqlite3.Connection, outcomes: list[Outcome[str]]) -> None:
             ((number, _),) = outcome.args
             match outcome:
                 case Success(value=answer):
-                    database.execute("UPDATE jobs SET answer = ? WHERE id = ?", [answer, number])
+                    database.execute(
+                        "UPDATE jobs SET answer = ? WHERE id = ?", [answer, number]
+                    )
                 case Failure(error=error):
-                    database.execute("UPDATE jobs SET error = ? WHERE id = ?", [repr(error), number])
+                    database.execute(
+                        "UPDATE jobs SET error = ? WHERE id = ?", [repr(error), number]
+                    )
 
 
 async def main(path: Path, most: int) -> None:
@@ -62,7 +69,11 @@ async def main(path: Path, most: int) -> None:
                     tally.add(outcome)
                 if tally.succeeded >= most:
                     break  # stands for whatever stops the program
-        print("{} rows, answers: {}, errors: {}".format(*database.execute(COUNTS).fetchone()))
+        print(
+            "{} rows, answers: {}, errors: {}".format(
+                *database.execute(COUNTS).fetchone()
+            )
+        )
     print(tally)
 
 

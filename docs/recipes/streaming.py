@@ -32,7 +32,10 @@ async def good_ones(outcomes: AsyncIterator[Outcome[Record]]) -> AsyncIterator[R
 
 
 async def main(source: Path, target: Path) -> None:
-    with source.open(encoding="utf-8") as lines, target.open("w", encoding="utf-8") as out:
+    with (
+        source.open(encoding="utf-8") as lines,
+        target.open("w", encoding="utf-8") as out,
+    ):
         async with (
             trio.open_nursery() as nursery,
             ConMan[Record].open(nursery, limit=2) as parsers,
@@ -42,7 +45,9 @@ async def main(source: Path, target: Path) -> None:
             in_batches(shortened, 100) as batches,
         ):
             async for batch in batches:
-                out.writelines(outcome.value for outcome in batch if isinstance(outcome, Success))
+                out.writelines(
+                    outcome.value for outcome in batch if isinstance(outcome, Success)
+                )
 
 
 with tempfile.TemporaryDirectory() as directory:
@@ -57,8 +62,6 @@ with tempfile.TemporaryDirectory() as directory:
     _, peak = tracemalloc.get_traced_memory()
 
     written = target.read_text(encoding="utf-8").splitlines()
-    print(
-        f"{source.stat().st_size // 1_000_000} MB read, {len(written)} lines written, the last one:",
-        written[-1],
-    )
+    read = source.stat().st_size // 1_000_000
+    print(f"{read} MB read, {len(written)} lines written, the last one:", written[-1])
     print(f"less than 1 MB in memory at a time: {peak < 1_000_000}")

@@ -7,7 +7,7 @@ import trio
 
 from trio_conman import ConMan, Failure, RetryConfig, Success
 
-BUSY = 75  # the exit status of a command that asks to be tried again: EX_TEMPFAIL of sysexits.h
+BUSY = 75  # the exit status that asks for another try: EX_TEMPFAIL of sysexits.h
 
 COMMANDS = {
     "count": "print(3, 'rows')",
@@ -26,7 +26,10 @@ print("exported")
 
 async def run_python(code: str, directory: Path) -> str:
     completed = await trio.run_process(
-        [sys.executable, "-c", code], capture_stdout=True, capture_stderr=True, cwd=directory
+        [sys.executable, "-c", code],
+        capture_stdout=True,
+        capture_stderr=True,
+        cwd=directory,
     )
     return completed.stdout.decode().strip()
 
@@ -48,7 +51,8 @@ async def main(directory: Path) -> None:
             case Success(value=output, name=name, retries=retries):
                 print(f"{name}: {output}, retries: {retries}")
             case Failure(error=subprocess.CalledProcessError() as error, name=name):
-                print(f"{name}: exit status {error.returncode}, {error.stderr.decode().strip()}")
+                said = error.stderr.decode().strip()
+                print(f"{name}: exit status {error.returncode}, {said}")
             case Failure(error=error):
                 print(f"{outcome.name}: {error}")
 

@@ -39,7 +39,9 @@ def connect() -> sqlite3.Connection:
 def store(connection: sqlite3.Connection, digests: dict[str, str]) -> list[str]:
     with connection:
         connection.executemany("INSERT INTO files VALUES (?, ?)", digests.items())
-    rows = connection.execute("SELECT name, substr(digest, 1, 8) FROM files ORDER BY name")
+    rows = connection.execute(
+        "SELECT name, substr(digest, 1, 8) FROM files ORDER BY name"
+    )
     return [f"{name}: {digest}" for name, digest in rows]
 
 

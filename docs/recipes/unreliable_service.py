@@ -39,7 +39,9 @@ class LastingClient:
             raise
         finally:
             self.in_use[client] -= 1
-            if client is not self.client and not self.in_use[client]:  # the last one to leave it
+            if (
+                client is not self.client and not self.in_use[client]
+            ):  # the last one to leave it
                 del self.in_use[client]
                 with trio.move_on_after(1, shield=True):
                     await client.aclose()
@@ -59,7 +61,7 @@ async def main(url: str) -> None:
     def make() -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=url,
-            http1=False,  # without TLS, HTTP/2 must be agreed on before; where there is, leave this out
+            http1=False,  # without TLS, HTTP/2 is agreed on before; else leave this out
             http2=True,
             limits=httpx.Limits(max_connections=LIMIT),
             timeout=5,
@@ -70,7 +72,9 @@ async def main(url: str) -> None:
     retry = RetryConfig.exponential(initial_delay=0.01, jitter=False)
     try:
         async with trio.open_nursery() as nursery:
-            async with ConMan[str].open(nursery, limit=LIMIT, retry=retry, attempt_timeout=0.5) as cm:
+            async with ConMan[str].open(
+                nursery, limit=LIMIT, retry=retry, attempt_timeout=0.5
+            ) as cm:
                 for number in range(1, 21):
                     await cm.run(fetch, client, f"/{number}")
     finally:
@@ -97,7 +101,9 @@ async def with_service() -> None:
     config.loglevel = "WARNING"
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(partial(serve, app, config, shutdown_trigger=stop.wait))
+        (url,) = await nursery.start(
+            partial(serve, app, config, shutdown_trigger=stop.wait)
+        )
         await main(url)
         stop.set()
 

@@ -17,7 +17,9 @@ async def nightly(call: Callable[[int], Awaitable[int]], calls: int) -> ConMan[i
             nursery,
             limit=20,
             rate=RateLimiter(1_000, per=HOUR, burst=20),
-            retry=RetryConfig.exponential(max_attempts=10, initial_delay=60, max_delay=HOUR),
+            retry=RetryConfig.exponential(
+                max_attempts=10, initial_delay=60, max_delay=HOUR
+            ),
             rng=FixedJitter(0.5),  # half of each delay
             timeout=8 * HOUR,
         ) as cm:
@@ -38,7 +40,8 @@ async def test_an_outage_at_night_costs_no_call() -> None:
     cm = await nightly(call, 5_000)
     assert sorted(cm.outputs()) == list(range(5_000))
     assert not cm.timed_out
-    print(f"{(trio.current_time() - start) / HOUR:.1f} hours, {cm.statistics().retries} retries")
+    hours = (trio.current_time() - start) / HOUR
+    print(f"{hours:.1f} hours, {cm.statistics().retries} retries")
 
 
 started = time.monotonic()

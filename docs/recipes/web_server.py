@@ -39,7 +39,9 @@ def create_app(cm: ConMan[str], database: trio.Event) -> QuartTrio:
 async def visit(url: str, database: trio.Event) -> None:
     answers = Counter[str]()
     limits = httpx.Limits(max_connections=VISITORS)  # a connection for each
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=url, limits=limits, timeout=30, trust_env=False
+    ) as client:
 
         async def get_users() -> None:
             response = await client.get("/users")
@@ -60,10 +62,14 @@ async def main() -> None:
     config.loglevel = "WARNING"
     database, stop = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=2, max_queued=2, task_timeout=20) as cm:
+        async with ConMan[str].open(
+            nursery, limit=2, max_queued=2, task_timeout=20
+        ) as cm:
             app = create_app(cm, database)
             async with trio.open_nursery() as server:  # ends before the manager
-                (url,) = await server.start(partial(serve, app, config, shutdown_trigger=stop.wait))
+                (url,) = await server.start(
+                    partial(serve, app, config, shutdown_trigger=stop.wait)
+                )
                 await visit(url, database)
                 stop.set()
     print(f"tasks: {cm.statistics().submitted}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.browser.conftest import SCHEMES, Scheme
 HERE = Path(__file__).parent
 LAYOUT = (HERE / "layout.js").read_text(encoding="utf-8")
 CONTRAST = (HERE / "contrast.js").read_text(encoding="utf-8")
+FIRST_SCREEN = 900  # pixels
 LEAST_CONTRAST = 4.5  # what WCAG 2 asks for at level AA
 
 
@@ -24,6 +26,29 @@ def test_a_page_fits_into_the_window(tab: Callable[..., Page], path: str, width:
     page.goto(path)
     faults = page.evaluate(LAYOUT)
     assert not faults, "\n".join(faults)
+
+
+def test_a_table_that_is_too_wide_becomes_cards_that_say_their_columns(tab: Callable[..., Page]) -> None:
+    page = tab(WIDTHS[0])
+    page.goto("why.html")
+    table = page.locator("article table")
+    expect(table).to_have_class(re.compile(r"\bcards\b"))
+    cells = table.locator("tbody tr").first.locator("td")
+    assert [cell.get_attribute("data-column") for cell in cells.all()][:2] == ["", "trio-conman"]
+    page.set_viewport_size({"width": WIDTHS[-1], "height": 844})
+    expect(table).not_to_have_class(re.compile(r"\bcards\b"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_first_screen_tells_how_to_install_it_and_shows_a_picture(
+    tab: Callable[..., Page], width: int
+) -> None:
+    page = tab(width)
+    page.goto("index.html")
+    for shown in (page.get_by_text("pip install .").first, page.locator("article figure svg").first):
+        box = shown.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= FIRST_SCREEN
 
 
 @pytest.mark.parametrize("path", PAGES)

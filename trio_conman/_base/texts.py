@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import reprlib
 
+SEE = '(see "What goes wrong" in the docs)'  # of a message that takes more than a line to explain
+
 _LONGEST = 200  # characters
 
 _repr = reprlib.Repr()

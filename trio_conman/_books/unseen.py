@@ -37,7 +37,8 @@ class Unseen:
         if unseen := self._collector.unseen():
             text = (
                 "%d of %d tasks of %r failed, and nobody has looked "
-                "(ConMan.raise_errors() raises the errors, LoggingInstrument logs each of them). The first:"
+                "(ConMan.raise_errors() raises the errors, LoggingInstrument logs each of them; "
+                'see "What goes wrong" in the docs). The first:'
             )
             finished = ledger.succeeded + ledger.failed
             with suppress(Exception):

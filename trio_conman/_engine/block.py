@@ -33,6 +33,7 @@ from trio_conman._base.errors import ConManClosedError
 from trio_conman._base.outcomes import StopReason
 from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_more_stack
+from trio_conman._base.texts import SEE
 from trio_conman._books.collector import Collector
 from trio_conman._limits.line import Line
 
@@ -368,7 +369,7 @@ class Block:
         """What is raised where somebody still hands in work."""
         stopped = self.runner.stopped
         why = "" if stopped is None else f": {stopped.text}"
-        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why}")
+        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why} {SEE}")
         error._owner = self._identity
         return error
 

@@ -93,7 +93,7 @@ class Runner(Recalls):
 
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
-        handle = outcome = value = ready = travels = None
+        handle = outcome = value = travels = None
         task, pool = trio.lowlevel.current_task(), self.pool
         try:
             pool.begin(worker)
@@ -108,11 +108,9 @@ class Runner(Recalls):
                             if handle._cancelled is not None:
                                 break  # before its first step: nothing of it shall run
                             if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
-                                ready = self._prepare(worker, handle)
-                                if not isinstance(ready, Answer):
-                                    outcome = ready
-                                else:
-                                    outcome = await self._wait_to_begin(worker, handle, ready)
+                                outcome = self._prepare(worker, handle)
+                                if worker.lacks is not None:
+                                    outcome = await self._wait_to_begin(worker, handle, worker.lacks)
                                     if worker.handle is not handle:
                                         handle = None  # it waits for another one
                                         continue
@@ -138,9 +136,9 @@ class Runner(Recalls):
                         if handle._cancelled is not None:
                             break
                         self._end(worker, outcome)
-                        handle = outcome = value = ready = None
+                        handle = outcome = value = None
                 worker.status = task._cancel_status
-                value = ready = None
+                value = None
                 if outcome is None:
                     outcome = self._interrupted(worker, handle)
                 if outcome is not None:
@@ -151,7 +149,7 @@ class Runner(Recalls):
                 outcome, travels = self._ended_by(worker.handle, exc)
         finally:
             self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
-            del self, worker, handle, outcome, value, ready, pool
+            del self, worker, handle, outcome, value, pool
         if travels is not None:
             try:
                 raise own(travels)
@@ -159,20 +157,20 @@ class Runner(Recalls):
                 del travels
 
     @enable_ki_protection
-    def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | Answer | None:
-        """Begin the first attempt; else the outcome, or what to wait for: to run, that is a permit."""
+    def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
+        """Begin the first attempt; else the outcome, or the worker `lacks` something."""
         ready: Outcome[Any] | Answer | None = None
         try:
             records = handle._terms.records
-            if records is not None:
-                ready = self._recall(worker, handle, records)
-                if ready is not Answer.RUN:
-                    return ready
-            if self.permits is not None:
-                ready = self._take_permit(handle)
-                if ready is not None:
-                    return ready
-            return self._begin_first(worker, handle)
+            ready = Answer.RUN if records is None else self._recall(worker, handle, records)
+            if ready is Answer.RUN:
+                ready = None if self.permits is None else self._take_permit(handle)
+                if ready is None:
+                    return self._begin_first(worker, handle)
+            if not isinstance(ready, Answer):
+                return ready
+            worker.lacks = ready
+            return None
         finally:
             del self, worker, handle, ready
 
@@ -184,7 +182,8 @@ class Runner(Recalls):
     async def _wait_to_begin(
         self, worker: Worker, handle: TaskHandle[Any], answer: Outcome[Any] | Answer
     ) -> Outcome[Any] | None:
-        """Begin the first attempt when what it waits for is there; or the outcome."""
+        """Begin the first attempt when what its worker lacks is there; or the outcome."""
+        worker.lacks = None
         records = handle._terms.records
         try:
             if answer is not Answer.RUN:

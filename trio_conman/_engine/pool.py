@@ -30,6 +30,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot, TaskHandle
+from trio_conman._books.records import Answer
 from trio_conman._limits.keys import Keys
 
 MAX_IDLE = 1000  # workers
@@ -91,6 +92,8 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
+    # What the first attempt of its task is to wait for: a value, or where it is only to run, a permit.
+    lacks: Answer | None = None
     # The key of its task, for who asks again for its value.
     key: str | None = None
     # When its attempt began, where that is asked for.

@@ -25,6 +25,8 @@ from typing import NoReturn, TypeAlias, final
 
 import attrs
 
+from trio_conman._base.texts import SEE
+
 APPLICATION_ID = 0x7C10_09A1
 FORMAT = 1
 PAGE_SIZE = 8192  # bytes; of smaller ones more is left over
@@ -147,7 +149,7 @@ def _lock(path: str) -> sqlite3.Connection:
             raise
         raise JournalError(
             f"{path}: another process has it open, or another open_journal() of this one: "
-            "wait for that to end, or use another file"
+            f"wait for that to end, or use another file {SEE}"
         ) from None
     return lock
 

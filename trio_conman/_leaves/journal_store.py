@@ -96,7 +96,8 @@ class Shelf:
 
     def holds(self, key: str) -> bool:
         """Whether a key has a value, or, most improbably, another one that looks like it."""
-        return bool(self._index.find(key))
+        table = self._table
+        return table is not None and (key in table.pending or bool(table.index.find(key)))  # see Table
 
     def claim(self, key: str) -> Data | Answer:
         """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""

@@ -31,6 +31,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.texts import SEE
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .envoy import Envoy
@@ -415,5 +416,5 @@ class Line:
         slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
         return RuntimeError(
             f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
-            f"for one, so that one gets free only when one of them gives up: {instead}"
+            f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
         )
