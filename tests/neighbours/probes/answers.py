@@ -8,7 +8,7 @@ from random import Random
 
 import trio
 
-from trio_conman import ConMan, Failure, StopReason, Success, TaskHandle
+from trio_conman import ConMan, Failure, RetryConfig, StopReason, Success, TaskHandle
 
 TASKS = 100
 LIMIT = 20  # at once
@@ -24,7 +24,7 @@ def delay_of(n: int) -> float:
     return DELAY * (n * 37 % TASKS) / TASKS
 
 
-async def each_its_own(ask: Callable[[int], Awaitable[object]]) -> str:
+async def each_its_own(ask: Callable[[int], Awaitable[object]], retry: RetryConfig | None = None) -> str:
     """Ask for the numbers 0 to 99, each `ROUNDS` + 1 times; what was wrong, or `GOOD`."""
     rng = Random(1)
     faults = Counter[str]()
@@ -36,7 +36,7 @@ async def each_its_own(ask: Callable[[int], Awaitable[object]]) -> str:
     for cancelled in range(ROUNDS, -1, -1):
         with trio.move_on_after(PATIENCE) as scope:
             async with trio.open_nursery() as nursery:
-                async with ConMan[object].open(nursery, LIMIT) as cm:
+                async with ConMan[object].open(nursery, LIMIT, retry=retry) as cm:
                     handles = [cm.start_soon(ask, n) for n in range(TASKS)]
                     if cancelled:
                         for handle in handles[::2]:

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import httpx
 import trio
 
+from trio_conman import RetryConfig
+
 from .answers import LIMIT, each_its_own
 from .servers import free_port, started
 
@@ -31,7 +33,8 @@ async def after_sigterm(app: str, path: str) -> tuple[str, str]:
                 async def ask(n: int) -> object:
                     return int((await client.get(f"/answer/{n % 20}")).text) + n - n % 20
 
-                answers = await each_its_own(ask)
+                # A request may meet a connection that the server is about to close.
+                answers = await each_its_own(ask, RetryConfig(retry_on=httpx.TransportError))
                 got: list[str] = []
 
                 async def visit() -> None:
