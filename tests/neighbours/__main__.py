@@ -85,8 +85,8 @@ def main() -> int:
         known[name] = found
     if options.write:
         groups: dict[str, dict[str, dict[str, str]]] = {row.group: {} for row in ROWS.values()}
-        for name, row in ROWS.items():
-            groups[row.group][name] = known[name]
+        for name in filter(known.__contains__, ROWS):
+            groups[ROWS[name].group][name] = known[name]
         FILE.write_text(json.dumps(groups, indent=1) + "\n", encoding="utf-8")
     print(*faults, sep="\n")
     return 1 if faults and not options.write else 0
