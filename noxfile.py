@@ -204,7 +204,7 @@ def executors(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def neighbours(session: nox.Session) -> None:
-    """Run what people use beside the library; `-- --write` writes the tables of the docs, `-- NAME` runs only that."""
+    """Run what people use beside the library; `-- --write` writes the tables of the docs."""
     session.install("-e", SELF)
     for package in group("neighbours"):
         # By itself: one that cannot be had here leaves the others.

@@ -1,7 +1,7 @@
-"""What was run beside the library, for Sphinx: tables from docs/neighbours.json; `nox -s neighbours` writes it.
+"""What was run beside the library, for Sphinx: tables from docs/neighbours.json.
 
-``neighbours`` with the name of a group shows a row for each neighbour of it, ``neighbours-list`` a row for each
-thing that was seen.
+`nox -s neighbours` writes that. ``neighbours`` with the name of a group shows a row for each neighbour of it,
+``neighbours-list`` a row for each thing that was seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def table(head: list[str], body: list[list[str]]) -> nodes.raw:
     columns = "".join(f"<th>{escape(each)}</th>" for each in head)
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body)
     inside = f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody>"
-    return nodes.raw("", f'<div class="figures"><table class="docutils">{inside}</table></div>', format="html")
+    return nodes.raw(
+        "", f'<div class="figures"><table class="docutils">{inside}</table></div>', format="html"
+    )
 
 
 class Neighbours(SphinxDirective):

@@ -2,10 +2,10 @@
 # trio-asyncio 0.16.0: importing it changes asyncio for the whole process, also where trio does not run.
 #
 # After the import `asyncio.run` of code that knows nothing of trio makes a loop of trio-asyncio, and in a trio task
-# without such a loop `asyncio.get_event_loop()` returns None, where it made a loop or raised before. So what a driver for asyncio
+# without such a loop `asyncio.get_event_loop()` returns None, where it made a loop before. So what a driver for asyncio
 # says when it is used on trio by mistake depends on whether anything has imported trio-asyncio: errors turn
 # from "no running event loop" into `'NoneType' object has no attribute …`.
-# Run on Python 3.11 to 3.13 with trio 0.35.0; the script fails when it is not so any more.
+# Run on Python 3.11 and 3.13 with trio 0.35.0; the script fails when it is not so any more.
 #
 # Seen:
 #   before the import: asyncio.run has a _UnixSelectorEventLoop, asyncio.Future() on trio: a Future

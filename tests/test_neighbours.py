@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 from tests.neighbours.rows import ROWS
 from tests.pages import DOCS, ROOT
 
-SEEN: dict[str, dict[str, dict[str, str]]] = json.loads((DOCS / "neighbours.json").read_text(encoding="utf-8"))
+SEEN: dict[str, dict[str, dict[str, str]]] = json.loads(
+    (DOCS / "neighbours.json").read_text(encoding="utf-8")
+)
 
 
 def test_everything_that_is_run_is_in_its_table() -> None:

@@ -2,8 +2,8 @@
 
     python -m tests.neighbours [--write] [NAME...]
 
-Each probe has a process of its own; what is not installed is left out. The status is 1 when something else was
-seen than is written down, versions aside. `--write` writes it down instead.
+Each probe has a process of its own; what is not installed is left out. The status is 1 when something else
+was seen than is written down, versions aside. `--write` writes it down instead.
 """
 
 from __future__ import annotations

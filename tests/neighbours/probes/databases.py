@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .answers import POOL, delay_of, each_its_own
+from .answers import POOL, each_its_own
 from .servers import redis_server
 
 

@@ -62,16 +62,18 @@ async def outcomes(*settings: str, without: tuple[str, ...] = (), mark: str = ""
         )
     said = ran.stdout.decode()
     return {
-        what: "-" if any(plugin in what for plugin in without) else outcome(name, said)
+        what: "-" if any(what.startswith(f"marked {plugin}") for plugin in without) else outcome(name, said)
         for what, name in NAMES.items()
     }
 
 
 def outcome(name: str, said: str) -> str:
     """What became of a test, and of each variant that a plugin has made of it."""
-    line = re.compile(rf"^(PASSED|FAILED|ERROR) \S*::({re.escape(name)}(?:\[\w+\])?)(?: - (.*))?$", re.MULTILINE)
+    line = re.compile(
+        rf"^(PASSED|FAILED|ERROR) \S*::({re.escape(name)}(?:\[\w+\])?)(?: - (.*))?$", re.MULTILINE
+    )
     found = []
-    for verdict, variant, error in line.findall(said):
+    for verdict, _, error in line.findall(said):
         if verdict == "PASSED":
             on = re.findall(rf"<{re.escape(name)} on (\w+)>", said)
             found.append(f"passes, on {' and '.join(sorted(set(on)))}")

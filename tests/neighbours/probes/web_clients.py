@@ -107,7 +107,9 @@ async def httpx_like(name: str) -> dict[str, str]:
     return {
         "answers": answers,
         "fewer connections than tasks: entries left in the pool": await entries_left(library),
-        f"HTTP/2, {STREAMS // 2} at once ended by deadlines: later ones get": await after_outage(library, STREAMS // 2),
+        f"HTTP/2, {STREAMS // 2} at once ended by deadlines: later ones get": await after_outage(
+            library, STREAMS // 2
+        ),
         f"HTTP/2, {STREAMS} at once: later ones get": await after_outage(library, STREAMS),
     }
 
@@ -169,7 +171,9 @@ async def trio_websocket() -> dict[str, str]:
                 await socket.send_message(await socket.get_message())
 
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(partial(serve_websocket, handler_nursery=nursery), echo, "127.0.0.1", 0, None)
+        server = await nursery.start(
+            partial(serve_websocket, handler_nursery=nursery), echo, "127.0.0.1", 0, None
+        )
 
         async def ask(n: int) -> object:
             async with open_websocket("127.0.0.1", server.port, "/", use_ssl=False) as socket:
