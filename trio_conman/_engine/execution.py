@@ -100,7 +100,7 @@ class Runner(Recalls):
 
     async def _live(self, worker: Worker) -> None:
         """The trio task of a worker: attempt after attempt, and task after task, until it is dismissed."""
-        handle = outcome = value = travels = None
+        handle = outcome = value = ready = travels = None
         task, pool = trio.lowlevel.current_task(), self.pool
         try:
             pool.begin(worker)
@@ -115,10 +115,14 @@ class Runner(Recalls):
                             if handle._cancelled is not None:
                                 break  # before its first step: nothing of it shall run
                             if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
-                                outcome = await self._prepare(worker, handle)
-                                if worker.handle is not handle:
-                                    handle = None  # it waits for another one
-                                    continue
+                                ready = self._prepare(worker, handle)
+                                if not isinstance(ready, Answer):
+                                    outcome = ready
+                                else:
+                                    outcome = await self._wait_to_begin(worker, handle, ready)
+                                    if worker.handle is not handle:
+                                        handle = None  # it waits for another one
+                                        continue
                         else:
                             outcome = await self._prepare_retry(worker, handle)
                         if outcome is None:
@@ -141,9 +145,9 @@ class Runner(Recalls):
                         if handle._cancelled is not None:
                             break
                         self._end(worker, outcome)
-                        handle = outcome = value = None
+                        handle = outcome = value = ready = None
                 worker.status = task._cancel_status
-                value = None
+                value = ready = None
                 if outcome is None:
                     outcome = self._interrupted(worker, handle)
                 if outcome is not None:
@@ -154,34 +158,53 @@ class Runner(Recalls):
                 outcome, travels = self._ended_by(worker.handle, exc)
         finally:
             self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
-            del self, worker, handle, outcome, value, pool
+            del self, worker, handle, outcome, value, ready, pool
         if travels is not None:
             try:
                 raise travels
             finally:
                 del travels
 
-    async def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
-        """What comes before the first attempt: a permit, a deadline, the instruments; or the outcome."""
-        outcome = None
+    @enable_ki_protection
+    def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | Answer | None:
+        """Begin the first attempt; else the outcome, or what to wait for: to run, that is a permit."""
+        ready: Outcome[Any] | Answer | None = None
         try:
             records = handle._terms.records
             if records is not None:
-                answer = self._recall(worker, handle, records)
-                if answer is Answer.READ or answer is Answer.WAIT:
-                    answer = await self._wait_for_value(worker, handle, records, answer)
-                if not isinstance(answer, Answer):
-                    return answer
+                ready = self._recall(worker, handle, records)
+                if ready is not Answer.RUN:
+                    return ready
+            if self.permits is not None:
+                ready = self._take_permit(handle)
+                if ready is not None:
+                    return ready
+            return self._begin_first(worker, handle)
+        finally:
+            del self, worker, handle, ready
+
+    def _begin_first(self, worker: Worker, handle: TaskHandle[Any]) -> Failure | None:
+        """Begin the first attempt, unless who is told of it cancels the task."""
+        self._begin_attempt(worker, handle)
+        return None if handle._cancelled is None else self._cut_short(handle)
+
+    async def _wait_to_begin(
+        self, worker: Worker, handle: TaskHandle[Any], answer: Outcome[Any] | Answer
+    ) -> Outcome[Any] | None:
+        """Begin the first attempt when what it waits for is there; or the outcome."""
+        records = handle._terms.records
+        try:
+            if answer is not Answer.RUN:
+                assert records is not None
+                answer = await self._wait_for_value(worker, handle, records, answer)
                 if answer is Answer.WAIT:
                     return None
-            if self.permits is not None:
-                outcome = await self._take_permit(worker, handle, inf)
-                if outcome is not None:
-                    return outcome
-            self._begin_attempt(worker, handle)
-            return None if handle._cancelled is None else self._cut_short(handle)
+                if not isinstance(answer, Answer):
+                    return answer
+            failure = None if self.permits is None else await self._wait_for_permit(worker, handle, inf)
+            return self._begin_first(worker, handle) if failure is None else failure
         finally:
-            del self, worker, handle, outcome
+            del self, worker, handle, answer
 
     def _begin_attempt(self, worker: Worker, handle: TaskHandle[Any]) -> None:
         """Set the deadline of an attempt, and tell of it."""
@@ -261,7 +284,7 @@ class Runner(Recalls):
                 return self._failure(handle, real_error(error), verdict)
             await self._back_off(handle, error, verdict)
             if self.permits is not None:
-                outcome = await self._take_permit(worker, handle, verdict.latest)
+                outcome = await self._wait_for_permit(worker, handle, verdict.latest)
                 if outcome is not None:
                     return outcome
             self._count_retry(handle, error, verdict)
@@ -296,33 +319,44 @@ class Runner(Recalls):
         )
 
     @enable_ki_protection
-    async def _take_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> Failure | None:
-        """Take what the rate asks for; a failure when that is due too late, or its cost cannot be told."""
+    def _take_permit(self, handle: TaskHandle[Any]) -> Failure | Answer | None:
+        """Take what the rate asks for, unless that is to be waited for, or its cost cannot be told."""
         assert self.permits is not None
-        due = None
         try:
-            if not self.permits.take(handle, self.now()):
-                due = await self._wait_for_permit(worker, handle, latest)
+            now = self.now()
+            if not self.permits.take(handle, now):
+                return Answer.RUN
+            if handle._attempted is None:
+                handle._attempted = now
+            return None
+        except Exception as exc:
+            return self._failure(handle, own(exc), StopReason.ERROR)
+        finally:
+            del self, handle
+
+    @enable_ki_protection
+    async def _wait_for_permit(
+        self, worker: Worker, handle: TaskHandle[Any], latest: float
+    ) -> Failure | None:
+        """Wait until the rate lets an attempt start; a failure when it never will, or too late."""
+        assert self.permits is not None
+        try:
+            lacking = self._take_permit(handle)
+            if not isinstance(lacking, Answer):
+                return lacking
+            worker.set_deadline(deadline_of(handle))
+            self.without_permit += 1
+            self.tell_if_calm()
+            try:
+                due = await self.permits.acquire(handle, latest)
+            finally:
+                self.without_permit -= 1
             if due is not None:
                 return self._too_late(handle, due, latest)
             if handle._attempted is None:
                 handle._attempted = self.now()
             return None
-        except Exception as exc:
-            return self._failure(handle, own(exc), StopReason.ERROR)
         finally:
-            del self, worker, handle
-
-    async def _wait_for_permit(self, worker: Worker, handle: TaskHandle[Any], latest: float) -> float | None:
-        """Wait until the rate lets an attempt start; when that would be, if it is too late."""
-        assert self.permits is not None
-        worker.set_deadline(deadline_of(handle))
-        self.without_permit += 1
-        self.tell_if_calm()
-        try:
-            return await self.permits.acquire(handle, latest)
-        finally:
-            self.without_permit -= 1
             del self, worker, handle
 
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
