@@ -218,6 +218,16 @@ def executors(session: nox.Session) -> None:
 
 
 @nox.session
+def neighbours(session: nox.Session) -> None:
+    """Run what people use beside the library; `-- --write` writes the tables of the docs."""
+    session.install("-e", SELF)
+    for package in group("neighbours"):
+        # By itself: one that cannot be had here leaves the others.
+        session.install(package, success_codes=[0, 1])
+    session.run("python", "-m", "tests.neighbours", *session.posargs)
+
+
+@nox.session
 def adaptive(session: nox.Session) -> None:
     """Run adaptive limits against simulated services; `-- --write` writes the tables of the docs."""
     session.install("-e", SELF, *group("adaptive"))

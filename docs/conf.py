@@ -28,6 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.figures",
     "docs.limits",
+    "docs.neighbours",
     "docs.timelines",
     "docs.tried",
 ]

@@ -29,6 +29,8 @@ KINDS = {
     "{limit-figures}",
     "{limit-plot}",
     "{limits}",
+    "{neighbours}",
+    "{neighbours-list}",
     "{figures}",
     "{glossary}",
     "{include}",

@@ -55,7 +55,7 @@ def test_no_httpx_is_accepted_that_has_no_async_client() -> None:
     lists = [*PROJECT["optional-dependencies"].values(), *PYPROJECT["dependency-groups"].values()]
     requirements = [Requirement(each) for some in lists for each in some if isinstance(each, str)]
     asked_for = [each.specifier for each in requirements if each.name == "httpx"]
-    assert len(asked_for) == 2
+    assert len(asked_for) == 3
     for each in asked_for:
         assert each.contains("0.28.1")
         assert not each.contains("1.0.dev3", prereleases=True)
