@@ -236,6 +236,20 @@ async def test_a_second_one_of_a_key_waits_without_a_slot_and_takes_the_value(
     assert free(journal)
 
 
+async def test_one_that_waited_for_its_slot_in_run_waits_for_a_key(autojump_clock: MockClock) -> None:
+    async def work(_: str, seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=Memory()) as cm:
+        # Whether its caller or its worker is first in the instant in which it gets its slot is a matter of chance.
+        for turn in range(10):
+            cm.start_soon(work, f"a{turn}", 5)
+            cm.start_soon(work, f"b{turn}", 1)
+            again = await cm.run(work, f"a{turn}", 5)
+            await cm.wait()
+            assert value_of(again.outcome) == (None, True)
+
+
 async def test_a_second_one_runs_when_the_first_has_failed(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FRAMES = 12  # what trio needs to start a task, and a hook to be told, with a few to spare
+FRAMES = 16  # what trio needs to start a task, and a hook to be told, with a few to spare
 MORE_FRAMES = 60  # a cancellation ends tasks amid trio's own calls, and they are told of
 
 

@@ -237,19 +237,17 @@ class Line:
             del self.sleepers[handle]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        def needs() -> Sequence[Keys]:
-            return [handle._keys or ()]
-
         self.sleepers[handle] = trio.lowlevel.current_task()
         if holder is None or self.rings.block(
-            self, handle, holder, deadlocked, lambda: handle in self.sleepers, needs
+            self, handle, holder, deadlocked, lambda: handle in self.sleepers, lambda: [handle._keys or ()]
         ):
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)
             finally:
                 self.rings.unblock(handle)
-                self.leave(handle)
+                self._queue.leave(handle)  # once started it may stand beside the line by now
+                self._mind_envoy()
         else:
             del self.sleepers[handle]
             forget(handle._keys)
