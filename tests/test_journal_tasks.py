@@ -241,7 +241,7 @@ async def test_one_that_waited_for_its_slot_in_run_waits_for_a_key(autojump_cloc
         await trio.sleep(seconds)
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=Memory()) as cm:
-        # Whether its caller or its worker is first in the instant in which it gets its slot is a matter of chance.
+        # Whether its caller or its worker is first when it gets its slot is a matter of chance.
         for turn in range(10):
             cm.start_soon(work, f"a{turn}", 5)
             cm.start_soon(work, f"b{turn}", 1)

@@ -42,6 +42,7 @@ MAY_BE_INTERRUPTED = {
         "Runner._decide",
         "Runner._live",
         "Runner._prepare_retry",
+        "Runner._wait_to_begin",
     },
     "endings": {
         "Endings._failure",

@@ -127,16 +127,14 @@ class Runner(Recalls):
                                 worker.error = own(exc)
                             if handle._claimed is not None:
                                 outcome = await self._store(worker, handle, outcome)
-                        if task._cancel_status is not worker.status or (
-                            worker.is_timed and scope.cancel_called
-                        ):
+                        is_left_open = task._cancel_status is not worker.status
+                        if is_left_open or (worker.is_timed and scope.cancel_called):
                             break
-                        if outcome is None:
-                            continue
-                        if handle._cancelled is not None:
-                            break
-                        self._end(worker, outcome)
-                        handle = outcome = value = None
+                        if outcome is not None:
+                            if handle._cancelled is not None:
+                                break
+                            self._end(worker, outcome)
+                            handle = outcome = value = None
                 worker.status = task._cancel_status
                 value = None
                 if outcome is None:

@@ -24,7 +24,7 @@ all who share it have their turn; else it is recalled, and what it was granted m
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 import attrs

@@ -168,8 +168,7 @@ class ConMan(Doors[R], Views[R]):
         check_type("nursery", nursery, trio.Nursery, "a trio.Nursery, in a program that trio.run() runs")
         if not isinstance(limit, (trio.CapacityLimiter, AdaptiveLimit)):
             check_limit(limit)
-        if name is not None:
-            name = check_text("name", name)
+        name = "conman" if name is None else check_text("name", name)
         if retry is not None:
             check_type("retry", retry, RetryConfig, "a RetryConfig or None")
         check_count("max_queued", max_queued, minimum=0)
@@ -189,7 +188,7 @@ class ConMan(Doors[R], Views[R]):
             check_type("rng", rng, random.Random, "a random.Random or None")
 
         self: ConMan[R] = object.__new__(cls)
-        self._name = name = "conman" if name is None else name
+        self._name = name
         self._thread = get_ident()
         self._max_queued = max_queued
         self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
@@ -198,9 +197,9 @@ class ConMan(Doors[R], Views[R]):
             adaptive, limit = limit, limit._slots()
         shared = isinstance(limit, trio.CapacityLimiter)
         limiter = limit if isinstance(limit, trio.CapacityLimiter) else trio.CapacityLimiter(limit)
-        self._line = Line(name, limiter, shared, Keyring(keyed) if keyed else None)
-        self._runner = Runner(
-            self._line,
+        line = self._line = Line(name, limiter, shared, Keyring(keyed) if keyed else None)
+        runner = self._runner = Runner(
+            line,
             max_errors,
             retry_budget,
             watching,
@@ -209,7 +208,6 @@ class ConMan(Doors[R], Views[R]):
             random.Random() if rng is None else rng,
             adaptive,
         )
-        runner, line, scope = self._runner, self._line, self._cancel_scope
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
         self._terms = Terms(
@@ -222,7 +220,7 @@ class ConMan(Doors[R], Views[R]):
             line.reorder,
             records,
         )
-        self._block = Block(name, nursery, scope, line, runner, self._collector, self._thread)
+        self._block = Block(name, nursery, self._cancel_scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
         self._unseen = Unseen(name, runner, self._collector)
