@@ -19,8 +19,11 @@ from trio_conman import (
     TaskHandle,
 )
 
-NEVER = r"^run\(\) was called inside a task of 'conman' .*: use start_soon\(\), which does not wait$"
-MAP_NEVER = r"^a map was consumed inside a task of 'conman' .*: give the inner work a manager of its own$"
+SEE = r" \(see .What goes wrong. in the docs\)$"
+NEVER = r"^run\(\) was called inside a task of 'conman' .*: use start_soon\(\), which does not wait" + SEE
+MAP_NEVER = (
+    r"^a map was consumed inside a task of 'conman' .*: give the inner work a manager of its own" + SEE
+)
 
 MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
 

@@ -13,11 +13,13 @@ from trio_conman import ConMan, Failure, KeyedLimit, TaskHandle
 
 NEVER = (
     r"^run\(\) was called inside a task of 'conman' while every slot, or all that a key allows, is held by a "
-    r"task that itself waits for one, .*: use start_soon\(\), which does not wait$"
+    r"task that itself waits for one, .*: use start_soon\(\), which does not wait"
+    r" \(see .What goes wrong. in the docs\)$"
 )
 MAP_NEVER = (
     r"^a map was consumed inside a task of 'conman' while every slot, or all that a key allows, .*: "
-    r"give the inner work a manager of its own$"
+    r"give the inner work a manager of its own"
+    r" \(see .What goes wrong. in the docs\)$"
 )
 
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])

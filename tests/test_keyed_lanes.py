@@ -7,7 +7,7 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, KeyedLimit, KeyStatistics
+from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
 
 Record = list[tuple[float, str]]
 
@@ -55,6 +55,28 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
             moved.priority = priority
         assert len(cm._line._queue._heap) < 20  # type: ignore[union-attr]  # these are lanes
     assert sorted(record) == [(0, "b0"), (0, "b1"), (1, "a3"), (2, "a1"), (3, "a2")]
+
+
+async def test_who_goes_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
+    class Cancels(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if handle is waiting[0]:
+                waiting[1].cancel("no more of these")
+
+    record: Record = []
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=limit, instruments=[Cancels()]) as cm:
+            cm.start_soon(job, "a0", record)
+            waiting = [cm.start_soon(job, f"a{number}", record) for number in (1, 2, 3)]
+            cm.cancel()
+    texts = [str(handle.outcome.error) for handle in waiting if isinstance(handle.outcome, Failure)]
+    assert [text.rpartition(": ")[2] for text in texts] == [
+        "'conman' was cancelled",
+        "no more of these",
+        "'conman' was cancelled",
+    ]
+    assert limit.statistics() == {}
 
 
 def test_a_manager_of_a_run_that_has_crashed_takes_nothing_from_the_next_one() -> None:
