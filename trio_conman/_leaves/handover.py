@@ -56,8 +56,9 @@ class Handover:
             return None
 
 
-_handovers: trio.lowlevel.RunVar[WeakKeyDictionary[concurrent.futures.Executor, Handover]] = (
-    trio.lowlevel.RunVar("trio_conman.executors")
+# Made with the first one: to look into such a dict costs more than most of a quick call.
+_handovers: trio.lowlevel.RunVar[WeakKeyDictionary[concurrent.futures.Executor, Handover] | None] = (
+    trio.lowlevel.RunVar("trio_conman.executors", None)
 )
 
 
@@ -65,13 +66,12 @@ def handover_to(executor: concurrent.futures.Executor, in_thread: bool | None) -
     """Where a call waits for its turn, or None if it need not, as the caller or the executor says."""
     if in_thread is False:
         return None
-    try:
-        handovers = _handovers.get()
-    except LookupError:
-        handovers = WeakKeyDictionary()
-        _handovers.set(handovers)
+    handovers = _handovers.get()
     if in_thread or not is_quick(executor):
+        if handovers is None:
+            handovers = WeakKeyDictionary()
+            _handovers.set(handovers)
         return handovers.setdefault(executor, Handover())
     # What is quick must not overtake what has not been: the first call of a pool starts its processes.
-    handover = handovers.get(executor)
+    handover = None if handovers is None else handovers.get(executor)
     return None if handover is None or handover.is_idle() else handover
