@@ -110,6 +110,7 @@ class TaskHandle(Generic[T]):
 
     - To wait for it: `wait` gives its outcome, `result` its value, or raises its error.
     - To see where it stands: `state`, `outcome`, `retries`; `name`, `index`, `args`.
+    - To move it while it is queued: `priority`.
     - To end it: `cancel`.
     """
 
