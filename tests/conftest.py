@@ -48,7 +48,7 @@ class Watch:
         assert not self.unfinished, "an accepted task has no outcome"
         assert not self.unsettled, "an outcome has not arrived"
         assert self.faults == []
-        assert (runner.backing_off, runner.without_slot, runner.unfinished) == (0, 0, 0)
+        assert (runner.backing_off, len(runner.without_slot), runner.unfinished) == (0, 0, 0)
         assert not runner.idle
         assert runner.pool._hired == 0, "a worker was hired and has not begun"
         limiter = line.limiter.statistics()
@@ -99,7 +99,7 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
 
     def check_limit(self: Runner, handle: TaskHandle[Any], now: float) -> None:
         watch(self).in_hand.add(id(handle))
-        running, limit = len(watch(self).in_hand) - self.without_slot, self.slots.limit
+        running, limit = len(watch(self).in_hand) - len(self.without_slot), self.slots.limit
         if running > limit:
             watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
 

@@ -131,8 +131,8 @@ BUGS = [
     Bug(
         "tasks back off without a slot beyond the limit",
         "_engine.execution",
-        "self.without_slot >= self.slots.limit",
-        "self.without_slot > 2 * self.slots.limit",
+        "len(self.without_slot) >= self.slots.limit",
+        "len(self.without_slot) > 2 * self.slots.limit",
     ),
     Bug(
         "a slow consumer does not hold up the tasks",
@@ -311,8 +311,8 @@ BUGS = [
     Bug(
         "a worker goes on in a scope that was cancelled",
         "_engine.execution",
-        "                        if handle._cancelled is not None:\n                            break\n",
-        "",
+        "if handle._cancelled is not None:\n                                break\n",
+        "pass\n",
     ),
     Bug(
         "the deadline of a worker's last task hits the next one",
@@ -509,7 +509,7 @@ BUGS = [
     Bug(
         "a task that failed keeps its key",
         "_engine.endings",
-        "                _release(handle)\n",
+        "                release(handle)\n",
         "                pass\n",
     ),
     Bug(

@@ -209,7 +209,7 @@ def test_redirects_are_followed(page: Page) -> None:
             self.send_header("Location", target)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base class
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as redirecting:

@@ -189,7 +189,8 @@ async def test_a_map_inside_that_could_never_end_is_told_so(
         assert [outcome.args for outcome in cm.outcomes()] == [(1,), (0,)]
     assert cm.outputs() == [1]
     (error,) = cm.errors()
-    text = "a map was consumed inside a task of 'conman' while .*: give the inner work a manager of its own"
+    text = "a map was consumed inside a task of 'conman' while .*: give the inner work a manager of its own "
+    text += r"\(see .What goes wrong. in the docs\)"
     with pytest.raises(RuntimeError, match=f"^{text}$"):
         raise error
 

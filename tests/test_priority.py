@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -184,10 +184,11 @@ WRONG: list[Any] = [True, 1.0, "1", None]
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_what_is_no_int_is_refused(wrong: Any) -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-        doors: Iterable[Callable[..., Any]] = (cm.run, cm.run_nowait, cm.start_soon)
-        for door in doors:
+        with pytest.raises(TypeError, match=r"^priority must be an int, not "):
+            await cm.run(trio.sleep, 0, priority=wrong)
+        for door in (cm.run_nowait, cm.start_soon):
             with pytest.raises(TypeError, match=r"^priority must be an int, not "):
-                await door(trio.sleep, 0, priority=wrong)
+                door(trio.sleep, 0, priority=wrong)
         with pytest.raises(TypeError, match=r"^priority must be an int, not "):
             cm.map(trio.sleep, [0], priority=wrong)
         handle = await cm.run(trio.sleep, 1)

@@ -131,8 +131,6 @@ class TaskHandle(Generic[T]):
     # When its first attempt began, where that was not at once.
     _attempted: float | None = None
     _slot: Slot | None = None
-    # Whether it has given its slot back, to back off, and not got another one since.
-    _lent: bool = False
     _scope: trio.CancelScope | None = None
     # The submitter's context, kept as it was: each attempt gets a copy.
     _context: Context | None = None

@@ -73,7 +73,7 @@ class Ledger:
     unfinished: int = attrs.field(default=0, init=False)
     queued: int = attrs.field(default=0, init=False)
     backing_off: int = attrs.field(default=0, init=False)
-    without_slot: int = attrs.field(default=0, init=False)
+    without_slot: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
     without_permit: int = attrs.field(default=0, init=False)
     idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     # Who waits until no attempt runs; made for the first one.
@@ -167,8 +167,8 @@ class Ledger:
 
     def settle(self, handle: TaskHandle[Any]) -> None:
         """The outcome of a task has arrived."""
-        if handle._lent:  # it has ended while it had no slot, and counts until here as one without
-            self.without_slot -= 1
+        if self.without_slot:  # one that has ended while it had none counts until here
+            self.without_slot.discard(handle)
         slot = handle._slot
         if slot is not None:
             handle._slot = None

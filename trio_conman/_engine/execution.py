@@ -379,10 +379,9 @@ class Runner(Recalls):
         self.backing_off += 1
         self.tell_if_calm()
         slot = handle._slot
-        if retry.hold_slot or self.without_slot >= self.slots.limit or slot is None:
+        if retry.hold_slot or len(self.without_slot) >= self.slots.limit or slot is None:
             return False
-        self.without_slot += 1
-        handle._lent = True
+        self.without_slot.add(handle)
         handle._slot = None
         self.slots.release(slot)
         return True
@@ -392,8 +391,7 @@ class Runner(Recalls):
         handle._state = "running"
         self.backing_off -= 1
         if lent and handle._slot is not None:
-            handle._lent = False
-            self.without_slot -= 1
+            self.without_slot.discard(handle)
 
     @enable_ki_protection
     def _count_retry(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
