@@ -30,7 +30,8 @@ class Table:
 
     def __init__(self, section: int, index: Index, last: int, creation: Change | None = None) -> None:
         self._section = section
-        self.index, self._last = index, last
+        self.index: Index = index
+        self._last = last
         self._creation = creation
         # What is not committed, and that of it which is being written now.
         self.pending: dict[str, Data] = {}
