@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
 from trio_conman import AdaptiveLimit, ConMan, Failure, KeyedLimit, KeyStatistics, Outcome, Success
+from trio_conman.journal import open_journal
 
 Record = list[tuple[float, str]]
 
@@ -218,3 +220,26 @@ async def test_an_adaptive_limit_grows_while_tasks_wait_for_their_keys(autojump_
             assert record[3:] == [(1, "a2"), (1.5, "d1")]
     assert record[5:] == [(2, "e1")]
     assert limit.statistics() == {}
+
+
+async def test_what_a_file_holds_needs_no_key(tmp_path: Path) -> None:
+    hold, calls = trio.Event(), list[str]()
+
+    async def job(name: str) -> str:
+        calls.append(name)
+        if name == "a long":
+            await hold.wait()
+        return name
+
+    for _ in range(2):
+        async with (
+            open_journal(tmp_path / "a.journal") as journal,
+            trio.open_nursery() as nursery,
+            ConMan[str].open(nursery, 2, per_key=KeyedLimit(1, key=host), journal=journal) as cm,
+        ):
+            if calls:
+                cm.start_soon(job, "a long")
+            outcome = await (await cm.run(job, "a")).wait()
+            assert seen(outcome) == ("a", len(calls) > 1)
+            hold.set()
+    assert calls == ["a", "a long"]

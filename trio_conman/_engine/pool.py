@@ -261,11 +261,10 @@ class Pool:
 
     def keys_of(self, task: trio.lowlevel.Task) -> Keys:
         """The keys that the task has which runs in a trio task."""
-        for worker in self.workers:
-            handle = worker.handle
-            if handle is not None and handle._scope is not None and worker.task is task:
-                return () if handle._slot is None else handle._slot.keys or ()
-        return ()
+        worker = self._all.get(task)
+        handle = worker.handle if worker in self.workers else None
+        slot = None if handle is None else handle._slot
+        return () if slot is None else slot.keys or ()
 
     def gone(self, worker: Worker) -> None:
         """A worker has ended."""

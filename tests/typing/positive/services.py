@@ -35,7 +35,7 @@ async def shared(nursery: trio.Nursery) -> None:
 
 
 async def keys(nursery: trio.Nursery) -> None:
-    limit = KeyedLimit(2, key=lambda url: url, limits={"host": 3})
+    limit = KeyedLimit(2, key=str, limits={"host": 3})
     assert_type(limit.limit, int)
     assert_type(limit.limits, MutableMapping[Hashable, int])
     limit.limit = 3
