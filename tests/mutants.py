@@ -26,97 +26,14 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, WorkResult
 
+from tests.nearest import ELSEWHERE, NEAREST, SLOW, module_at, paths_of
+
 ROOT = Path(__file__).parent.parent
 HANG = 10.0  # seconds
-# The tests of what runs attempts and ends tasks.
-ATTEMPTS = (
-    "protection retrying retrying_slots retrying_stopped deadlines deadlines_clean_up deadlines_together "
-    "exceptions exceptions_cancelled reasons"
-)
-# The tests of the journal's file; those of its tasks have one in memory.
-JOURNAL = "journal journal_file journal_faults journal_tasks"
-# The modules, and where their tests are.
-NEAREST = {
-    "_policy.backoff": "backoff",
-    "_policy.budget": "budget",
-    "_base.checks": "checks",
-    "_policy.decision": "retry retry_groups retry_limits retrying retrying_config retrying_stopped reasons",
-    "_base.errors": "errors exports",
-    "_base.log": "hostile_objects",
-    "_base.outcomes": "outcomes texts exports",
-    "_engine.stream": "map deadlock map_idle map_turns",
-    "_policy.retry": "retry_config retriable_error exports",
-    "_policy.retry_after": "retry_after",
-    "_base.texts": "texts",
-    "_engine.execution": ATTEMPTS,
-    "_engine.endings": ATTEMPTS,
-    "_books.ledger": "protection conman start_soon",
-    "_engine.drawn": "map_workers map_sources map_idle",
-    "_engine.fed": "map_workers map_sources map_closing",
-    "_engine.pool": "pool map_workers",
-    "_engine.recalls": "journal_tasks",
-    "_books.records": "journal journal_tasks",
-    "_books.instruments": "instruments instruments_anywhere",
-    "_books.unseen": "unseen",
-    "_limits.adaptive": "adaptive_limit adaptive",
-    "_limits.rings": "rings deadlock line_depth shutdown_rings",
-    "_manager.conman": "conman results wait_running max_errors",
-    "_manager.doors": "conman start_soon callables",
-    "_manager.mistakes": "mistakes attributes",
-    "_manager.opening": "opening",
-    "_manager.views": "results",
-    "_policy.adaptive": "adaptive",
-    "_base.stack": "deadlock line_depth",
-    "_leaves.journal_file": JOURNAL,
-    "_leaves.journal_index": f"journal_index {JOURNAL}",
-    "_leaves.journal_keys": JOURNAL,
-    "_leaves.journal_reader": JOURNAL,
-    "_leaves.journal_records": JOURNAL,
-    "_leaves.journal_store": JOURNAL,
-    "_leaves.journal_table": JOURNAL,
-    "_leaves.journal_values": JOURNAL,
-    "_leaves.journal_writer": JOURNAL,
-    "_base.outlast": "interrupts",
-    "_books.collector": "collector send_to",
-    "_limits.line": "line pause",
-    "_engine.mapping": "map map_slots map_leaving map_turns",
-    "_manager.map_block": "map_block map_kept",
-    "_engine.feeder": "map_sources map_closing map_nesting",
-    "_engine.source": "map_sources map_closing map_nesting",
-    "_engine.block": "conman_block conman_closed shutdown",
-    "_books.handles": "handles callables",
-    "_limits.rate": "rate rate_attempts rate_pause rate_hand rate_service",
-    "_limits.cost": "rate_costs",
-    "_limits.forecast": "rate_late rate_several",
-    "_limits.marks": "rate_service",
-    "_limits.meter": "rate rate_costs rate_service",
-    "_limits.permits": "rate rate_several rate_costs",
-    "_limits.stored": "rate_stored",
-    "_limits.turns": "rate rate_several rate_late pause_rate",
-    "_limits.waiters": "rate rate_late pause_rate",
-}
-# What takes seconds runs last.
-SLOW = "retry rate start_soon cycles simulation hostile sweep_streams sweep"
-# Of what stands beside the core, or of the project.
-ELSEWHERE = (
-    "adaptive_services benchmarks demo demo_journal docs environments executors executors_cancelled "
-    "executors_dask executors_errors executors_futures executors_handover executors_kinds executors_loky "
-    "executors_memory executors_restarting http http_anything http_real http_responses httpx journal_program "
-    "layers limiters machine packaging planted progress progress_unread rate_machine recipes reports "
-    "security service signals telemetry timelines tried"
-)
-
-
-def paths_of(names: str) -> list[str]:
-    return [f"tests/test_{name}.py" for name in names.split()]
 
 
 def path_of(module: str) -> Path:
     return Path("trio_conman", *module.split(".")).with_suffix(".py")
-
-
-def module_at(path: Path) -> str:
-    return ".".join(path.with_suffix("").parts[1:])
 
 
 def tests_for(module: str) -> list[list[str]]:
@@ -174,13 +91,6 @@ def main() -> None:
     if given.test:
         sys.exit(run_tests(*modules))
     os.chdir(ROOT)
-    for path in paths_of(" ".join([*NEAREST.values(), SLOW, ELSEWHERE])):
-        if not Path(path).exists():
-            parser.error(f"there is no {path}")
-    rooms = [path for path in Path("trio_conman").glob("_*/*.py") if path.parent.name != "_leaves"]
-    for module in rooms:
-        if module.stem != "__init__" and module_at(module) not in NEAREST:
-            parser.error(f"nobody says where the tests of {module} are")
     killed = 0
     with (
         tempfile.TemporaryDirectory() as directory,

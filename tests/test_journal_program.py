@@ -153,9 +153,14 @@ async def test_as_a_program(path: Path) -> None:
     await fill(path)
     command = [sys.executable, "-W", "error", "-m", "trio_conman.journal", str(path)]
     done = subprocess.run(
-        [*command, "--export"], capture_output=True, text=True, check=True, cwd=ROOT, encoding="utf-8",
+        [*command, "--export"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        encoding="utf-8",
         env=os.environ | {"PYTHONUTF8": "1"},
-    )  # fmt: skip
+    )
     assert (done.stdout.splitlines(), done.stderr) == (LINES, "")
     done = subprocess.run(
         [*command[:-1], str(path.parent)], capture_output=True, text=True, check=False, cwd=ROOT

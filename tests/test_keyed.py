@@ -458,7 +458,7 @@ async def test_many_items_that_are_passed_over_let_others_have_a_turn(
 
 
 class Unhashable:
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # what is refused
 
     def __repr__(self) -> str:
         return "<no hash>"

@@ -202,7 +202,7 @@ async def test_an_int_of_another_type_is_taken_as_a_plain_one() -> None:
         def __gt__(self, other: object) -> bool:
             raise AssertionError("nobody compares by this")
 
-        __lt__ = __eq__ = __hash__ = __gt__  # type: ignore[assignment]
+        __lt__ = __eq__ = __hash__ = __gt__  # type: ignore[assignment]  # none of them may be called
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         handle = await cm.run(trio.sleep, 0, priority=Level(3))

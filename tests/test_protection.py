@@ -17,10 +17,12 @@ from trio_conman import (
     ConMan,
     ConManClosedError,
     Instrument,
+    KeyedLimit,
     RateLimiter,
     RetriableError,
     RetryBudget,
     RetryConfig,
+    as_completed,
 )
 from trio_conman.testing import RecordingInstrument
 
@@ -57,13 +59,29 @@ MAY_BE_INTERRUPTED = {
         "Feeder.draw",
         "_ended",
     },
+    "asking": {"call"},
+    "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
+    "envoy": set[str](),
+    "hall": {"Hall._handle", "Hall._terms_with", "_terms"},
+    "keyed": {
+        "KeyedLimit.__init__",
+        "KeyedLimit._check_run",
+        "KeyedLimit.limits",
+        "KeyedLimit.statistics",
+        "_Limits.__init__",
+        "_checked",
+    },
+    "keyring": set[str](),
+    "keys": set[str](),
+    "lanes": set[str](),
+    "ranked": {"Ranked.__attrs_post_init__"},
     "ledger": set[str](),
     "line": {"Line.__attrs_post_init__", "Line.limit"},
     "map_block": {"MapBlock.__init__"},
     "mapping": {"Mapping.__init__", "Mapping._most_in_memory", "most_in_memory"},
     "opening": {"Opening.__init__"},
     "outlast": set[str](),
-    "permits": {"Permits.__attrs_post_init__", "Permits.pause_for", "limiters_of"},
+    "permits": {"Permits.__attrs_post_init__", "Permits.pause_for"},
     "pool": {"Worker.renew", "Worker.set_deadline"},
     "recalls": {"Recalls._wait_for_value", "deadline_of"},
     "rate": {
@@ -157,6 +175,33 @@ async def use_journal(nursery: trio.Nursery) -> None:
                 pass
 
 
+async def use_keys(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> None:
+    per_key = KeyedLimit(1, key=lambda *args: args[0] % 3, limits={2: 2})
+    journal = Memory({"9": "nine"})
+    async with (
+        ConMan[Any].open(nursery, limit, per_key=per_key, journal=journal, max_queued=20) as cm,
+        ConMan[Any].open(nursery, 2, per_key=[per_key, KeyedLimit(2, key=lambda *_: "all")]) as other,
+    ):
+        handles = [cm.start_soon(trio.sleep, number) for number in range(1, 10)]
+        handles += [other.start_soon(trio.sleep, number, priority=number) for number in range(1, 5)]
+        handles[5].priority = handles[-1].priority = 7
+        handles[6].cancel()
+        per_key.limits[1] = 3
+        per_key.limit = 2
+        async for _ in as_completed(handles):
+            pass
+        other.start_soon(fail, "no number")
+        async with cm.map(trio.sleep, range(10, 25), lookahead=4, priority=1) as outcomes:
+            async for _ in outcomes:
+                pass
+        async with other.map(trio.sleep, items()) as outcomes:
+            await anext(outcomes)
+        for number in (30, 33, 36, 31):
+            cm.start_soon(trio.sleep, number)
+        await cm.shutdown(queued="drop")
+    assert per_key.statistics() == {}
+
+
 async def be_ended(nursery: trio.Nursery) -> None:
     send, receive = trio.open_memory_channel[Any](0)
     async with ConMan[Any].open(nursery, 2, send_to=send) as cm:
@@ -183,6 +228,8 @@ async def program() -> None:
         await use_all(nursery, 2)
         await use_all(nursery, trio.CapacityLimiter(2))
         await use_journal(nursery)
+        await use_keys(nursery, 2)
+        await use_keys(nursery, trio.CapacityLimiter(2))
         await be_ended(nursery)
         async with ConMan[Any].open(nursery, 2) as cm:
             await cm.run(raise_interrupt)
@@ -207,6 +254,7 @@ def unprotected() -> Iterator[dict[str, set[str]]]:
 
 
 def test_what_keeps_the_books_cannot_be_interrupted(unprotected: dict[str, set[str]]) -> None:
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(BaseExceptionGroup) as raised:
         trio.run(program, clock=MockClock(autojump_threshold=0))
+    assert raised.value.split(KeyboardInterrupt)[1] is None
     assert unprotected == MAY_BE_INTERRUPTED

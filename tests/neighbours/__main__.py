@@ -35,6 +35,7 @@ def version(package: str) -> str | None:
 def run(probe: str) -> dict[str, str]:
     """What a probe has seen."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    # What a neighbour warns of, of itself or of another one, is no part of what was seen.
     env = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "tests.neighbours.probe", *probe.split(":")]
     ran = subprocess.run(

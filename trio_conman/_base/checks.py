@@ -81,10 +81,10 @@ def check_text(name: str, value: str) -> str:
     return str.__str__(value)
 
 
-def check_count(name: str, value: object, *, minimum: int, finite: bool = False) -> None:
-    """Refuse what is neither a whole number of at least `minimum` nor, unless `finite`, `math.inf`."""
-    wanted = f"an int of at least {minimum}" + ("" if finite else ", or math.inf")
-    if not finite and isinstance(value, float) and value == math.inf:
+def check_count(name: str, value: object, *, minimum: int) -> None:
+    """Refuse what is neither a whole number of at least `minimum` nor `math.inf`."""
+    wanted = f"an int of at least {minimum}, or math.inf"
+    if isinstance(value, float) and value == math.inf:
         return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")

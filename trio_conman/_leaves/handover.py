@@ -56,7 +56,7 @@ class Handover:
             return None
 
 
-# Made with the first one: to look into such a dict costs more than most of a quick call.
+# None until there is one, so that a quick call need not look into a dict of weak references.
 _handovers: trio.lowlevel.RunVar[WeakKeyDictionary[concurrent.futures.Executor, Handover] | None] = (
     trio.lowlevel.RunVar("trio_conman.executors", None)
 )

@@ -7,21 +7,15 @@ from functools import partial
 from typing import Any, final
 
 import attrs
-from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.texts import beginning, short, text_of
 from trio_conman._books.records import Answer
+from trio_conman._limits.asking import call
 
 from .journal_file import Data, JournalError
 from .journal_keys import key_text
 from .journal_store import Shelf, Store
 from .journal_values import decode_json, encode_json
-
-
-@disable_ki_protection
-def _of_user(function: Callable[..., Any], *args: Any) -> Any:
-    """Call what may go on for long, or for ever, where the books are kept."""
-    return function(*args)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -39,7 +33,7 @@ class Codec:
     @classmethod
     def of_user(cls, encode: Callable[[Any], Data], decode: Callable[[Any], Any]) -> Codec:
         """By functions that a Ctrl-C may interrupt."""
-        return cls(partial(_of_user, encode), partial(_of_user, decode))
+        return cls(partial(call, encode), partial(call, decode))
 
 
 @final
@@ -61,7 +55,7 @@ class SectionRecords:
     def key_of(self, args: tuple[Any, ...]) -> str:
         """The key of a task."""
         try:
-            return key_text(args if self._key is None else (_of_user(self._key, *args),))
+            return key_text(args if self._key is None else (call(self._key, *args),))
         except Exception as error:
             raise self._error(f"has no key for a task: {_text(error)}") from error
 

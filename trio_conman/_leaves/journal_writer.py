@@ -94,11 +94,11 @@ class Writer:
         self._tell(self._closed)
 
     def _commit(self) -> None:
-        tables = [*self._tables.items()]  # in the order in which they were begun
-        if changes := [change for _, table in tables for change in table.changes()]:
+        tables = self._tables.copy()  # in one step, see Table; in the order in which they were begun
+        if changes := [change for table in tables.values() for change in table.changes()]:
             self._file.commit(changes)
         size = 0
-        for section, table in tables:
+        for section, table in tables.items():
             size += table.settle()
             if table.is_gone:
                 del self._tables[section]

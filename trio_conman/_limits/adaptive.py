@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_count, check_sync, check_type
+from trio_conman._base.checks import check_int, check_sync, check_type
 from trio_conman._base.log import log_fault
 from trio_conman._base.texts import short
 from trio_conman._policy.adaptive import Controller
@@ -73,9 +73,9 @@ class AdaptiveLimit:
         initial: int = 10,
         overloaded: Callable[[Exception], bool] | None = None,
     ) -> None:
-        check_count("minimum", minimum, minimum=1, finite=True)
-        check_count("maximum", maximum, minimum=minimum, finite=True)
-        check_count("initial", initial, minimum=1, finite=True)
+        check_int("minimum", minimum, minimum=1)
+        check_int("maximum", maximum, minimum=minimum)
+        check_int("initial", initial, minimum=1)
         if overloaded is not None:
             check_sync("overloaded", overloaded, "a sync function of an error, or None")
         self._overloaded = _is_overload if overloaded is None else overloaded

@@ -11,7 +11,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_int, check_type, is_async
+from trio_conman._base.checks import check_int, check_sync, check_type
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
@@ -62,7 +62,8 @@ class KeyedLimit:
         self, limit: int, *, key: Callable[..., Hashable], limits: Mapping[Any, int] | None = None
     ) -> None:
         self._limit = check_int("limit", limit, minimum=1)
-        self._fn = _check_key(key)
+        check_sync("key", key, "a sync callable")
+        self._fn: Callable[..., Hashable] = key
         if limits is not None:
             check_type("limits", limits, Mapping, "a mapping or None")
         self._limits = _Limits(self, {} if limits is None else limits)
@@ -87,6 +88,7 @@ class KeyedLimit:
         return self._limit
 
     @limit.setter
+    @enable_ki_protection
     def limit(self, limit: int) -> None:
         limit = check_int("limit", limit, minimum=1)
         self._check_run()
@@ -195,6 +197,7 @@ class _Limits(MutableMapping[Hashable, int]):
     def __getitem__(self, key: Hashable) -> int:
         return self.known[key]
 
+    @enable_ki_protection
     def __setitem__(self, key: Hashable, limit: int) -> None:
         limit = _checked(key, limit)
         self._owner._check_run()
@@ -202,6 +205,7 @@ class _Limits(MutableMapping[Hashable, int]):
         self.known[key] = limit
         self._tell(key)
 
+    @enable_ki_protection
     def __delitem__(self, key: Hashable) -> None:
         self._owner._check_run()
         need_more_stack()
@@ -221,12 +225,6 @@ class _Limits(MutableMapping[Hashable, int]):
         used = self._owner._keys.get(key)
         if used is not None:
             self._owner._changed([used])
-
-
-def _check_key(key: object) -> Callable[..., object]:
-    if not callable(key) or is_async(key):
-        raise TypeError(f"key must be a sync callable, not {short(key)}")
-    return key
 
 
 def _checked(key: object, limit: object) -> int:

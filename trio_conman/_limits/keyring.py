@@ -8,22 +8,11 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_several
 from trio_conman._books.handles import TaskHandle
 
 from .asking import ask
 from .keyed import KeyedLimit
 from .keys import Keys, forget
-
-
-def keyed_limits_of(per_key: object) -> tuple[KeyedLimit, ...]:
-    """The limits that were given as ``per_key``: one, several, or none.
-
-    Raises:
-        TypeError: it is nothing of that kind.
-        ValueError: it names a limit twice, or none.
-    """
-    return check_several("per_key", per_key, KeyedLimit, "a KeyedLimit")
 
 
 @final

@@ -9,23 +9,12 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_several
 from trio_conman._books.handles import TaskHandle
 
 from .meter import Meter
 from .rate import RateLimiter
 from .turns import Claims, Gate, link
 from .waiters import Waiters
-
-
-def limiters_of(rate: object) -> tuple[RateLimiter, ...]:
-    """The limiters that were given as ``rate``: one, several, or none.
-
-    Raises:
-        TypeError: it is nothing of that kind.
-        ValueError: it names a limiter twice, or none.
-    """
-    return check_several("rate", rate, RateLimiter, "a RateLimiter")
 
 
 @final
@@ -64,7 +53,7 @@ class Permits(Waiters):
         link(self.gates)
         self._run = trio.lowlevel.current_trio_token()
         for gate in self.gates:
-            gate.on_pause.add(on_pause)
+            gate.on_pause[on_pause] = None
         if self.paused_for():
             on_pause()
 
@@ -73,7 +62,7 @@ class Permits(Waiters):
         """Use the limiters no more, and hear of them no more."""
         for limiter in self.limiters:
             limiter._leave_run(self._run)
-            limiter._gate.on_pause.discard(on_pause)
+            limiter._gate.on_pause.pop(on_pause, None)
 
     def paused_for(self) -> float:
         """Seconds until all limiters give permits, as far as that is a pause."""

@@ -86,7 +86,7 @@ class Gate:
     # Behind them those who have not been judged.
     queue: OrderedDict[object, Waits] = attrs.field(init=False)
     # Called when a pause has begun or got longer.
-    on_pause: set[Callable[[], None]] = attrs.field(init=False)
+    on_pause: dict[Callable[[], None], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.linked = weakref.WeakSet()
@@ -97,7 +97,7 @@ class Gate:
         self.linked.discard(self)
         self.linked = weakref.WeakSet([self])
         self.forecast = Forecast()
-        self.expected, self.queue, self.on_pause = OrderedDict(), OrderedDict(), set()
+        self.expected, self.queue, self.on_pause = OrderedDict(), OrderedDict(), {}
         self.meter.marks = None
 
     def waiting(self) -> int:

@@ -16,6 +16,7 @@ from trio_conman._base.checks import (
     check_count,
     check_limit,
     check_number,
+    check_several,
     check_text,
     check_type,
     wrong_thread,
@@ -33,9 +34,9 @@ from trio_conman._engine.execution import Runner
 from trio_conman._engine.pool import Pool
 from trio_conman._limits.adaptive import AdaptiveLimit
 from trio_conman._limits.keyed import KeyedLimit
-from trio_conman._limits.keyring import Keyring, keyed_limits_of
+from trio_conman._limits.keyring import Keyring
 from trio_conman._limits.line import Line
-from trio_conman._limits.permits import Permits, limiters_of
+from trio_conman._limits.permits import Permits
 from trio_conman._limits.rate import RateLimiter
 from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
@@ -179,7 +180,8 @@ class ConMan(Doors[R], Views[R]):
             check_count("max_errors", max_errors, minimum=0)
         if send_to is not None:
             check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
-        limiters, keyed = limiters_of(rate), keyed_limits_of(per_key)
+        limiters = check_several("rate", rate, RateLimiter, "a RateLimiter")
+        keyed = check_several("per_key", per_key, KeyedLimit, "a KeyedLimit")
         if retry_budget is not None:
             check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
         watching = Instruments(instruments) or None
@@ -195,9 +197,8 @@ class ConMan(Doors[R], Views[R]):
         adaptive = None
         if isinstance(limit, AdaptiveLimit):
             adaptive, limit = limit, limit._slots()
-        shared = isinstance(limit, trio.CapacityLimiter)
         limiter = limit if isinstance(limit, trio.CapacityLimiter) else trio.CapacityLimiter(limit)
-        line = self._line = Line(name, limiter, shared, Keyring(keyed) if keyed else None)
+        line = self._line = Line(name, limiter, limiter is limit, Keyring(keyed) if keyed else None)
         runner = self._runner = Runner(
             line,
             max_errors,
