@@ -4,7 +4,7 @@
 # A server allows 5 requests at once on a connection, and does not answer for a time. 5 requests are cancelled meanwhile.
 # Nothing runs any more, the server answers again, and yet each later request raises LocalProtocolError, of too many
 # streams, for as long as the client lives; it does not open another connection. After 4 cancelled requests it goes
-# on. Run against hypercorn 0.18.0 on this machine; its default is 100 requests.
+# on. Run against hypercorn 0.18.0, over loopback; its default is 100 requests.
 #
 # Seen:
 #   4 of 5 cancelled: 200, 200, 200

@@ -454,6 +454,25 @@ async def test_many_items_that_are_passed_over_let_others_have_a_turn(
             assert [outcome.args[0] async for outcome in outcomes if outcome.args[0][0] == "b"] == ["b0"]
 
 
+async def test_a_handle_that_is_done_keeps_no_key(autojump_clock: MockClock, log: Log) -> None:
+    class Host:
+        pass
+
+    made: list[weakref.ref[Host]] = []
+
+    def key(*_: object) -> Host:
+        value = Host()
+        made.append(weakref.ref(value))
+        return value
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, 2, per_key=KeyedLimit(1, key=key)) as cm:
+            handle = cm.start_soon(log.job, "a0")
+            await handle.wait()
+            gc.collect()
+            assert [each() for each in made] == [None]
+
+
 # What may be wrong
 
 

@@ -73,14 +73,14 @@ async def test_who_waits_for_a_task_of_the_same_arguments_has_no_key_meanwhile(
         async with ConMan[Any].open(nursery, 4, per_key=limit, journal=journal) as cm:
             first = cm.start_soon(job, "a1")
             await wait_all_tasks_blocked()
-            twin = cm.start_soon(job, "a1")
+            twin, third = (cm.start_soon(job, "a1") for _ in range(2))
             await trio.sleep(0.5)
-            assert (twin.state, cm.statistics().queued) == ("queued", 1)
+            assert (twin.state, third.state, cm.statistics().queued) == ("queued", "queued", 2)
             assert limit.statistics() == {"a": KeyStatistics(limit=2, running=1, waiting=0)}
             for name in ("a-long", "a2-long", "a3-long"):
                 cm.start_soon(job, name)
-            # When the value is there the key is full again, and that is nothing to the twin.
-            assert seen(await twin.wait()) == ("A1", True)
+            # When the value is there the key is full again, and that is nothing to the others.
+            assert seen(await twin.wait()) == seen(await third.wait()) == ("A1", True)
             assert trio.current_time() == 1
             assert seen(first.outcome) == ("A1", False)
             assert limit.statistics() == {"a": KeyStatistics(limit=2, running=2, waiting=1)}
@@ -227,19 +227,21 @@ async def test_what_a_file_holds_needs_no_key(tmp_path: Path) -> None:
 
     async def job(name: str) -> str:
         calls.append(name)
-        if name == "a long":
+        if name != "a":
             await hold.wait()
         return name
 
     for _ in range(2):
+        hold = trio.Event()
         async with (
-            open_journal(tmp_path / "a.journal") as journal,
+            open_journal(tmp_path / "a.journal", flush_after=60) as journal,
             trio.open_nursery() as nursery,
             ConMan[str].open(nursery, 2, per_key=KeyedLimit(1, key=host), journal=journal) as cm,
         ):
-            if calls:
-                cm.start_soon(job, "a long")
-            outcome = await (await cm.run(job, "a")).wait()
-            assert seen(outcome) == ("a", len(calls) > 1)
+            if not calls:
+                assert seen(await (await cm.run(job, "a")).wait()) == ("a", False)
+            # On the disk, or on its way there.
+            cm.start_soon(job, f"a long {len(calls)}")
+            assert seen(await (await cm.run(job, "a")).wait()) == ("a", True)
             hold.set()
-    assert calls == ["a", "a long"]
+    assert calls == ["a", "a long 1", "a long 2"]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
 
 Record = list[tuple[float, str]]
+
+
+async def as_async(names: list[str]) -> AsyncIterator[str]:
+    for name in names:
+        yield name
 
 
 def host(name: str, *_: object) -> str:
@@ -79,6 +86,29 @@ async def test_who_goes_while_a_manager_that_ends_tells_all_who_wait(autojump_cl
     assert limit.statistics() == {}
 
 
+@pytest.mark.parametrize("kind", [list, as_async])
+async def test_a_key_that_ends_the_manager_of_a_map(
+    kind: Callable[[list[str]], Any], autojump_clock: MockClock
+) -> None:
+    def key(name: str) -> str:
+        if name == "a1":
+            cm.cancel()
+        return name[0]
+
+    async def work(name: str) -> None:
+        await trio.sleep(5)
+
+    limit = KeyedLimit(1, key=key)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, per_key=limit) as cm:
+            async with cm.map(work, kind(["a0", "a1", "a2"])) as outcomes:
+                async for _ in outcomes:
+                    pass
+    assert trio.current_time() == 0
+    assert [outcome.args for outcome in cm.outcomes() if isinstance(outcome, Failure)] == [("a1",), ("a0",)]
+    assert limit.statistics() == {}
+
+
 def test_a_manager_of_a_run_that_has_crashed_takes_nothing_from_the_next_one() -> None:
     limit = KeyedLimit(1, key=host)
 
@@ -92,3 +122,16 @@ def test_a_manager_of_a_run_that_has_crashed_takes_nothing_from_the_next_one() -
     assert limit._users == 1
     limit._close(present)
     assert limit._users == 0
+
+
+def test_what_a_run_that_has_crashed_has_left_counts_for_nothing() -> None:
+    limit = KeyedLimit(1, key=host)
+
+    async def opened(keys: int) -> None:
+        limit._open()
+        assert limit.statistics() == {}
+        for _ in range(keys):
+            limit._enter("a")
+
+    trio.run(opened, 2)
+    trio.run(opened, 0)

@@ -273,3 +273,14 @@ async def test_a_token_that_is_on_its_way_when_the_limit_drops_starts_nothing(
         await trio.sleep(1)
         assert (cm.statistics().running, limiter.borrowed_tokens) == (2, 2)
     assert trio.current_time() == 20
+
+
+async def test_when_nobody_waits_for_a_slot_nobody_waits_in_the_limiter(autojump_clock: MockClock) -> None:
+    limiter = trio.CapacityLimiter(1)
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limiter) as cm:
+        for waiting in (1, 1, 0, 0):  # in the limiter; the first one runs, and three are in the line
+            if not cm.statistics().submitted:
+                for _ in range(3):
+                    cm.start_soon(trio.sleep, 1)
+            await trio.sleep(0.9)
+            assert limiter.statistics().tasks_waiting == waiting

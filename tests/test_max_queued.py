@@ -10,7 +10,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError, RetriableError, RetryConfig, TaskHandle
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    KeyedLimit,
+    KeyStatistics,
+    RetriableError,
+    RetryConfig,
+    TaskHandle,
+)
 
 from .managed import manager
 
@@ -42,6 +50,20 @@ async def test_one_more_is_refused_and_leaves_nothing_behind(autojump_clock: Moc
         assert cm.start_soon(job, 6).index == 5  # some have started
         assert cm.start_soon(job, 7).state == "queued"
     assert sorted(cm.outputs()) == [0, 1, 2, 3, 4, 6, 7]
+
+
+async def test_one_that_is_refused_counts_for_no_key(autojump_clock: MockClock) -> None:
+    limit = KeyedLimit(2, key=lambda n: n % 2)
+    async with manager(2, max_queued=1, per_key=limit) as cm:
+        for n in (0, 2, 4):
+            cm.start_soon(job, n)
+        before = limit.statistics()
+        assert before == {0: KeyStatistics(limit=2, running=2, waiting=1)}
+        for n in (6, 1):
+            with full(1, 1):
+                cm.start_soon(job, n)
+            assert limit.statistics() == before
+    assert limit.statistics() == {}
 
 
 async def test_with_0_it_starts_at_once_or_not_at_all(autojump_clock: MockClock) -> None:

@@ -200,6 +200,7 @@ async def use_keys(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> 
             cm.start_soon(trio.sleep, number)
         await cm.shutdown(queued="drop")
     assert per_key.statistics() == {}
+    assert cm.errors() + other.errors()
 
 
 async def be_ended(nursery: trio.Nursery) -> None:

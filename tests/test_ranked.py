@@ -72,7 +72,9 @@ def test_as_a_sorted_list_would_do(levels: int, seed: int) -> None:
         assert bool(queue.ready) == bool(model)
         count = chance.randrange(5)
         assert queue.no_more_than(count) == (len(model) <= count) or len(model) > 1
-    assert [waiter for waiter, _ in queue.drain()] == sorted(model, key=lambda waiter: -waiter._priority)
+    in_order = sorted(model, key=lambda waiter: -waiter._priority)
+    assert queue.waiters() == in_order
+    assert [waiter for waiter, _ in queue.drain()] == in_order
 
 
 def test_priorities_that_nobody_has_any_more_leave_nothing_behind() -> None:

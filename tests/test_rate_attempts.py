@@ -87,6 +87,13 @@ async def test_who_waits_for_a_slot_takes_no_permit_yet_nor_does_a_retry(
     assert record == [(0, "flaky"), (10, "a"), (20, "b"), (30, "other"), (40, "flaky")]
 
 
+async def test_an_attempt_whose_permit_was_there_has_begun(autojump_clock: MockClock) -> None:
+    async with manager(RateLimiter(1), task_timeout=12) as cm:
+        await cm.run(trio.sleep_forever)
+    (error,) = cm.errors()
+    assert str(error).endswith("was ended: its attempts took longer than task_timeout=12 s")
+
+
 async def test_task_timeout_counts_the_wait_for_a_permit(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

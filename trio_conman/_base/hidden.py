@@ -14,7 +14,6 @@ def made_by(door: str) -> Callable[[C], C]:
 
     def hidden(cls: C) -> C:
         made: Any = cls
-        made.__signature__ = Signature()
         made.__init__.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_ONLY)])
         made.__init__.__doc__ = f"Private: {door} makes it."
         return cls

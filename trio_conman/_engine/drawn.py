@@ -125,8 +125,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         """
         slot = worker.slot
         assert slot is not None
-        tries = 0
-        while True:
+        for _ in range(AT_ONCE):
             try:
                 item = self._source.draw()
                 if worker.task._cancel_status is not worker.status:
@@ -148,8 +147,7 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self._drawing -= 1
                 self._runner.begin_new(handle, slot, handle._submitted)
                 return
-            tries += 1
-            if tries == AT_ONCE or self._room() <= 0:
+            if not self._stream.more or self._room() <= 0:
                 break
         self._give_back(worker)
 

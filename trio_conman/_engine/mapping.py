@@ -259,8 +259,6 @@ class Mapping(ABC, Generic[T]):
         self._line.join(handle, self._runner.granted)
         self._runner.queued += 1
         self._runner.accept(handle)
-        if self._runner.stopped is not None:
-            self._runner.withdraw(handle)  # the source, or the key, has ended the manager
         return False
 
     def _put(self, handle: TaskHandle[Any]) -> bool:

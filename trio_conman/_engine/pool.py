@@ -262,7 +262,7 @@ class Pool:
     def keys_of(self, task: trio.lowlevel.Task) -> Keys:
         """The keys that the task has which runs in a trio task."""
         worker = self._all.get(task)
-        handle = worker.handle if worker in self.workers else None
+        handle = None if worker is None else worker.handle
         slot = None if handle is None else handle._slot
         return () if slot is None else slot.keys or ()
 
