@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
+from trio_conman._limits.ranked import MAX_STALE
 
 Record = list[tuple[float, str]]
 
@@ -51,6 +52,7 @@ async def test_who_was_passed_over_on_the_road_can_be_cancelled(autojump_clock: 
 
 async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_clock: MockClock) -> None:
     record: Record = []
+    entries: list[int] = []
     limit = KeyedLimit(1, key=host, limits={"b": 9})
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
         cm.start_soon(job, "b0", record)
@@ -60,8 +62,31 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
         moved = cm.start_soon(job, "a3", record)
         for priority in range(1, 100):
             moved.priority = priority
-        assert len(cm._line._queue._heap) < 20  # type: ignore[union-attr]  # these are lanes
+            entries.append(len(cm._line._queue._heap))  # type: ignore[union-attr]  # these are lanes
+    assert max(entries) == 2 + MAX_STALE + 1  # of one lane
     assert sorted(record) == [(0, "b0"), (0, "b1"), (1, "a3"), (2, "a1"), (3, "a2")]
+
+
+async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
+    record: Record = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=host)) as cm:
+            cm.start_soon(job, "other", record, 9)
+            cm.start_soon(job, "c0", record)
+            for name in ("a0", "a1", "b0"):
+                cm.start_soon(job, name, record, priority=2 if name == "b0" else 0)
+    assert sorted(record)[2:] == [(1, "b0"), (2, "a0"), (3, "a1")]
+
+
+async def test_a_lane_whose_first_has_gone_has_the_turn_of_the_next(autojump_clock: MockClock) -> None:
+    record: Record = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=host)) as cm:
+            cm.start_soon(job, "other", record, 9)
+            names = ["d0", "a0", "a1", "c0", "c1", "a2"]
+            handles = {name: cm.start_soon(job, name, record) for name in names}
+            handles["a1"].cancel()
+    assert sorted(record)[2:] == [(1, "a0"), (2, "c0"), (3, "c1"), (4, "a2")]
 
 
 async def test_who_goes_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
