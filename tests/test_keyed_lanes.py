@@ -89,6 +89,25 @@ async def test_a_lane_whose_first_has_gone_has_the_turn_of_the_next(autojump_clo
     assert sorted(record)[2:] == [(1, "a0"), (2, "c0"), (3, "c1"), (4, "a2")]
 
 
+async def test_a_map_gives_its_slot_to_who_waits_in_a_lane(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limit = KeyedLimit(9, key=host, limits={"b": 1})
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+
+            async def a_job(name: str) -> None:
+                if name == "a0":
+                    on_the_road = cm.start_soon(job, "b0", record)
+                    cm.start_soon(job, "b1", record)
+                    on_the_road.cancel()
+                await job(name, record)
+
+            async with cm.map(a_job, [f"a{number}" for number in range(6)]) as outcomes:
+                async for _ in outcomes:
+                    pass
+    assert (1, "b1") in record
+
+
 async def test_who_goes_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
     class Cancels(Instrument):
         def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
