@@ -315,5 +315,5 @@ async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock
         async with ConMan[Any].open(nursery, limiter) as other:
             pass
         cm.limit = 3
-        assert list(cm._line.rings._lines) == [cm._line]
+        assert [list(lines) for lines in cm._line.rings._lines.values()] == [[cm._line]]
         other._line.resized()
