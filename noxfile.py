@@ -239,3 +239,10 @@ def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Ten million items, a million queued and the like, each beside a tenth of it: does a cost grow faster?"""
+    session.install(SELF, *group("bench"))
+    session.run("python", "-m", "tests.benchmarks.bench_scale", *session.posargs)

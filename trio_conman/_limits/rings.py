@@ -95,13 +95,14 @@ class Rings:
         own = trio.lowlevel.current_trio_token()
         with _lock:
             for token in self._lines.keys() - {own}:
-                for other in list(self._lines[token]):
-                    if not is_over(token):
-                        raise RuntimeError(
-                            f"limit is a CapacityLimiter that manager {other.name!r} of another trio run uses "
-                            "just now: ConMan.open() needs one of its own for each run"
-                        )
-                    self._leave(other)  # its run has crashed
+                lines = list(self._lines[token])
+                if lines and not is_over(token):
+                    raise RuntimeError(
+                        f"limit is a CapacityLimiter that manager {lines[0].name!r} of another trio run uses "
+                        "just now: ConMan.open() needs one of its own for each run"
+                    )
+                for other in lines:  # their run has crashed
+                    self._leave(other)
                 del self._lines[token]
             self._lines.setdefault(own, weakref.WeakSet()).add(line)
 
