@@ -320,7 +320,7 @@ async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock
         other._line.resized()
 
 
-async def test_a_line_enters_without_a_look_at_the_others() -> None:
+async def test_a_line_enters_without_a_look_at_the_others(no_collector: None) -> None:
     rings = Rings(trio.CapacityLimiter(2))
 
     def calls_to_enter() -> int:

@@ -2,8 +2,8 @@
 
 Each row is one thing: *items* of a map with keys, a rate and a journal; *handles* in the order in which they
 end; *waiters*, handles that a trio task each awaits; *managers* that are open at once on one limiter; a
-*queue*; a *limit*, with as many tasks at once. Each figure comes from a process of its own: the processor time
-of all its threads, and by how much the peak of its memory has grown.
+*queue*; a *limit*, with as many tasks at once. Each figure comes from a process of its own: the processor
+time of all its threads, and by how much the peak of its memory has grown.
 
 Run it with ``nox -s scale``, or ``python -m tests.benchmarks.bench_scale``; ``--items`` and the like are the
 great numbers, and the status is 1 where one takes more than eleven times what its tenth takes: 10 % are left
