@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 from packaging.requirements import Requirement
 
 nox.needs_version = ">=2026.8.17"  # older ones fail where pyenv's stand-in for a Python cannot run
@@ -139,9 +140,9 @@ def prereleases(session: nox.Session) -> None:
     """The tests with the newest pre-releases of all that they need; what fails is told, and no failure."""
     try:
         session.install("--pre", "--upgrade", "--upgrade-strategy", "eager", "-e", SELF, *group("tests"))
-        session.run("pip", "list", "--pre")
+        session.run("python", "-m", "pip", "list")
         session.run("pytest", *MAY_DIFFER, *session.posargs)
-    except nox.command.CommandFailed:
+    except CommandFailed:
         session.warn("pre-releases may fail: look whether the next releases will, and what to do")
 
 
