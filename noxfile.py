@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 from packaging.requirements import Requirement
 
 nox.needs_version = ">=2026.8.17"  # older ones fail where pyenv's stand-in for a Python cannot run
@@ -25,7 +26,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # In this order, which is that of how long they take. The tests on this Python are those of `build`.
 nox.options.sessions = [
@@ -89,6 +90,60 @@ def minimums(session: nox.Session) -> None:
     """The tests with the lowest allowed release of every runtime requirement."""
     session.install("-e", SELF, *lowest(), *group("tests"))
     session.run("pytest", *MAY_DIFFER, *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """The tests on Pythons that this machine has not, but the system in the folder TRIO_CONMAN_NEWEST has."""
+    folder = os.environ.get("TRIO_CONMAN_NEWEST")
+    if folder is None:
+        session.skip(
+            "TRIO_CONMAN_NEWEST names no folder with a system that has newer Pythons: see CONTRIBUTING"
+        )
+    root = Path(folder, "root").resolve()
+    pythons = [p.name for p in root.glob("usr/bin/python3.*") if p.suffix[1:].isdecimal()]
+    wanted = [name for name in sorted(pythons, key=lambda n: int(n[8:])) if shutil.which(name) is None]
+    if not wanted:
+        session.skip(f"{root} has no Python that is not here")
+    session.install("build")
+    with tempfile.TemporaryDirectory(dir=root / "tmp") as directory:
+        session.run("python", "-m", "build", "--sdist", "--outdir", directory)
+        (sdist,) = Path(directory).glob("*.tar.gz")
+        shutil.unpack_archive(sdist, directory)
+        inside = Path("/", Path(directory).relative_to(root))
+        source = inside / sdist.name.removesuffix(".tar.gz")
+        for name in wanted:
+            pip, pytest = (str(inside / name / "bin" / each) for each in ("pip", "pytest"))
+            in_root(session, root, inside, name, "-m", "venv", name)
+            in_root(session, root, source, pip, "install", "-q", "pip>=25.1")
+            in_root(session, root, source, pip, "install", "-q", "-e", SELF, "--group", "tests")
+            in_root(session, root, source, pytest, *MAY_DIFFER, *session.posargs)
+
+
+def in_root(session: nox.Session, root: Path, directory: Path, *command: str) -> None:
+    """Run a command in a folder of another system, whose mounts go with the command."""
+    script = """
+        mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" || exit
+        exec chroot "$0" sh -c 'cd "$0" && exec "$@"' "$@"
+    """
+    # Its pip trusts whom its system trusts.
+    env = {"PIP_CERT": "/etc/ssl/certs/ca-certificates.crt"}
+    session.run(
+        *("unshare", "--mount", "sh", "-c", script, str(root), str(directory), *command),
+        external=True,
+        env=env,
+    )
+
+
+@nox.session
+def prereleases(session: nox.Session) -> None:
+    """The tests with the newest pre-releases of all that they need; what fails is told, and no failure."""
+    try:
+        session.install("--pre", "--upgrade", "--upgrade-strategy", "eager", "-e", SELF, *group("tests"))
+        session.run("python", "-m", "pip", "list")
+        session.run("pytest", *MAY_DIFFER, *session.posargs)
+    except CommandFailed:
+        session.warn("pre-releases may fail: look whether the next releases will, and what to do")
 
 
 @nox.session(requires=["build"])
@@ -239,3 +294,10 @@ def bench(session: nox.Session) -> None:
     """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Ten million items, a million queued and the like: does any cost more than ten times a tenth of it?"""
+    session.install(SELF, *group("bench"))
+    session.run("python", "-m", "tests.benchmarks.bench_scale", *session.posargs)

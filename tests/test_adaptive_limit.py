@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -463,3 +465,28 @@ async def test_the_log_has_a_line_for_each_change(
         ("two\nlines", 10),
         ("two\nlines", 12),
     ]
+
+
+async def test_of_two_that_open_it_at_once_in_two_threads_one_is_refused() -> None:
+    limit = AdaptiveLimit()
+
+    @attrs.define
+    class Slower:
+        """The lock: while this one waits for it, another manager opens the limit."""
+
+        lock: threading.Lock = attrs.field(factory=threading.Lock)
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+            limit._line = other._line
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, name="other") as other:
+        limit._lock = Slower()  # type: ignore[assignment]
+        with pytest.raises(
+            RuntimeError, match=r"^limit is an AdaptiveLimit that manager 'other' uses just now: "
+        ):
+            async with ConMan[Any].open(nursery, limit):
+                raise AssertionError

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import bench_growth, bench_import, bench_journal, bench_memory, bench_run
+from tests.benchmarks import (
+    bench_growth,
+    bench_import,
+    bench_journal,
+    bench_memory,
+    bench_run,
+    bench_scale,
+)
 
 
 @pytest.mark.one_python
@@ -20,6 +27,7 @@ from tests.benchmarks import bench_growth, bench_import, bench_journal, bench_me
         (bench_memory, [], {"memory_waiting", "memory_peaks"}),
         (bench_import, [], {"import"}),
         (bench_journal, ["--no-rivals"], {"journal", "journal_opening"}),
+        (bench_scale, [], {"scale"}),
     ],
 )
 def test_benchmark_makes_its_tables(

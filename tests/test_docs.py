@@ -14,6 +14,8 @@ import pytest
 
 import trio_conman
 from tests.pages import DOCS, PAGES, ROOT, Block, Shown, blocks, printed, printed_on_virtual_clock, shown
+from tests.planted import BUGS
+from tests.test_planted import HISTORIES
 from trio_conman import ConMan, RetryConfig
 
 EXAMPLES = DOCS / "examples"
@@ -149,6 +151,29 @@ def test_the_speed_page_begins_with_what_is_true_of_every_bar() -> None:
         tables = json.loads(file.read_text(encoding="utf-8"))["tables"]
         for table in (tables["side_by_side"], tables["asyncio"]):
             assert all(row["µs a task"]["median"] < 100 for row in table["rows"].values())
+
+
+def test_the_page_of_what_is_tested_has_every_session() -> None:
+    page = (DOCS / "tested.md").read_text(encoding="utf-8")
+    named = {name for names in re.findall(r"`nox -s ([\w ]+)`", page) for name in names.split()}
+    sessions = r"^@nox\.session\b.*\ndef (\w+)"
+    assert named == set(re.findall(sessions, (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in re.findall(r"tests/\w+\.py", page):
+        assert (ROOT / path).is_file()
+
+
+def test_the_page_of_what_is_tested_has_the_figures_of_the_commands() -> None:
+    page = (DOCS / "tested.md").read_text(encoding="utf-8")
+    executors = json.loads((DOCS / "executors.json").read_text(encoding="utf-8"))
+    for figure in (f"{len(BUGS)} bugs", f"{HISTORIES:,} of them", f"{len(executors)} rows of"):
+        assert figure in page
+    for path, option, figure in (
+        ("tests/simulate.py", '"--histories", type=int, default=100_000', "100,000 random programs"),
+        ("tests/soak/kills.py", '"--kills", type=int, default=200', "killed 200 times"),
+        ("tests/soak/__main__.py", '"--minutes", type=float, default=3.0', "three minutes of"),
+    ):
+        assert option in (ROOT / path).read_text(encoding="utf-8")
+        assert figure in page
 
 
 def test_every_page_is_reached_from_the_first_one() -> None:

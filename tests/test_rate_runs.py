@@ -260,3 +260,42 @@ def test_two_threads_do_not_spend_one_token(monkeypatch: pytest.MonkeyPatch) -> 
         thread.join()
     assert sorted(spent) == [False, True]
     assert budget._base == 0
+
+
+async def test_no_other_run_gets_in_between_while_a_manager_opens(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, record: list[Any]
+) -> None:
+    first, second = RateLimiter(1), RateLimiter(1)
+    enter = RateLimiter._enter_run
+    refused: list[str] = []
+
+    def watched(self: RateLimiter, users: int = 0) -> None:
+        if self is second and not refused:
+
+            def other() -> None:
+                with pytest.raises(RuntimeError, match=ELSEWHERE) as caught:
+                    run_fast(use, first)
+                refused.append(str(caught.value))
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        enter(self, users)
+
+    monkeypatch.setattr(RateLimiter, "_enter_run", watched)
+    async with manager([first, second]) as cm:
+        await cm.run(note, record, "a")
+    assert (record, len(refused)) == ([(0, "a")], 1)
+
+
+async def test_a_manager_that_one_of_its_limiters_refuses_uses_none(autojump_clock: MockClock) -> None:
+    free, taken = RateLimiter(1), RateLimiter(1)
+
+    async def refused() -> None:
+        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match=ELSEWHERE)):
+            async with manager([free, taken]):
+                raise AssertionError
+
+    async with manager(taken):
+        await trio.to_thread.run_sync(trio.run, refused)
+        assert free._users == 0

@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, Outcome
+from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Rings, _shared, _Wait
 
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
@@ -315,5 +316,28 @@ async def test_a_line_that_is_closed_hears_of_no_limit(autojump_clock: MockClock
         async with ConMan[Any].open(nursery, limiter) as other:
             pass
         cm.limit = 3
-        assert list(cm._line.rings._lines) == [cm._line]
+        assert [list(lines) for lines in cm._line.rings._lines.values()] == [[cm._line]]
         other._line.resized()
+
+
+async def test_a_line_enters_without_a_look_at_the_others(no_collector: None) -> None:
+    rings = Rings(trio.CapacityLimiter(2))
+
+    def calls_to_enter() -> int:
+        """How many calls one more takes."""
+        line, calls, before = Line("one", rings.limiter, shared=True), [0], sys.getprofile()
+        lines.append(line)
+
+        def count(frame: object, event: str, arg: object) -> None:
+            calls[0] += event == "call"
+
+        sys.setprofile(count)
+        try:
+            rings.enter(line)
+        finally:
+            sys.setprofile(before)
+        return calls[0]
+
+    lines: list[Line] = []
+    calls_to_enter()  # the first of a run
+    assert len({calls_to_enter() for _ in range(50)}) == 1

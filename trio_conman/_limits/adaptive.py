@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import final
 
@@ -63,7 +64,7 @@ class AdaptiveLimit:
         ValueError: a parameter is out of its range.
     """
 
-    __slots__ = ("__weakref__", "_controller", "_line", "_overloaded")
+    __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class AdaptiveLimit:
         self._controller = Controller(minimum, maximum, float(min(max(initial, minimum), maximum)))
         # That of the manager which uses it.
         self._line: Line | None = None
+        self._lock = threading.Lock()  # or two threads would open it at once
 
     def __repr__(self) -> str:
         rule = self._controller
@@ -111,12 +113,13 @@ class AdaptiveLimit:
         Raises:
             RuntimeError: one has it; nothing has changed.
         """
-        if self._line is not None:
-            raise RuntimeError(
-                f"limit is an AdaptiveLimit that manager {self._line.name!r} uses just now: "
-                "each ConMan.open() needs one of its own"
-            )
-        self._line = line
+        with self._lock:
+            if self._line is not None:
+                raise RuntimeError(
+                    f"limit is an AdaptiveLimit that manager {self._line.name!r} uses just now: "
+                    "each ConMan.open() needs one of its own"
+                )
+            self._line = line
         self._controller.restart()
 
     def _close(self, line: Line) -> None:

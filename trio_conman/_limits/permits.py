@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, final
 
 import attrs
@@ -46,12 +47,14 @@ class Permits(Waiters):
         Raises:
             RuntimeError: another trio run uses one of them.
         """
-        for limiter in self.limiters:
-            limiter._enter_run()
-        for limiter in self.limiters:
-            limiter._users += 1
+        run = trio.lowlevel.current_trio_token()
+        with ExitStack() as undo:
+            for limiter in self.limiters:
+                limiter._enter_run(users=1)
+                undo.callback(limiter._leave_run, run)
+            undo.pop_all()
         link(self.gates)
-        self._run = trio.lowlevel.current_trio_token()
+        self._run = run
         for gate in self.gates:
             gate.on_pause[on_pause] = None
         if self.paused_for():

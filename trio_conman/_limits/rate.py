@@ -318,8 +318,10 @@ class RateLimiter:
         )
 
     @enable_ki_protection
-    def _enter_run(self) -> None:
+    def _enter_run(self, users: int = 0) -> None:
         """Belong to the caller's trio run; another one's times are forgotten, as it had a clock of its own.
+
+        With so many more who use it, until `_leave_run`: no other run gets in between.
 
         Raises:
             RuntimeError: there is no run, or another one uses the limiter.
@@ -327,23 +329,25 @@ class RateLimiter:
         if not trio.lowlevel.in_trio_run():
             raise self._outside()
         run = trio.lowlevel.current_trio_token()
-        if run is self._run:
+        if run is self._run and not users:
             return
         clock = trio.lowlevel.current_clock()
         with self._lock:
-            if self._is_used():
-                raise RuntimeError(
-                    f"{self!r} is used by a manager of another trio run: give each run a limiter of its own, "
-                    "or call the methods of this one with trio.from_thread.run_sync"
-                )
-            self._gate.empty()
-            self._users = 0
-            if clock is not self._clock:
-                self._meter.reset()
-            self._run, self._clock, self._now = run, clock, clock.current_time
-            if self._stored is not None:
-                self._stored.go_on(self._meter, self._now())
-                self._stored = None
+            if run is not self._run:
+                if self._is_used():
+                    raise RuntimeError(
+                        f"{self!r} is used by a manager of another trio run: give each run a limiter of "
+                        "its own, or call the methods of this one with trio.from_thread.run_sync"
+                    )
+                self._gate.empty()
+                self._users = 0
+                if clock is not self._clock:
+                    self._meter.reset()
+                self._run, self._clock, self._now = run, clock, clock.current_time
+                if self._stored is not None:
+                    self._stored.go_on(self._meter, self._now())
+                    self._stored = None
+            self._users += users
 
     def _leave_run(self, run: trio.lowlevel.TrioToken | None) -> None:
         """One that has used it in that run does so no more."""
@@ -362,8 +366,8 @@ class RateLimiter:
 
     @enable_ki_protection
     async def _wait(self, permits: float) -> None:
+        self._enter_run(users=1)
         run = self._run
-        self._users += 1
         try:
             await self._waiters(permits).acquire(object(), patient=True)
         finally:

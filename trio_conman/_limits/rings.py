@@ -77,10 +77,8 @@ class Rings:
     """The lines that lend the tokens of one limiter, and the waits in them."""
 
     limiter: trio.CapacityLimiter
-    # Those of open managers, each with the token of its trio run.
-    _lines: weakref.WeakKeyDictionary[Waiting, trio.lowlevel.TrioToken] = attrs.field(
-        factory=weakref.WeakKeyDictionary, init=False
-    )
+    # Those of open managers, by the token of their trio run.
+    _lines: dict[trio.lowlevel.TrioToken, weakref.WeakSet[Waiting]] = attrs.field(factory=dict, init=False)
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
     # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
@@ -96,16 +94,17 @@ class Rings:
         """
         own = trio.lowlevel.current_trio_token()
         with _lock:
-            for other, token in list(self._lines.items()):
-                if token is own:
-                    continue
-                if not is_over(token):
+            for token in self._lines.keys() - {own}:
+                lines = list(self._lines[token])
+                if lines and not is_over(token):
                     raise RuntimeError(
-                        f"limit is a CapacityLimiter that manager {other.name!r} of another trio run uses "
+                        f"limit is a CapacityLimiter that manager {lines[0].name!r} of another trio run uses "
                         "just now: ConMan.open() needs one of its own for each run"
                     )
-                self._leave(other)  # its run has crashed
-            self._lines[line] = own
+                for other in lines:  # their run has crashed
+                    self._leave(other)
+                del self._lines[token]
+            self._lines.setdefault(own, weakref.WeakSet()).add(line)
 
     def leave(self, line: Waiting) -> None:
         """A line lends nothing any more."""
@@ -113,13 +112,14 @@ class Rings:
             self._leave(line)
 
     def _leave(self, line: Waiting) -> None:
-        self._lines.pop(line, None)
+        for lines in self._lines.values():
+            lines.discard(line)
         for key in [key for key, wait in self._waits.items() if wait.line is line]:
             self.unblock(key)
 
     def tell_resized(self) -> None:
         """The limit has changed: each line looks what follows."""
-        for line in list(self._lines):
+        for line in [line for lines in self._lines.values() for line in lines]:
             line.resized()
 
     def block(
