@@ -62,7 +62,7 @@ def plot(scenario: dict[str, Any]) -> str:
     def y(slots: float) -> float:
         return round(HEIGHT - BOTTOM - slots * (HEIGHT - TOP - BOTTOM) / most, 1)
 
-    levels = range(0, int(most) + 1, 10 if most <= 50 else 20)
+    levels = range(0, int(most) + 1, 10 if most < 60 else 20)
     drawn = [f'<line class="grid" x1="0" x2="100%" y1="{y(slots)}" y2="{y(slots)}"/>' for slots in levels]
     for second in range(0, len(limit), 100):
         place = second / len(limit)
