@@ -38,6 +38,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
+html_domain_indices = False  # of modules; the reference has them all
 html_static_path = ["_static"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css", "pictures.css"]

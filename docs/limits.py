@@ -62,10 +62,8 @@ def plot(scenario: dict[str, Any]) -> str:
     def y(slots: float) -> float:
         return round(HEIGHT - BOTTOM - slots * (HEIGHT - TOP - BOTTOM) / most, 1)
 
-    drawn = []
-    for slots in range(0, int(most) + 1, 10):
-        drawn.append(f'<line class="grid" x1="0" x2="100%" y1="{y(slots)}" y2="{y(slots)}"/>')
-        drawn.append(f'<text y="{y(slots) - 4}">{slots}</text>')
+    levels = range(0, int(most) + 1, 10 if most < 60 else 20)
+    drawn = [f'<line class="grid" x1="0" x2="100%" y1="{y(slots)}" y2="{y(slots)}"/>' for slots in levels]
     for second in range(0, len(limit), 100):
         place = second / len(limit)
         drawn.append(f'<text class="{anchor(place)}" x="{place:.2%}" y="{HEIGHT - 8}">{second} s</text>')
@@ -74,6 +72,7 @@ def plot(scenario: dict[str, Any]) -> str:
         points = " ".join(f"{second},{y(value)}" for second, value in enumerate(values))
         drawn.append(f'<polyline class="{kind}" points="{points}"/>')
     drawn.append("</svg>")
+    drawn += [f'<text class="over" y="{y(slots) - 4}">{slots}</text>' for slots in levels]
     told = "; ".join(f"at {second} s {limit[second]}" for second in range(0, len(limit), 25))
     return f'<svg role="img" height="{HEIGHT:g}"><title>The limit: {told}</title>{"".join(drawn)}</svg>'
 

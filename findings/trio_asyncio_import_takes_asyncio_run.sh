@@ -5,7 +5,8 @@
 # without such a loop `asyncio.get_event_loop()` returns None, where it made a loop before. So what a driver for asyncio
 # says when it is used on trio by mistake depends on whether anything has imported trio-asyncio: errors turn
 # from "no running event loop" into `'NoneType' object has no attribute …`.
-# Run on Python 3.11 and 3.13 with trio 0.35.0; the script fails when it is not so any more.
+# Run on Python 3.11 and 3.13 with trio 0.35.0; the script fails when it is not so any more. On 3.14.10 the import
+# raises an AttributeError: asyncio has renamed the class that its policy for loops is made of.
 #
 # Seen:
 #   before the import: asyncio.run has a _UnixSelectorEventLoop, asyncio.Future() on trio: a Future

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pages import DOCS, Shown, blocks, printed, printed_on_virtual_clock, shown
+from tests.pages import DOCS, WARNINGS, Shown, blocks, printed, printed_on_virtual_clock, shown
 
 RECIPES = DOCS / "recipes"
 SHOWN = [each for each in shown() if each.script.parent == RECIPES]
@@ -16,6 +20,7 @@ REAL = {
     "background_jobs",
     "crawler",
     "dask_cluster",
+    "guest_mode",
     "interpreters",
     "overnight",
     "polite_client",
@@ -33,6 +38,13 @@ import asyncio, functools, runpy, sys, trio, trio.testing
 trio.run = functools.partial(trio.run, clock=trio.testing.MockClock(autojump_threshold=0))
 async def main(): runpy.run_path(sys.argv[1])
 asyncio.run(main())
+"""
+
+# The recipe says where it stands for a person who types Ctrl-C, and leaves it to one.
+BY_A_PERSON = """
+import runpy, signal, sys
+signal.raise_signal = lambda number: print(signal.Signals(number).name, flush=True)
+runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 # This one tells a rate, to a tenth.
@@ -68,6 +80,26 @@ def test_recipe_prints_what_its_page_shows_on_the_wall_clock(recipe: Shown) -> N
 def test_the_notebook_runs_where_an_event_loop_runs_already() -> None:
     (notebook,) = [each for each in SHOWN if each.script.stem == "notebook"]
     assert printed("-c", IN_A_LOOP, notebook.script) == notebook.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a signal cannot be sent to one process")
+def test_at_ctrl_c_in_asyncio_the_guest_cleans_up_and_keeps_its_outcomes() -> None:
+    (guest_mode,) = [each for each in SHOWN if each.script.stem == "guest_mode"]
+    with subprocess.Popen(
+        [sys.executable, *WARNINGS, "-c", BY_A_PERSON, guest_mode.script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "SIGINT\n"
+            child.send_signal(signal.SIGINT)
+            told = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode, *told) == (0, guest_mode.output, "")
 
 
 def test_each_recipe_has_a_page_of_its_own() -> None:

@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from trio_conman import ConMan, Failure, Success, TaskHandle
 
-MAX_QUEUED = 1
 RUNNING = '{"state":"running"}'
 camera = trio.Event()
 
@@ -34,7 +33,9 @@ async def convert(video: str) -> str:
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[State]:
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, limit=2, task_timeout=60) as cm:
+        async with ConMan[str].open(
+            nursery, limit=2, max_queued=1, task_timeout=60
+        ) as cm:
             yield {"cm": cm, "jobs": {}}
             await cm.shutdown(grace=10)  # seconds; Hypercorn gives it 60
         print(
@@ -44,9 +45,10 @@ async def lifespan(_: Starlette) -> AsyncIterator[State]:
 
 async def submit(request: Request) -> JSONResponse:
     cm: ConMan[str] = request.state.cm
-    if cm.statistics().queued >= MAX_QUEUED:
+    try:
+        handle = cm.start_soon(convert, request.path_params["video"])
+    except trio.WouldBlock:
         return JSONResponse({"error": "busy"}, 503, {"Retry-After": "1"})
-    handle = cm.start_soon(convert, request.path_params["video"])
     request.state.jobs[handle.index] = handle
     cm.pop_outcomes()  # else they would be kept as long as the app lives
     return JSONResponse({"job": handle.index}, 202)

@@ -62,7 +62,7 @@ else:
 class ConMan(Doors[R], Views[R]):
     """A concurrency manager: runs tasks under a limit, retries them, and keeps what became of each.
 
-    There is no public constructor; `open` is the door::
+    There is no public constructor; `open` makes one::
 
         async with trio.open_nursery() as nursery:
             async with ConMan.open(nursery, limit=20) as cm:

@@ -78,9 +78,9 @@ class ConMan(Hall, Generic[R]):
         The caller's cancel scopes govern the wait only. A wait that is cancelled leaves nothing behind; once
         started, the task belongs to the manager.
 
-        Tasks of every door run in trio tasks that are used again and again. Each has the context variables of
-        its submitter, and what it sets is undone, but other state bound to a trio task, such as a `trio.Lock`
-        left held, is the task's to clean up. One that leaves a cancel scope open fails with a RuntimeError.
+        Tasks run in trio tasks that are used again and again. Each has the context variables of who hands it
+        in, and what it sets is undone, but other state bound to a trio task, such as a `trio.Lock` left held,
+        is the task's to clean up. One that leaves a cancel scope open fails with a RuntimeError.
 
         Args:
             task: an async callable, or an object with ``async def execute(self)``.
