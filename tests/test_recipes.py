@@ -16,6 +16,7 @@ REAL = {
     "background_jobs",
     "crawler",
     "dask_cluster",
+    "downloads",
     "interpreters",
     "overnight",
     "polite_client",
