@@ -43,7 +43,7 @@ async def main(service: str, names: list[str], folder: Path) -> None:
         ConMan[int].open(
             nursery,
             limit=LIMIT,
-            rate=RateLimiter.unlimited(),  # a wait that the service asks for is everybody's
+            rate=RateLimiter.unlimited(),  # a wait that is asked for is everybody's
             retry=retry,
             journal=journal,
         ) as cm,
