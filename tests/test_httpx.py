@@ -82,4 +82,4 @@ def test_every_client_that_is_shown_has_a_connection_for_each_task(call: ast.Cal
 
 
 def test_clients_are_found() -> None:
-    assert len(CLIENTS) == 6
+    assert len(CLIENTS) == 7

@@ -20,6 +20,7 @@ REAL = {
     "background_jobs",
     "crawler",
     "dask_cluster",
+    "downloads",
     "guest_mode",
     "interpreters",
     "overnight",

@@ -14,8 +14,12 @@ from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig, S
 from trio_conman.reports import Tally, summarize
 
 
-def success(name: str = "task", *, retries: int = 0, elapsed: float = 0.0) -> Success[None]:
-    return Success(None, index=0, name=name, args=(), retries=retries, waited=0.0, elapsed=elapsed)
+def success(
+    name: str = "task", *, retries: int = 0, elapsed: float = 0.0, recalled: bool = False
+) -> Success[None]:
+    return Success(
+        None, index=0, name=name, args=(), retries=retries, waited=0.0, elapsed=elapsed, recalled=recalled
+    )
 
 
 def failure(
@@ -41,13 +45,30 @@ async def test_says_what_became_of_the_tasks(autojump_clock: MockClock) -> None:
     text = [
         "succeeded    5",
         "failed       3",
-        "             2 x ConnectionError, retries exhausted; the first: job 1: 1 is busy",
-        "             1 x ValueError, error; the first: job 6",
+        "             2 x ConnectionError, retries exhausted; the first: job 1 (index 1): 1 is busy",
+        "             1 x ValueError, error; the first: job 6 (index 6)",
     ]
-    end = ["retries      4", "slowest      15.00 s, job 5"]
+    end = ["retries      4", "slowest      15.00 s, job 5 (index 5)"]
     assert summarize(cm.outcomes()).splitlines() == [*text, *end]
     assert summarize(iter(cm.outcomes()), total=8).splitlines() == [*text, *end]
     assert summarize(cm.outcomes(), total=1_008).splitlines() == [*text, "not started  1,000", *end]
+
+
+def test_what_was_recalled_and_what_was_cancelled_are_told_apart() -> None:
+    tally = Tally()
+    for outcome in (
+        success(),
+        success(recalled=True),
+        failure(OSError("no")),
+        failure(OSError("no"), reason=StopReason.CANCELLED),
+        failure(OSError("no"), reason=StopReason.CANCELLED),
+    ):
+        tally.add(outcome)
+    assert str(tally).splitlines()[:2] == [
+        "succeeded    2, 1 of them recalled",
+        "failed       3, 2 of them cancelled",
+    ]
+    assert (tally.succeeded, tally.recalled, tally.failed, tally.cancelled) == (2, 1, 3, 2)
 
 
 def test_of_nothing_there_is_little_to_say() -> None:
@@ -62,8 +83,8 @@ def test_tells_20_kinds_of_failures_apart() -> None:
         for kind in kinds:
             tally.add(failure(kind("so"), kind.__name__))
     lines = str(tally).splitlines()[2:-2]
-    assert lines[0] == f"{'':13}10 x of other kinds; the first: Error20: so"
-    assert lines[1:] == [f"{'':13}2 x Error{n}, error; the first: Error{n}: so" for n in range(20)]
+    assert lines[0] == f"{'':13}10 x of other kinds; the first: Error20 (index 0): so"
+    assert lines[1:] == [f"{'':13}2 x Error{n}, error; the first: Error{n} (index 0): so" for n in range(20)]
 
 
 class UnreadableError(Exception):
@@ -82,7 +103,7 @@ class UnreadableError(Exception):
 )
 def test_each_kind_of_failure_is_one_line(error: Exception, said: str | None) -> None:
     lines = summarize([failure(error, "a\ntask")]).splitlines()
-    first = "a task fails" if said is None else f"a task: {said}"  # the name need not be told twice
+    first = "a task fails" if said is None else f"a task (index 0): {said}"  # the name need not be told twice
     assert lines[2] == f"{'':13}1 x {type(error).__qualname__}, error; the first: {first}"
     assert len(lines) == 5
 
@@ -90,14 +111,14 @@ def test_each_kind_of_failure_is_one_line(error: Exception, said: str | None) ->
 def test_the_name_of_a_kind_is_cut() -> None:
     kind = type("Error" * 100, (Exception,), {})
     lines = summarize([failure(kind("so"))]).splitlines()
-    assert lines[2] == f"{'':13}1 x {'Error' * 40}…, error; the first: task: so"
+    assert lines[2] == f"{'':13}1 x {'Error' * 40}…, error; the first: task (index 0): so"
 
 
 def test_reasons_tell_kinds_apart() -> None:
     reasons = list(StopReason)
     lines = summarize(failure(OSError("no"), reason=each) for each in reasons).splitlines()
     assert [line.partition(" x ")[2] for line in lines[2:-2]] == [
-        f"OSError, {each.value}; the first: task: no" for each in reasons
+        f"OSError, {each.value}; the first: task (index 0): no" for each in reasons
     ]
 
 
@@ -113,7 +134,7 @@ def test_a_tally_keeps_no_outcome() -> None:
     gc.collect()
     assert [ref() for ref in seen] == [None, None, None]
     assert (tally.succeeded, tally.failed, tally.retries) == (1, 1, 4)
-    assert str(tally).endswith("slowest      2.00 s, slow")
+    assert str(tally).endswith("slowest      2.00 s, slow (index 0)")
 
 
 def test_what_is_no_outcome_is_refused() -> None:

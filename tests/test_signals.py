@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -142,6 +142,19 @@ async def test_a_loop_in_the_block_ends_and_the_grace_begins(autojump_clock: Moc
     assert cm.statistics().cancelled == 1
 
 
+@pytest.mark.parametrize("queued, done", [("run", [1.0, 2.0, 3.0, 4.0]), ("drop", [1.0, 2.0])])
+async def test_what_is_queued_is_run_or_dropped(
+    autojump_clock: MockClock, queued: Literal["run", "drop"], done: list[float]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell, signal.SIGTERM, 0.5)
+        async with ConMan[float].open(nursery, 2) as cm, shutdown_on_signal(cm, queued=queued):
+            for seconds in (1, 2, 3, 4):
+                cm.start_soon(job, seconds)
+    assert cm.outputs() == done
+    assert cm.statistics().cancelled == 4 - len(done)
+
+
 async def test_a_signal_is_heard_until_the_last_task_has_ended(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell, signal.SIGTERM, 1)
@@ -260,6 +273,7 @@ async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None
     "options, error, text",
     [
         ({"grace": -1}, ValueError, r"grace must be a number of at least 0 .*, not -1"),
+        ({"queued": "keep"}, ValueError, "queued must be 'run' or 'drop', not 'keep'"),
         ({"signals": []}, ValueError, "signals must hold at least one signal"),
         (
             {"signals": 15},

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any, final
 
-from trio_conman import Failure, Outcome, Success
+from trio_conman import Failure, Outcome, StopReason, Success
 
 from ._base.checks import check_count, check_type
 from ._base.texts import beginning, text_of
@@ -54,16 +54,20 @@ class Tally:
     """
 
     succeeded: int
-    """Tasks that returned."""
+    """Tasks that returned, those that were recalled from a journal included."""
+    recalled: int
+    """Tasks that did not run, for a journal knew their values."""
     failed: int
-    """Tasks that did not."""
+    """Tasks that did not return, those that were cancelled included."""
+    cancelled: int
+    """Tasks that were cancelled."""
     retries: int
     """Attempts that followed a first one, of all tasks together."""
 
     def __init__(self, *, total: int | None = None) -> None:
         if total is not None:
             check_count("total", total, minimum=0)
-        self.succeeded = self.failed = self.retries = 0
+        self.succeeded = self.recalled = self.failed = self.cancelled = self.retries = 0
         self._total = total
         self._kinds: dict[str, tuple[int, str]] = {}  # how many, and the first of them
         self._slowest = ""
@@ -78,11 +82,13 @@ class Tally:
         check_type("outcome", outcome, (Success, Failure), "a Success or a Failure")
         self.retries += outcome.retries
         if outcome.elapsed > self._longest:
-            self._longest, self._slowest = outcome.elapsed, beginning(outcome.name)
+            self._longest, self._slowest = outcome.elapsed, _which(outcome)
         if isinstance(outcome, Success):
             self.succeeded += 1
+            self.recalled += outcome.recalled
             return
         self.failed += 1
+        self.cancelled += outcome.reason is StopReason.CANCELLED
         kind = f"{beginning(type(outcome.error).__qualname__)}, {outcome.reason.value}"
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = _OTHERS
@@ -91,7 +97,10 @@ class Tally:
 
     def __str__(self) -> str:
         ended = self.succeeded + self.failed
-        lines = [f"succeeded    {self.succeeded:,}", f"failed       {self.failed:,}"]
+        lines = [
+            f"succeeded    {self.succeeded:,}{_of_them(self.recalled, 'recalled')}",
+            f"failed       {self.failed:,}{_of_them(self.cancelled, 'cancelled')}",
+        ]
         for kind, (count, first) in sorted(self._kinds.items(), key=lambda each: -each[1][0]):
             lines.append(f"{'':13}{count:,} x {kind}; the first: {first}")
         if self._total is not None and self._total > ended:
@@ -103,5 +112,16 @@ class Tally:
 
 
 def _first(failure: Failure) -> str:
-    name, text = beginning(failure.name), beginning(text_of(failure.error))
-    return text if name in text else f"{name}: {text}" if text else name
+    text = beginning(text_of(failure.error))
+    if beginning(failure.name) in text:
+        return text
+    return f"{_which(failure)}: {text}" if text else _which(failure)
+
+
+def _which(outcome: Outcome[Any]) -> str:
+    """A task; its index, as the items of a map have one name."""
+    return f"{beginning(outcome.name)} (index {outcome.index})"
+
+
+def _of_them(count: int, what: str) -> str:
+    return f", {count:,} of them {what}" if count else ""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from math import inf
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Literal, final
 
 import trio
 
 from trio_conman import ConMan
 
-from ._base.checks import check_number, check_type
+from ._base.checks import check_choice, check_number, check_type
 from ._base.outlast import outlast
 from ._base.texts import short
 
@@ -21,7 +22,11 @@ __all__ = ["shutdown_on_signal"]
 
 
 def shutdown_on_signal(
-    cm: ConMan[Any], *, grace: float = inf, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)
+    cm: ConMan[Any],
+    *,
+    grace: float = inf,
+    queued: Literal["run", "drop"] = "run",
+    signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
 ) -> AbstractAsyncContextManager[list[signal.Signals]]:
     """Let a first signal shut a manager down, and a second one cancel it; a third does what it did before.
 
@@ -33,6 +38,8 @@ def shutdown_on_signal(
         cm: the manager; see `~trio_conman.ConMan.shutdown` for what a shutdown ends, and what it does not.
         grace: seconds from the first signal until the tasks that have not ended are cancelled. Default: no
             limit.
+        queued: what becomes then of what `~trio_conman.ConMan.start_soon` has queued: "run" lets it start in
+            its turn, "drop" cancels it at once. Default: "run".
         signals: numbers of the signals. Default: ``SIGINT``, which is Ctrl-C, and ``SIGTERM``.
 
     Returns:
@@ -47,8 +54,9 @@ def shutdown_on_signal(
     """
     check_type("cm", cm, ConMan, "a ConMan")
     grace = check_number("grace", grace)
+    check_choice("queued", queued, "run", "drop")
     check_type("signals", signals, Iterable, "an iterable of numbers of signals")
-    return _Listening(cm, grace, [_checked(each) for each in signals])
+    return _Listening(cm, partial(cm.shutdown, grace, queued=queued), [_checked(each) for each in signals])
 
 
 def _checked(number: int) -> signal.Signals:
@@ -63,13 +71,15 @@ def _checked(number: int) -> signal.Signals:
 class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
     """A trio task in the manager's nursery that waits for signals, until the block is left."""
 
-    __slots__ = ("_came", "_cm", "_ended", "_grace", "_scope", "_signals")
+    __slots__ = ("_came", "_cm", "_ended", "_scope", "_shutdown", "_signals")
 
-    def __init__(self, cm: ConMan[Any], grace: float, signals: list[signal.Signals]) -> None:
+    def __init__(
+        self, cm: ConMan[Any], shutdown: Callable[[], Awaitable[None]], signals: list[signal.Signals]
+    ) -> None:
         if not signals:
             raise ValueError("signals must hold at least one signal")
         self._cm = cm
-        self._grace = grace
+        self._shutdown = shutdown
         self._signals = signals
         self._came: list[signal.Signals] = []
         self._scope = trio.CancelScope()
@@ -96,7 +106,7 @@ class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
                 task_status.started()
                 async with trio.open_nursery() as nursery:
                     self._came.append(signal.Signals(await anext(coming)))
-                    nursery.start_soon(self._cm.shutdown, self._grace)
+                    nursery.start_soon(self._shutdown)
                     self._came.append(signal.Signals(await anext(coming)))
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
         finally:

@@ -1,13 +1,15 @@
 import os
 import re
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import trio
 
-from trio_conman import ConMan, Failure, KeyedLimit
+from trio_conman import ConMan, ConManClosedError, Failure, KeyedLimit
+from trio_conman.signals import shutdown_on_signal
 
 LINK = re.compile(r'href="([^"]+)"')
 LIMIT = 20  # pages at once
@@ -39,8 +41,11 @@ class Crawler:
     async def visit(self, url: str, depth: int) -> None:
         response = await self.client.get(url)
         response.raise_for_status()
-        for link in LINK.findall(response.text):
-            self.add(urljoin(url, link).partition("#")[0], depth + 1)
+        with suppress(
+            ConManClosedError
+        ):  # a signal came: the page counts, its links do not
+            for link in LINK.findall(response.text):
+                self.add(urljoin(url, link).partition("#")[0], depth + 1)
 
 
 def host(url: str, *_: object) -> str | None:
@@ -54,7 +59,8 @@ async def main(site: str) -> None:
         async with ConMan[None].open(
             nursery, limit=LIMIT, per_key=hosts, timeout=30
         ) as cm:
-            Crawler(client, cm, within=site, most=1_000).add(site, depth=0)
+            async with shutdown_on_signal(cm, grace=10, queued="drop"):
+                Crawler(client, cm, within=site, most=1_000).add(site, depth=0)
         # The block ends when every page that was found has been visited.
 
     print(f"{cm.statistics().succeeded} pages")

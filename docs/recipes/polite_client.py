@@ -10,7 +10,6 @@ from trio_conman import (
     ConMan,
     Failure,
     RateLimiter,
-    RetriableError,
     RetryBudget,
     RetryConfig,
     Success,
@@ -22,11 +21,8 @@ LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: none wait
 
 
 async def fetch(client: httpx.AsyncClient, path: str) -> str:
-    try:
-        response = await client.get(path)
-    except httpx.TransportError as error:  # no connection, no answer, or half of one
-        raise RetriableError(error) from error
-    raise_for_status(response)
+    response = await client.get(path)
+    raise_for_status(response)  # a RetriableError where it is worth a retry
     return response.text
 
 
@@ -39,7 +35,10 @@ async def main(service: str, paths: list[str]) -> None:
             nursery,
             limit=LIMIT,
             rate=RateLimiter(20, burst=5),  # requests a second
-            retry=RetryConfig.exponential(max_attempts=3),  # retries of a request
+            retry=RetryConfig.exponential(
+                max_attempts=3,  # retries of a request
+                retry_on=httpx.TransportError,  # no connection, no answer, or half of one
+            ),
             retry_budget=RetryBudget(tokens=10),  # retries of all requests together
             attempt_timeout=2,
             timeout=60,

@@ -1,4 +1,5 @@
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from math import isqrt
@@ -25,7 +26,14 @@ def count_primes(end: int) -> int:
 async def main(workers: int) -> None:
     # Not fork, the default on Linux before Python 3.14: not safe once there are threads.
     context = multiprocessing.get_context("spawn")
-    with restarting(partial(ProcessPoolExecutor, workers, mp_context=context)) as pool:
+    make = partial(
+        ProcessPoolExecutor,
+        workers,
+        mp_context=context,
+        initializer=signal.signal,  # Ctrl-C is not for the processes of the pool
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    with restarting(make) as pool:
         retry = RetryConfig.exponential(retry_on=broken_worker_errors(pool))
 
         async def count(end: int) -> int:

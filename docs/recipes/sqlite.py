@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from trio_conman import ConMan, Failure, Outcome, Success
+from trio_conman import ConMan, Failure, Outcome, StopReason, Success
 from trio_conman.batches import in_batches
 from trio_conman.reports import Tally
 
@@ -48,6 +48,8 @@ def store(database: sqlite3.Connection, outcomes: list[Outcome[str]]) -> None:
                     database.execute(
                         "UPDATE jobs SET answer = ? WHERE id = ?", [answer, number]
                     )
+                case Failure(reason=StopReason.CANCELLED | StopReason.MANAGER_TIMEOUT):
+                    pass  # it was not its own error: it is still to be done
                 case Failure(error=error):
                     database.execute(
                         "UPDATE jobs SET error = ? WHERE id = ?", [repr(error), number]

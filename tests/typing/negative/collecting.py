@@ -36,6 +36,7 @@ async def signals(cm: ConMan[str]) -> None:
     shutdown_on_signal()  # error
     shutdown_on_signal(cm, 3)  # error
     shutdown_on_signal(cm, grace="3")  # error
+    shutdown_on_signal(cm, queued="cancel")  # error
     shutdown_on_signal(cm, signals="SIGTERM")  # error
     with shutdown_on_signal(cm):  # error
         pass

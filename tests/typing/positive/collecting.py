@@ -33,6 +33,7 @@ async def reports(cm: ConMan[str], some: Iterable[Outcome[Any]]) -> None:
     for outcome in cm.outcomes():
         tally.add(outcome)
     assert_type(tally.failed, int)
+    assert_type(tally.recalled + tally.cancelled, int)
     print(tally)
 
 
@@ -42,6 +43,6 @@ async def signals(cm: ConMan[str]) -> int:
     await cm.shutdown(queued="run")
     async with shutdown_on_signal(cm):
         pass
-    async with shutdown_on_signal(cm, grace=3, signals=[signal.SIGTERM, 2]) as came:
+    async with shutdown_on_signal(cm, grace=3, queued="drop", signals=[signal.SIGTERM, 2]) as came:
         assert_type(came, list[signal.Signals])
     return 128 + came[0] if came else 0
