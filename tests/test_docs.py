@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 KINDS = {
     "{literalinclude}",
     "sh",
+    "console",
     "text",
     "{bars}",
     "{eval-rst}",
