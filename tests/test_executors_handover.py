@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import operator
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -353,6 +354,43 @@ async def test_calls_that_are_submitted_end_and_are_cancelled_at_all_moments_are
         while submitting():
             await trio.sleep(0.001)
     assert sorted(record) == list(range(500))
+
+
+class Late(Future[Any]):
+    """Its thread comes to cancel it when the caller has been woken, and is done before that goes on."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.set_result(value)
+        self.is_taken = threading.Event()
+
+    def cancel(self) -> bool:
+        return not self.is_taken.wait(60)
+
+    def cancelled(self) -> bool:
+        self.is_taken.set()
+        while submitting():
+            time.sleep(0.001)
+        return False
+
+
+async def test_a_result_that_is_taken_while_its_thread_sees_the_cancellation_is_there() -> None:
+    class Lates(Blocks):
+        def future(self, args: tuple[Any, ...]) -> Future[Any]:
+            return Late(args)
+
+    executor = Lates()
+
+    async def cancel() -> None:
+        await executor.is_entered()
+        scope.cancel()
+        executor.let_go.release()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel)
+        with trio.CancelScope() as scope:
+            result = await run_in_executor(executor, operator.pow, 2, 3)
+        assert result == (2, 3)
 
 
 # What fails, and what is held.

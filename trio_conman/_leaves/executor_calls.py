@@ -82,6 +82,7 @@ class ExecutorCall(Generic[T]):
         "_given",
         "_handover",
         "_in_context",
+        "_is_left",
         "_raise_cancel",
         "_sleeper",
         "_submit",
@@ -110,6 +111,7 @@ class ExecutorCall(Generic[T]):
         self._error: BaseException | None = None
         # How to raise the cancellation that has come.
         self._raise_cancel: RaiseCancelT | None = None
+        self._is_left = False
         self._token = trio.lowlevel.current_trio_token()
         # None once something has woken it or is about to; used in trio's thread only.
         self._sleeper: trio.lowlevel.Task | None = trio.lowlevel.current_task()
@@ -150,7 +152,7 @@ class ExecutorCall(Generic[T]):
             del executor, fn, args  # the traceback of an error leads to this frame
         if self._raise_cancel is not None:
             _ask(future, "cancel")
-            if self._sleeper is None:  # it was left, and nobody will look after it
+            if self._is_left:  # nobody will look after it
                 self._future = None
 
     def _fail(self, error: BaseException) -> None:
@@ -175,7 +177,7 @@ class ExecutorCall(Generic[T]):
 
     def _abort(self, raise_cancel: RaiseCancelT) -> Abort:
         if self._is_taken_back(raise_cancel):
-            self._sleeper = None
+            self._sleeper, self._is_left = None, True
             return Abort.SUCCEEDED
         return Abort.FAILED
 
