@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, TypeAlias
 
-from trio_conman._base.checks import check_count, check_finite, is_async
+from trio_conman._base.checks import check_finite, check_int, is_async
 from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
 
@@ -20,13 +21,12 @@ def check_permits(name: str, value: object) -> float:
 
 
 def check_burst(name: str, value: object) -> int:
-    """Refuse what is not an int of at least 1."""
-    check_count(name, value, minimum=1)
-    if not isinstance(value, int):
+    """Refuse what is not an int of at least 1; returns a plain one."""
+    if isinstance(value, float) and value == inf:
         raise ValueError(
             f"{name} must be an int of at least 1, not {short(value)}: without a limit there is no rate"
         )
-    return value
+    return check_int(name, value, minimum=1)
 
 
 def check_cost(cost: Cost) -> Cost:

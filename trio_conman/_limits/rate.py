@@ -179,7 +179,7 @@ class RateLimiter:
 
     @burst.setter
     def burst(self, burst: int) -> None:
-        check_burst("burst", burst)
+        burst = check_burst("burst", burst)
         self._change(burst=float(min(burst, MOST)))
         self._burst = burst
 
