@@ -431,7 +431,7 @@ async def test_an_executor_has_no_part_in_what_one_of_its_id_has_left() -> None:
     gone, executor = Handover(Blocks()), Ends()
     handover._handovers.set({id(executor): gone})
     executor.let_go.release()
-    assert await run_in_executor(executor, abs, -1) == (-1,)
+    assert await run_in_executor(executor, tuple_of, 1) == (1,)
     left = handover._handovers.get()
     assert left is not None
     assert [each.executor() for each in left.values()] == [executor]
