@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import ConMan
+from trio_conman._leaves import handover
+from trio_conman._leaves.handover import Handover
 from trio_conman.executors import run_in_executor
 
 var: ContextVar[str] = ContextVar("var", default="unset")
@@ -436,3 +439,37 @@ async def test_a_call_that_was_abandoned_is_freed_when_it_is_submitted() -> None
     await executor.has_submitted(1)
     held = weakref.ref(executor.futures.pop())
     assert held() is None
+
+
+@dataclass
+class Equal(Blocks):
+    """Has no hash, and is equal to all of its type."""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        super().submit(fn, *args, **kwargs)
+        self.futures[-1].set_result(fn(*args, **kwargs))
+        return self.futures[-1]
+
+
+async def test_executors_are_told_apart_though_they_are_equal() -> None:
+    blocked, free = Equal(), Equal()
+    free.let_go.release()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_in_executor, blocked, abs, -1)
+        await blocked.is_entered()
+        assert await run_in_executor(free, abs, -2) == 2  # it does not wait for the other one
+        blocked.let_go.release()
+
+
+async def test_an_executor_has_no_part_in_what_one_of_its_id_has_left() -> None:
+    """CPython gives an id to one object after another."""
+    gone, executor = Handover(Blocks()), Ends()
+    handover._handovers.set({id(executor): gone})
+    executor.let_go.release()
+    assert await run_in_executor(executor, tuple_of, 1) == (1,)
+    left = handover._handovers.get()
+    assert left is not None
+    assert [each.executor() for each in left.values()] == [executor]

@@ -84,6 +84,14 @@ def test_a_broken_executor_is_replaced_and_shut_down() -> None:
     assert [each.shutdowns for each in factory.made] == [[(False, False)], [(False, True)]]
 
 
+def test_one_that_is_too_broken_to_be_shut_down_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = Factory()
+    executor = restarting(factory)
+    factory.made[0].broken = True
+    monkeypatch.setattr(factory.made[0], "shutdown", lambda **_: 1 // 0)
+    assert executor.submit(operator.pow, 2, 4).result() == 16
+
+
 def test_it_is_replaced_once_for_all() -> None:
     together = threading.Barrier(4)
 

@@ -241,14 +241,16 @@ async def test_a_form_may_be_a_str_or_bytes_only(path: Path) -> None:
         assert await run(section, Counting("text"), 1) == ("text", False)
         assert await run(section, Counting(b"\0\xff"), 2) == (b"\0\xff", False)
         assert await run(section, Counting(""), 3) == ("", False)
+        assert await run(section, Counting(Word.ONE), 5) == ("one", False)
         with pytest.raises(JournalError, match="TypeError: encode must return a str or bytes, not 5"):
             await run(section, Counting(5), 4)
     async with open_journal(path) as journal:
         section = journal.section("own", encode=unchanged, decode=unchanged)
-        assert [await run(section, Counting(), n) for n in (1, 2, 3)] == [
+        assert [await run(section, Counting(), n) for n in (1, 2, 3, 5)] == [
             ("text", True),
             (b"\0\xff", True),
             ("", True),
+            ("one", True),
         ]
 
 
@@ -633,6 +635,14 @@ async def test_durable_recalls_nothing_that_is_not_committed(
     assert sorted(record) == (3 * [True] if fails else [(5, False), (5, True), (5, True)])
 
 
+async def test_a_flush_may_be_as_late_as_no_thread_can_wait(path: Path) -> None:
+    async with open_journal(path, flush_after=1e300) as journal:
+        for number in range(3):  # the first one is written at once
+            assert await run(journal, Counting(number), number) == (number, False)
+            await journal.flush()
+        assert journal.statistics().pending == 0
+
+
 # Mistakes
 
 
@@ -680,7 +690,9 @@ def test_a_path_of_bytes_is_refused() -> None:
     [
         (5, {}, TypeError, "name must be a str, not 5"),
         ("", {}, ValueError, 'name must not be empty: the journal itself is the section ""'),
+        ("\ud800", {}, ValueError, r"name must have no lone surrogates, not '\ud800'"),
         ("a", {"version": 2}, TypeError, "version must be a str, not 2"),
+        ("a", {"version": "\ud800"}, ValueError, r"version must have no lone surrogates, not '\ud800'"),
         ("a", {"key": "url"}, TypeError, "key must be a sync callable or None, not 'url'"),
         ("a", {"key": coroutine}, TypeError, f"key must be a sync callable or None, not {coroutine!r}"),
         ("a", {"encode": 1, "decode": int}, TypeError, "encode must be a sync callable or None, not 1"),

@@ -474,6 +474,28 @@ async def test_a_table_that_somebody_has_dropped_fails_the_tasks(path: Path) -> 
                 await journal.flush()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps what is open where it is")
+@pytest.mark.parametrize("how", ["deleted", "replaced", "log deleted"])
+@pytest.mark.parametrize("when", ["before a commit", "after the last"])
+async def test_a_file_that_is_taken_away_fails_the_tasks(path: Path, how: str, when: str) -> None:
+    """SQLite would write on, to a file that nobody finds again."""
+    with pytest.raises(JournalError) as caught:  # noqa: PT012  # by leaving the block
+        async with open_journal(path, durable=True) as journal:
+            await run(journal, Counting("value"), 1)
+            if how == "replaced":
+                path.with_name("other").write_bytes(path.read_bytes())
+                path.with_name("other").replace(path)
+            else:
+                path.with_name(path.name + ("-wal" if how == "log deleted" else "")).unlink()
+            if when == "before a commit":
+                with pytest.raises(JournalError, match="deleted, moved or replaced"):
+                    await run(journal, Counting("value"), 2)
+    assert str(caught.value) == (
+        f"{path}: it, or its -wal, was deleted, moved or replaced while it was open, and what was recorded "
+        "meanwhile may be lost: leave them in place, and run the program again"
+    )
+
+
 async def test_of_several_faults_the_first_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -206,3 +206,37 @@ async def test_whoever_reads_the_output_may_have_enough(path: Path) -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
         assert child.wait(60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+async def test_output_that_cannot_be_written_is_told(path: Path) -> None:
+    await fill(path)
+    command = [sys.executable, "-m", "trio_conman.journal", str(path)]
+    for options in ([], ["--export"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*command, *options], stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT
+            )
+        text = "python -m trio_conman.journal: [Errno 28] No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, text)
+
+
+async def test_there_may_be_no_output(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(path)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([str(path)]) == main([str(path), "--export"]) == 0
+
+
+async def test_a_key_that_somebody_has_changed_is_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill(path)
+    with closing(journal_file.connect(str(path), 5)) as connection:
+        connection.execute("UPDATE records_1 SET key = 'a,b' WHERE rowid = 2")
+    assert main([str(path), "--export"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == LINES[:1]
+    assert shown.err == (
+        f"python -m trio_conman.journal: {path}: it is damaged, or was changed by hand, as 'a,b' is no key "
+        "of a task\n"
+    )

@@ -144,3 +144,5 @@ def test_what_is_no_outcome_is_refused() -> None:
         summarize([], total=-1)
     with pytest.raises(TypeError, match=r"^total must be an int of at least 0"):
         Tally(total="3")  # type: ignore[arg-type]  # the mistake to be told
+    with pytest.raises(TypeError, match=r"^outcomes must be an iterable of outcomes, not 3$"):
+        summarize(3)  # type: ignore[arg-type]  # the mistake to be told

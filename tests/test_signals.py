@@ -285,6 +285,11 @@ async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None
             TypeError,
             "each of signals must be the number of a signal, not 'SIGTERM'",
         ),
+        (
+            {"signals": [signal.SIGTERM, signal.SIGKILL]},
+            ValueError,
+            "each of signals must be one that a program can hear of, not SIGKILL",
+        ),
         ({"signals": [4711]}, ValueError, "each of signals must be the number of a signal, not 4711"),
     ],
 )

@@ -19,6 +19,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._base.checks import check_bool, check_number, check_sync, check_type
 from ._base.outlast import outlast
+from ._base.texts import short
 from ._books.records import Recorder
 from ._leaves.journal_file import JournalError
 from ._leaves.journal_records import Codec, SectionRecords
@@ -107,11 +108,11 @@ class Journal(Recorder[Any]):
             JournalError: the file has the section in another version, or was not written with JSON where this
                 is to be, or the other way round. `discard` drops what it holds.
             TypeError: a parameter is of the wrong kind, or one of `encode` and `decode` is missing.
-            ValueError: `name` is empty.
+            ValueError: `name` is empty, or it or `version` has a lone surrogate, which no file can hold.
             RuntimeError: called in another trio run than that of the journal.
         """
-        check_type("name", name, str, "a str")
-        check_type("version", version, str, "a str")
+        _check_text("name", name)
+        _check_text("version", version)
         if not name:
             raise ValueError('name must not be empty: the journal itself is the section ""')
         for option, function in (("key", key), ("encode", encode), ("decode", decode)):
@@ -157,6 +158,14 @@ class Journal(Recorder[Any]):
             stored=store.stored,
             pending=sum(shelf.pending for shelf in store.shelves.values()),
         )
+
+
+def _check_text(option: str, text: str) -> None:
+    check_type(option, text, str, "a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} must have no lone surrogates, not {short(text)}") from None
 
 
 @final

@@ -32,6 +32,7 @@ def summarize(outcomes: Iterable[Outcome[Any]], *, total: int | None = None) -> 
         TypeError: a parameter is of the wrong kind.
         ValueError: `total` is negative.
     """
+    check_type("outcomes", outcomes, Iterable, "an iterable of outcomes")
     tally = Tally(total=total)
     for outcome in outcomes:
         tally.add(outcome)

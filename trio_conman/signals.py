@@ -62,9 +62,12 @@ def shutdown_on_signal(
 def _checked(number: int) -> signal.Signals:
     check_type("each of signals", number, int, "the number of a signal")
     try:
-        return signal.Signals(number)
+        found = signal.Signals(number)
     except ValueError:
         raise ValueError(f"each of signals must be the number of a signal, not {short(number)}") from None
+    if found.name in {"SIGKILL", "SIGSTOP"}:
+        raise ValueError(f"each of signals must be one that a program can hear of, not {found.name}")
+    return found
 
 
 @final

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 from typing import TypeAlias, final
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import trio
 
@@ -20,9 +20,10 @@ Submit: TypeAlias = Callable[[], None]
 class Handover:
     """The calls that are on their way to one executor; a thread lives while there are some."""
 
-    __slots__ = ("__weakref__", "_busy", "_lock", "_waiting")
+    __slots__ = ("_busy", "_lock", "_waiting", "executor")
 
-    def __init__(self) -> None:
+    def __init__(self, executor: concurrent.futures.Executor) -> None:
+        self.executor: ref[concurrent.futures.Executor] = ref(executor)
         self._lock = Lock()
         self._waiting: OrderedDict[Submit, None] = OrderedDict()  # a line that can be left from its midst
         self._busy = False
@@ -56,9 +57,10 @@ class Handover:
             return None
 
 
-# None until there is one, so that a quick call need not look into a dict of weak references.
-_handovers: trio.lowlevel.RunVar[WeakKeyDictionary[concurrent.futures.Executor, Handover] | None] = (
-    trio.lowlevel.RunVar("trio_conman.executors", None)
+# By the id of the executor, as one may be equal to another, or have no hash. None until there is one, so that
+# a quick call need not look for its own.
+_handovers: trio.lowlevel.RunVar[dict[int, Handover] | None] = trio.lowlevel.RunVar(
+    "trio_conman.executors", None
 )
 
 
@@ -67,11 +69,17 @@ def handover_to(executor: concurrent.futures.Executor, in_thread: bool | None) -
     if in_thread is False:
         return None
     handovers = _handovers.get()
+    handover = None if handovers is None else handovers.get(id(executor))
+    if handover is not None and handover.executor() is not executor:
+        handover = None  # that was another one, which is gone
     if in_thread or not is_quick(executor):
-        if handovers is None:
-            handovers = WeakKeyDictionary()
-            _handovers.set(handovers)
-        return handovers.setdefault(executor, Handover())
+        return handover or _new(executor, handovers or {})
     # What is quick must not overtake what has not been: the first call of a pool starts its processes.
-    handover = None if handovers is None else handovers.get(executor)
     return None if handover is None or handover.is_idle() else handover
+
+
+def _new(executor: concurrent.futures.Executor, handovers: dict[int, Handover]) -> Handover:
+    handover = Handover(executor)
+    kept = {key: each for key, each in handovers.items() if each.executor() is not None}
+    _handovers.set({**kept, id(executor): handover})
+    return handover

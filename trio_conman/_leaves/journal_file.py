@@ -212,6 +212,7 @@ class JournalFile:
             self.sections: list[SectionInfo] = sections_of(self._main)
             self._reader = connect(path, LONGEST_WAIT)
             stack.callback(self._reader.close)
+            self._inode = Path(path).stat().st_ino
             stack.pop_all()
 
     def count(self, section: int) -> int:
@@ -273,15 +274,26 @@ class JournalFile:
                 with suppress(sqlite3.Error):
                     self._main.execute("ROLLBACK")
                 raise
-            with suppress(FileNotFoundError):
-                if Path(f"{self.path}-wal").stat().st_size > LARGEST_LOG:
-                    self._main.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if self._size_of_log() > LARGEST_LOG:
+                self._main.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _size_of_log(self) -> int:
+        """The bytes of the write-ahead log; a `JournalError` where what is written is found by nobody."""
+        # SQLite writes on, to a file without a name.
+        with suppress(FileNotFoundError):
+            if Path(self.path).stat().st_ino == self._inode:
+                return Path(f"{self.path}-wal").stat().st_size
+        raise JournalError(
+            f"{self.path}: it, or its -wal, was deleted, moved or replaced while it was open, and what was "
+            "recorded meanwhile may be lost: leave them in place, and run the program again"
+        )
 
     def close(self, *, in_order: bool) -> None:
         """Close it and give up the lock; `in_order`, after a checkpoint, which leaves a single file."""
         # In this order: whoever has the lock next finds nothing underway.
         with explained(self.path), closing(self._lock), closing(self._main), closing(self._reader):
             if in_order:
+                self._size_of_log()
                 self._reader.close()
                 self._main.execute("PRAGMA busy_timeout=0")  # whoever reads it is not waited for
                 self._main.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 
+from trio_conman._base.texts import short
+
 from .journal_file import Data, JournalError, SectionInfo, check_origin, connect, explained, sections_of
 from .journal_keys import values_of
 
@@ -31,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--export", action="store_true", help="write the records as JSON lines")
     parser.add_argument("--section", metavar="NAME", help='only this section; "" is the journal itself')
     given = parser.parse_args(argv)
-    assert isinstance(sys.stdout, TextIOWrapper)
-    # JSON is UTF-8, wherever it goes; what is shown must suit who shows it.
-    sys.stdout.reconfigure(encoding="utf-8" if given.export else None, errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):  # None stands for a closed one
+        # JSON is UTF-8, wherever it goes; what is shown must suit who shows it.
+        sys.stdout.reconfigure(encoding="utf-8" if given.export else None, errors="backslashreplace")
     try:
         with closing(_Reading(given.file)) as reading:
             sections = [each for each in reading.sections if given.section in {None, each.name}]
@@ -42,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             lines = reading.export(sections) if given.export else reading.table(sections)
             for line in lines:
                 print(line)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except JournalError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # Whoever reads the output has enough of it; Python would try to write the rest at the exit.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # whoever reads the output has enough of it
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+        # Python would try to write the rest at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -116,7 +120,15 @@ class _Reading:
                 last = records[-1][0]
                 for _, key, data in records:
                     form, value = _form(data, each.is_json)
-                    yield f'{{"section": {name}, "key": {_encode(values_of(key))}, "{form}": {value}}}'
+                    yield f'{{"section": {name}, "key": {self._key(key)}, "{form}": {value}}}'
+
+    def _key(self, key: str) -> str:
+        try:
+            return _encode(values_of(key))
+        except ValueError:
+            raise JournalError(
+                f"{self._name}: it is damaged, or was changed by hand, as {short(key)} is no key of a task"
+            ) from None
 
 
 def _form(data: Data, is_json: bool) -> tuple[str, str]:

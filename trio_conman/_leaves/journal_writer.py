@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from threading import Event, Thread
+from threading import TIMEOUT_MAX, Event, Thread
 from time import monotonic
 from typing import final
 
@@ -81,7 +81,7 @@ class Writer:
         while not ending:
             self._work.wait()
             # What was put while the last group was committed has waited long enough.
-            self._hurry.wait(max(0.0, due - monotonic()))
+            self._hurry.wait(min(max(0.0, due - monotonic()), TIMEOUT_MAX))
             # In this order: what is put later is written now, or calls again.
             self._work.clear()
             self._hurry.clear()

@@ -6,6 +6,7 @@ import concurrent.futures
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import ParamSpec, TypeVar, final
 
@@ -60,7 +61,8 @@ class Restarting(concurrent.futures.Executor):
             if self._current is broken:
                 self._count(error)
                 self._current = self._made()
-                broken.shutdown(wait=False)
+                with suppress(Exception):  # it is broken, and another one there
+                    broken.shutdown(wait=False)
             return self._current
 
     def _count(self, error: concurrent.futures.BrokenExecutor) -> None:
