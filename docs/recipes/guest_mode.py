@@ -1,5 +1,4 @@
 import asyncio
-import math
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -43,7 +42,7 @@ async def fetch(page: int) -> str:
     if page == 4:
         busy.set()
     try:
-        await trio.sleep(math.inf)  # stands for a service that does not answer
+        await trio.sleep_forever()  # stands for a service that does not answer
     finally:
         with trio.move_on_after(1, shield=True):
             await trio.sleep(0.1)  # stands for a goodbye to the service
