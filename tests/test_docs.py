@@ -25,7 +25,6 @@ README = ROOT / "README.md"
 KINDS = {
     "{literalinclude}",
     "sh",
-    "console",
     "text",
     "{bars}",
     "{eval-rst}",
