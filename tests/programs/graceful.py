@@ -30,6 +30,8 @@ async def work(number: int) -> int:
 async def tell(came: list[signal.Signals]) -> None:
     while not came:
         await trio.sleep(0.01)
+    for _ in range(2):
+        await trio.lowlevel.checkpoint()  # in the first of these turns the shutdown begins
     say("draining")
 
 
