@@ -344,7 +344,9 @@ def test_a_queued_task_costs_less_than_500_bytes() -> None:
     # In a process of its own, where nothing else is traced.
     program = Path(__file__).parent / "programs" / "queue_memory.py"
     done = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True)
-    assert 100 < float(done.stdout) <= 500
+    # From CPython 3.14 on a tuple keeps its hash, and the one of the arguments is 8 bytes larger.
+    arguments = sys.getsizeof((1,)) - 48
+    assert 100 < float(done.stdout) - arguments <= 500
 
 
 async def test_a_queued_task_is_no_trio_task(autojump_clock: MockClock) -> None:
