@@ -597,6 +597,10 @@ def test_its_limits_are_a_mapping() -> None:
             limit.limits["b"] = wrong
         with pytest.raises(TypeError):
             limit.limit = wrong
+    with pytest.raises(ValueError, match=r"^limits\['b'\] must be an int of at least 1, not 0$"):
+        limit.limits["b"] = 0
+    with pytest.raises(ValueError, match=r"^limit must be an int of at least 1, not 0$"):
+        limit.limit = 0
     with pytest.raises(KeyError):
         del limit.limits["c"]
     assert (limit.limit, dict(limit.limits)) == (4, {"b": 2})
@@ -647,10 +651,14 @@ def test_one_run_at_a_time() -> None:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit):
-            with pytest.RaisesGroup(
-                pytest.RaisesExc(RuntimeError, match=r"^per_key is <KeyedLimit .* of another trio run uses")
-            ):
-                await trio.to_thread.run_sync(trio.run, use)
+            await trio.to_thread.run_sync(trio.run, refused)
+
+    async def refused() -> None:
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(RuntimeError, match=r"^per_key is <KeyedLimit .* of another trio run uses")
+        ):
+            await use()
+        assert not other._is_used()
 
     trio.run(main)
     trio.run(use)

@@ -77,12 +77,16 @@ def test_as_a_sorted_list_would_do(levels: int, seed: int) -> None:
     assert [waiter for waiter, _ in queue.drain()] == in_order
 
 
-def test_priorities_that_nobody_has_any_more_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("stay", [1, 3])
+def test_priorities_that_nobody_has_any_more_leave_nothing_behind(stay: int) -> None:
     queue = Ranked[str]()
-    queue.join(Waiter(0, 10**9), "first")
+    for number in range(stay):
+        queue.join(Waiter(number, 10**9 + number), "")
+    entries = []
     for number in range(10_000):
         waiter = Waiter(number, number)
         queue.join(waiter, "")
+        entries.append(len(queue._order))
         queue.leave(waiter)
-    assert len(queue._queues) == 1
-    assert len(queue._order) <= 2 + MAX_STALE + 1
+    assert len(queue._queues) == stay
+    assert max(entries) == 2 * stay + MAX_STALE + 1
