@@ -6,15 +6,20 @@ import asyncio
 import gc
 import inspect
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from trio_conman import ConMan, RateLimiter
+from trio_conman.batches import in_batches
+from trio_conman.executors import run_in_executor
+from trio_conman.journal import open_journal
 
 USE_OPEN = "use 'async with ConMan.open(nursery) as cm:'"
 USE_MAP = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
@@ -213,6 +218,26 @@ def test_a_program_of_asyncio() -> None:
     )
     with pytest.raises(RuntimeError, match=exactly(text)):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["in_batches", "open_journal", "run_in_executor"])
+def test_what_needs_trio_in_a_program_of_asyncio(name: str, tmp_path: Path) -> None:
+    async def outcomes() -> AsyncIterator[int]:
+        yield 1
+
+    async def main() -> None:
+        if name == "in_batches":
+            in_batches(outcomes(), 2)
+        elif name == "open_journal":
+            await open_journal(tmp_path / "pages.journal").__aenter__()
+        else:
+            await run_in_executor(pool, pow, 2, 3)
+
+    with ThreadPoolExecutor() as pool:
+        text = f"{name}() works inside of trio.run() only, not of asyncio.run()"
+        with pytest.raises(RuntimeError, match=exactly(text)):
+            asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
 
 
 # Numbers

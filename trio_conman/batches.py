@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 import trio
 
 from ._base.checks import check_count, check_number, check_type
+from ._base.outlast import check_in_trio
 from ._engine.stream import Stream
 
 T = TypeVar("T")
@@ -43,10 +44,13 @@ def in_batches(
     Raises:
         TypeError: a parameter is of the wrong kind.
         ValueError: a parameter is out of its range.
+        RuntimeError: called outside of a trio run.
     """
     check_type("outcomes", outcomes, AsyncIterable, "an async iterable")
     check_count("size", size, minimum=1)
-    return Batches(outcomes, size, check_number("seconds", seconds))
+    seconds = check_number("seconds", seconds)
+    check_in_trio("in_batches()")
+    return Batches(outcomes, size, seconds)
 
 
 @final

@@ -10,6 +10,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._base.checks import check_bool, check_count, check_number, check_sync, is_async
+from ._base.outlast import check_in_trio
 from ._base.texts import short
 from ._leaves import executor_kinds as kinds
 from ._leaves.executor_calls import ExecutorCall
@@ -74,8 +75,8 @@ async def run_in_executor(
             `broken_worker_errors` for those of other executors, and `restarting`.
         concurrent.futures.CancelledError: somebody else cancelled the call, as a shutdown of the executor
             may. It is an ordinary `Exception`, not the cancellation of a trio scope.
-        RuntimeError: the executor is shut down (some raise something else, or go on), or no thread could be
-            started.
+        RuntimeError: the executor is shut down (some raise something else, or go on), no thread could be
+            started, or trio does not run here.
         TypeError: `executor` is none, or its ``submit`` returns no `~concurrent.futures.Future`; `fn` is not
             callable or is async; `abandon_on_cancel` or `submit_in_thread` is no bool.
     """
@@ -84,6 +85,7 @@ async def run_in_executor(
     check_bool("abandon_on_cancel", abandon_on_cancel)
     if submit_in_thread is not None:
         check_bool("submit_in_thread", submit_in_thread)
+    check_in_trio("run_in_executor()")
     await trio.lowlevel.checkpoint_if_cancelled()
     try:
         handover = handover_to(executor, submit_in_thread)

@@ -18,7 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._base.checks import check_bool, check_number, check_sync, check_type
-from ._base.outlast import outlast
+from ._base.outlast import check_in_trio, outlast
 from ._base.texts import short
 from ._books.records import Recorder
 from ._leaves.journal_file import JournalError
@@ -182,6 +182,7 @@ class _Opening:
     async def __aenter__(self) -> Journal:
         if self._store is not None:
             raise RuntimeError("what open_journal() returns can be entered once: call it again")
+        check_in_trio("open_journal()")
         file, contents = await trio.to_thread.run_sync(load, self._path)
         self._store = Store(file, contents, durable=self._durable, flush_after=self._flush_after)
         return Journal(self._store)
@@ -222,6 +223,7 @@ def open_journal(
         ValueError: `flush_after` is out of its range.
         JournalError: on entry, when the file is in use, cannot be used, or is no journal; on leaving, when
             something could not be written, unless the block has raised an error of its own.
+        RuntimeError: on entry, when it was entered before, or trio does not run here.
     """
     check_type("path", path, (str, os.PathLike), "a str or a path of str")
     check_type("path", os.fspath(path), str, "a str or a path of str")

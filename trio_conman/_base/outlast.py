@@ -1,4 +1,4 @@
-"""Waiting for what must have ended before one goes on, and whether a trio run has."""
+"""Waiting for what must have ended before one goes on, and whether a trio run is there, or over."""
 
 from __future__ import annotations
 
@@ -41,3 +41,9 @@ def is_over(run: trio.lowlevel.TrioToken) -> bool:
 
 def _nothing() -> None:
     pass
+
+
+def check_in_trio(call: str) -> None:
+    """Refuse a call where trio does not run, as in a program of asyncio."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(f"{call} works inside of trio.run() only, not of asyncio.run()")
