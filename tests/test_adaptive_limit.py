@@ -484,7 +484,7 @@ async def test_of_two_that_open_it_at_once_in_two_threads_one_is_refused() -> No
             self.lock.release()
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, name="other") as other:
-        limit._lock = Slower()  # type: ignore[assignment]
+        limit._lock = Slower()  # type: ignore[assignment]  # it is used as a lock is
         with pytest.raises(
             RuntimeError, match=r"^limit is an AdaptiveLimit that manager 'other' uses just now: "
         ):

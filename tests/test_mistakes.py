@@ -234,7 +234,7 @@ def test_what_needs_trio_in_a_program_of_asyncio(name: str, tmp_path: Path) -> N
             await run_in_executor(pool, pow, 2, 3)
 
     with ThreadPoolExecutor() as pool:
-        text = f"{name}() works inside of trio.run() only, not of asyncio.run()"
+        text = f"{name}() can be used inside of trio.run() only, not of asyncio.run()"
         with pytest.raises(RuntimeError, match=exactly(text)):
             asyncio.run(main())
     assert list(tmp_path.iterdir()) == []

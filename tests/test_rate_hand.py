@@ -3,6 +3,7 @@
 import math
 import re
 import threading
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -245,3 +246,13 @@ async def test_a_wrong_burst_is_refused(value: Any, kind: type[Exception], more:
     ):
         rate.burst = value
     assert rate.burst == 1
+
+
+async def test_a_burst_of_another_type_is_taken_as_a_plain_int() -> None:
+    class Number(IntEnum):
+        FIVE = 5
+
+    rate = RateLimiter(1)
+    rate.burst = Number.FIVE
+    for each in (rate, RateLimiter(1, burst=Number.FIVE), RateLimiter.restore(rate.snapshot())):
+        assert (each.burst, type(each.burst)) == (5, int)

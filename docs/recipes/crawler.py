@@ -41,9 +41,8 @@ class Crawler:
     async def visit(self, url: str, depth: int) -> None:
         response = await self.client.get(url)
         response.raise_for_status()
-        with suppress(
-            ConManClosedError
-        ):  # a signal came: the page counts, its links do not
+        # When a signal has come, the page counts, and its links do not.
+        with suppress(ConManClosedError):
             for link in LINK.findall(response.text):
                 self.add(urljoin(url, link).partition("#")[0], depth + 1)
 

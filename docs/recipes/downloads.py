@@ -15,9 +15,7 @@ from trio_conman.journal import open_journal
 from trio_conman.signals import shutdown_on_signal
 
 LIMIT = 4  # files at once
-LIMITS = httpx.Limits(
-    max_connections=LIMIT
-)  # a connection for each: no file waits for one
+LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: none waits
 
 
 async def main(service: str, names: list[str], folder: Path) -> None:

@@ -30,6 +30,12 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
             del interrupt
 
 
+def check_in_trio(call: str) -> None:
+    """Refuse a call where trio does not run, as in a program of asyncio."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(f"{call} can be used inside of trio.run() only, not of asyncio.run()")
+
+
 def is_over(run: trio.lowlevel.TrioToken) -> bool:
     """Whether a trio run, by its token, has ended or crashed."""
     try:
@@ -41,9 +47,3 @@ def is_over(run: trio.lowlevel.TrioToken) -> bool:
 
 def _nothing() -> None:
     pass
-
-
-def check_in_trio(call: str) -> None:
-    """Refuse a call where trio does not run, as in a program of asyncio."""
-    if not trio.lowlevel.in_trio_run():
-        raise RuntimeError(f"{call} works inside of trio.run() only, not of asyncio.run()")

@@ -293,7 +293,7 @@ class JournalFile:
         # In this order: whoever has the lock next finds nothing underway.
         with explained(self.path), closing(self._lock), closing(self._main), closing(self._reader):
             if in_order:
-                self._size_of_log()
+                self._size_of_log()  # what the last commit has written may be lost
                 self._reader.close()
                 self._main.execute("PRAGMA busy_timeout=0")  # whoever reads it is not waited for
                 self._main.execute("PRAGMA wal_checkpoint(TRUNCATE)")

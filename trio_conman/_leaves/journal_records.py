@@ -82,9 +82,8 @@ class SectionRecords:
         """Record the value of a claimed key."""
         try:
             data = self._encode(value)
-            if type(data) is not str and isinstance(data, str):
-                data = str.__str__(data)  # one whose methods are not the user's
-            if type(data) is str:
+            if isinstance(data, str):
+                data = str.__str__(data)  # a plain one, whose methods are not the user's
                 if not data.isascii():
                     data.encode()  # lone surrogates are in no file
             elif not isinstance(data, bytes):

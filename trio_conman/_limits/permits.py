@@ -82,11 +82,6 @@ class Permits(Waiters):
         """When permits can be had, at the earliest, by who asks for them from now on."""
         return self.gates[0].forecast.due(self._least, trio.current_time())
 
-    def leave(self, key: Any) -> None:
-        """Leave the queues, if there."""
-        self._priced.pop(key, None)
-        super().leave(key)
-
     def _claims_of(self, key: TaskHandle[Any]) -> Claims:
         claims = self._priced.get(key)
         if claims is None:
