@@ -475,3 +475,15 @@ async def test_an_executor_has_no_part_in_what_one_of_its_id_has_left() -> None:
     left = handover._handovers.get()
     assert left is not None
     assert [each.executor() for each in left.values()] == [executor]
+
+
+async def test_executors_that_are_gone_leave_nothing(no_collector: None) -> None:
+    for number in range(5):
+        executor = Ends()
+        executor.let_go.release()
+        assert await run_in_executor(executor, tuple_of, number) == (number,)
+        while submitting():
+            await trio.lowlevel.checkpoint()  # as above
+    left = handover._handovers.get()
+    assert left is not None
+    assert len(left) == 1

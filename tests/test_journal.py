@@ -38,6 +38,9 @@ class Color(IntEnum):
 class Word(StrEnum):
     ONE = "one"
 
+    def isascii(self) -> bool:
+        raise AssertionError
+
 
 # Values and keys
 

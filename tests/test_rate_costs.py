@@ -392,3 +392,13 @@ async def test_a_cancelled_attempt_keeps_its_cost(autojump_clock: MockClock, rec
 
 def test_conman_is_typed_for_several() -> None:
     assert "Iterable[RateLimiter]" in ConMan.open.__annotations__["rate"]
+
+
+async def test_who_gives_up_leaves_no_cost(autojump_clock: MockClock, record: list[Any]) -> None:
+    async with manager(RateLimiter(1, cost=tokens)) as cm:
+        for name in ("a", "b", "c"):
+            await cm.run(spend, record, name, 2)
+        await wait_all_tasks_blocked()
+        assert len(cm._runner.permits._priced) == 2  # type: ignore[union-attr]  # there is a rate
+        cm.cancel()
+    assert cm._runner.permits._priced == {}  # type: ignore[union-attr]  # as above

@@ -341,3 +341,19 @@ async def test_a_line_enters_without_a_look_at_the_others(no_collector: None) ->
     lines: list[Line] = []
     calls_to_enter()  # the first of a run
     assert len({calls_to_enter() for _ in range(50)}) == 1
+
+
+def test_a_run_that_is_over_leaves_nothing_to_the_next_one() -> None:
+    rings = Rings(trio.CapacityLimiter(2))
+
+    async def use(leaves: bool) -> None:
+        line = Line("one", rings.limiter, shared=True)
+        rings.enter(line)
+        lines.append(line)
+        if leaves:
+            rings.leave(line)
+
+    lines: list[Line] = []  # so that those of a run that has crashed are there
+    for leaves in (True, False, False):
+        trio.run(use, leaves)
+        assert [list(each) for each in rings._lines.values()] == [[] if leaves else [lines[-1]]]
