@@ -18,6 +18,7 @@ async def computes() -> None:
         sum(range(1000))
 
 
+@trio.lowlevel.enable_ki_protection  # a Ctrl-C is for those who wait, also when it comes at once
 async def ready() -> None:
     await trio.testing.wait_all_tasks_blocked()
     print("ready", flush=True)
