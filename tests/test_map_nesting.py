@@ -378,7 +378,9 @@ async def test_what_the_closing_of_a_blamed_source_raises_is_the_cause(autojump_
         assert isinstance(caught.value.__cause__, KeyError)
 
 
-async def test_a_scope_that_is_left_before_the_yield_is_none_of_a_maps_business(record: list[Any]) -> None:
+async def test_a_scope_that_is_left_before_the_yield_is_none_of_a_maps_business(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
     def items() -> Iterator[int]:
         for number in range(5):
             with trio.CancelScope():

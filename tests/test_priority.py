@@ -182,7 +182,7 @@ WRONG: list[Any] = [True, 1.0, "1", None]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_what_is_no_int_is_refused(wrong: Any) -> None:
+async def test_what_is_no_int_is_refused(wrong: Any, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         with pytest.raises(TypeError, match=r"^priority must be an int, not "):
             await cm.run(trio.sleep, 0, priority=wrong)
