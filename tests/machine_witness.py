@@ -440,7 +440,8 @@ class Witness:
         """A retry follows: whose config may have asked for that delay?"""
         retry = entry.attempts
         act = entry.plan.act(retry - 1)
-        own = act.config if act.ending in {"retriable", "group"} else None
+        is_own = act.ending in {"retriable", "group"} and str(error) != "turned"
+        own = act.config if is_own else None
         config = entry.options.retry if isinstance(error, trio.TooSlowError) else own or entry.options.retry
         entry.scheduled += 1
         # One that keeps its slot waits for its permit only.

@@ -269,6 +269,16 @@ def test_it_goes_on_in_another_run() -> None:
     assert rule.cuts == 2
 
 
+def test_many_short_runs_measure_together() -> None:
+    told = Told(10)
+    for _ in range(29):
+        told.rule.restart()
+        told.attempts(1)
+    assert told.rule.window is None
+    told.rule.restart()
+    assert told.attempts(1).window == (10, 1)
+
+
 def test_what_began_before_the_last_cut_cuts_no_more_though_a_limit_was_assigned_since() -> None:
     told = Told(10).overload(in_use=10)
     told.rule.assign(8)

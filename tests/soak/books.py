@@ -85,7 +85,7 @@ class Books(Instrument):
         """A manager has ended: take over what it says of itself."""
         told = cm.statistics()
         self.statistics["managers"] += 1
-        for field in ("submitted", "succeeded", "failed", "cancelled", "retries"):
+        for field in ("submitted", "succeeded", "failed", "cancelled", "retries", "recalled"):
             self.statistics[field] += getattr(told, field)
         left = told.running, told.waiting, told.queued, told.backing_off
         if any(left):

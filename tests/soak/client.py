@@ -16,6 +16,9 @@ books, and ends with 1 if something is wrong:
 - Requests: each attempt sends one or, cancelled early, none. A request counts as sent when its head was
   written. The server counts it when it has received it, whatever it does then: both numbers must be equal.
 - Connections: when a round has ended, each entry of the client's pool is idle or closed.
+- Keys: when a round has ended nobody counts for any.
+- Journal: what it has recalled are as many as the tasks that say so, and each value is the right one.
+- Telemetry: as many spans have ended, and as many durations were measured, as tasks have ended.
 - Answers: the server's, by what it did, are at least those that the client has seen; what the client has not
   seen are exactly the requests that it gave up, by a timeout or a cancellation.
 """
@@ -28,35 +31,53 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import trio
 
 from tests.soak.books import Books, Sample
+from tests.soak.observers import Telemetry, progress
 from trio_conman import (
+    AdaptiveLimit,
     ConMan,
+    Instrument,
+    KeyedLimit,
     Outcome,
     RateLimiter,
     RetriableError,
     RetryBudget,
     RetryConfig,
+    Success,
     parse_retry_after,
 )
 from trio_conman.executors import run_in_executor
+from trio_conman.journal import Journal, open_journal
 
 ROUND = 6.0  # seconds
 FORKSERVER = multiprocessing.get_context("forkserver")
 RETRY = RetryConfig(max_attempts=4, initial_delay=0.02, max_delay=0.5)
+KEYS = 7
 
 
 def burn(number: int) -> int:
     """The work of a process."""
     return sum(range(number * 1000))
+
+
+def key_of(*args: Any) -> int:
+    """By the number of a task, its last argument."""
+    return int(args[-1]) % KEYS
+
+
+def cost_of(*args: Any) -> int:
+    return 1 + int(args[-1]) % 3
 
 
 def ghosts(http: httpx.AsyncClient) -> list[Any]:
@@ -66,11 +87,15 @@ def ghosts(http: httpx.AsyncClient) -> list[Any]:
 
 
 class Client:
-    def __init__(self, port: str, seconds: float) -> None:
+    def __init__(self, port: str, seconds: float, journal: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.seconds = seconds
+        self.journal = journal
         self.chance = random.Random(11)
         self.http, self.pool = Books(), Books()
+        self.telemetry = Telemetry()
+        self.observers: list[Instrument] = [self.telemetry.instrument]
+        self.adaptive = AdaptiveLimit(maximum=30)
         self.signals: Counter[str] = Counter()
         self.killed = 0
         self.sent_signals: int | None = None
@@ -111,9 +136,11 @@ class Client:
             seen[kind if sent else "not sent"] += 1
 
     @contextlib.asynccontextmanager
-    async def manager(self, books: Books, limit: int, **options: Any) -> AsyncIterator[ConMan[Any]]:
+    async def manager(
+        self, books: Books, limit: int | AdaptiveLimit, **options: Any
+    ) -> AsyncIterator[ConMan[Any]]:
         async with trio.open_nursery() as nursery:
-            block = ConMan[Any].open(nursery, limit, instruments=[books], **options)
+            block = ConMan[Any].open(nursery, limit, instruments=[books, *self.observers], **options)
             cm = None
             try:
                 async with block as cm:
@@ -125,7 +152,7 @@ class Client:
                     books.close(cm)
 
     async def dispatch(self, http: httpx.AsyncClient, options: dict[str, Any]) -> None:
-        """Tasks one by one, some of them cancelled, while the limit changes."""
+        """Tasks one by one, some of them cancelled, while the limits change."""
         async with self.manager(self.http, 20, **options) as cm:
             self.keeping.append((cm, Counter()))
             for number in range(sys.maxsize):
@@ -134,8 +161,32 @@ class Client:
                     handle.cancel("at random")
                 if number % 20 == 0:
                     cm.limit = self.chance.randint(2, 30)
+                    options["per_key"].limits[number % KEYS] = self.chance.randint(1, 6)
                 if number % 30 == 0:
                     cm.start_soon(self.get, http, number, name="added")
+
+    async def queue(self, http: httpx.AsyncClient, options: dict[str, Any]) -> None:
+        """Many tasks at once, as many of which run as the service bears, some of them before others."""
+        async with self.manager(self.http, self.adaptive, **options) as cm:
+            self.keeping.append((cm, Counter()))
+            for number in range(100):
+                handle = cm.start_soon(self.get, http, number, priority=number % 3)
+                if number % 10 == 0:
+                    handle.priority = 5
+            await cm.wait()
+
+    async def record(self, http: httpx.AsyncClient, journal: Journal, options: dict[str, Any]) -> None:
+        """Tasks whose values are kept: the next time those are known."""
+
+        async def value(number: int) -> int:
+            await self.get(http, number)
+            return number
+
+        async with self.manager(self.http, 10, journal=journal, **options) as cm:
+            async with cm.map(value, range(1000)) as outcomes:
+                async for outcome in outcomes:
+                    if isinstance(outcome, Success):
+                        self.http.check("a task, and its value", outcome.index, outcome.value)
 
     async def stream(self, http: httpx.AsyncClient, options: dict[str, Any]) -> None:
         """A short-lived manager with a map that is read to its end, or left."""
@@ -200,8 +251,10 @@ class Client:
 
     async def round(self) -> None:
         """Everything at once, for a while; what ends early begins anew."""
+        keys = KeyedLimit(4, key=key_of)
         options: dict[str, Any] = {
-            "rate": RateLimiter(150, burst=10),
+            "rate": (RateLimiter(150, burst=10), RateLimiter(320, burst=30, cost=cost_of)),
+            "per_key": keys,
             "retry": RETRY,
             "retry_budget": RetryBudget(20, 0.3),
             "attempt_timeout": 0.5,
@@ -217,12 +270,25 @@ class Client:
         # More than the managers' limits together: a request that waits for one, and is given up, would leave
         # an entry in the pool that never connects.
         limits = httpx.Limits(max_connections=100)
-        async with httpx.AsyncClient(timeout=None, trust_env=False, limits=limits) as http:
-            async with trio.open_nursery() as nursery:
-                for work in (self.dispatch, self.stream, self.deliver):
-                    nursery.start_soon(again, partial(work, http, options))
-                nursery.start_soon(again, self.compute)
+        async with (
+            open_journal(self.journal) as journal,
+            httpx.AsyncClient(timeout=None, trust_env=False, limits=limits) as http,
+        ):
+            with progress() as display:
+                self.observers.append(display)
+                async with trio.open_nursery() as nursery:
+                    for work in (self.dispatch, self.queue, self.stream, self.deliver):
+                        nursery.start_soon(again, partial(work, http, options))
+                    nursery.start_soon(again, partial(self.record, http, journal, options))
+                    nursery.start_soon(again, self.compute)
+                self.observers.pop()
             self.http.check("entries of the pool that nobody uses", len(ghosts(http)), 0)
+            self.http.check("keys that tasks count for", len(keys.statistics()), 0)
+            if len(self.quiet) % 5 == 4:
+                await journal.discard("")
+            told = journal.statistics()
+        self.http.seen["recalled"] += told.recalled
+        self.http.seen["stored"] += told.stored
         for cm, delivered in self.keeping:
             self.http.seen["outcomes kept"] += len(cm.outcomes())
             self.http.seen["outcomes delivered"] += delivered["taken"]
@@ -292,6 +358,9 @@ class Client:
         descriptors = server.pop("descriptors")
         warm = next(each for each in self.quiet if each.time - self.start >= self.seconds / 4)
         last, seen = self.quiet[-1], self.http.seen
+        self.http.check("recalled", seen["recalled"], self.http.statistics["recalled"])
+        ended = self.http.told["finished"] + self.pool.told["finished"]
+        self.http.check("tasks ended, and told of", ended, self.telemetry.spans, self.telemetry.measured())
         faults = [*self.http.balance("requests"), *self.pool.balance("processes")]
         faults += self.compare(server, warm, last)
         print(f"{len(self.quiet)} rounds; {sum(self.signals.values())} signals: {dict(self.signals)}")
@@ -310,6 +379,8 @@ class Client:
             print("  statistics", dict(books.statistics))
             print("  seen      ", dict(books.seen))
         print(f"  processes killed: {self.killed}")
+        print("adaptive limit:", self.adaptive.statistics())
+        print(f"telemetry: {self.telemetry.spans} spans")
         print(f"server, with {descriptors} descriptors:")
         print("  received  ", server.total(), dict(server))
         print("sent by the client", seen["sent"])
@@ -345,6 +416,7 @@ class Client:
 
 
 if __name__ == "__main__":
-    client = Client(sys.argv[1], float(sys.argv[2]))
-    trio.run(client.work)
+    with tempfile.TemporaryDirectory() as folder:
+        client = Client(sys.argv[1], float(sys.argv[2]), Path(folder, "values"))
+        trio.run(client.work)
     sys.exit(client.failed)

@@ -80,9 +80,10 @@ class Controller:
         self._hold()
 
     def restart(self) -> None:
-        """Go on in another run, whose clock may be another."""
+        """Go on with another manager, maybe on another clock; what is being measured goes on too."""
         self._since = -inf
-        self._hold()
+        if not self._is_held:
+            self._hold()
 
     def assign(self, limit: float) -> None:
         """Go on from another limit."""
