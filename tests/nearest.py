@@ -19,6 +19,7 @@ NEAREST = {
     "_base.checks": "checks",
     "_policy.decision": "retry retry_groups retry_limits retrying retrying_config retrying_stopped reasons",
     "_base.errors": "errors exports",
+    "_base.explained": "mistakes retry_config",
     "_base.log": "hostile_objects",
     "_base.outcomes": "outcomes texts exports",
     "_engine.stream": "map deadlock map_idle map_turns",

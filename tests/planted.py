@@ -333,10 +333,16 @@ BUGS = [
         "            worker = self._idle[-1]\n            worker.handle = handle\n",
     ),
     Bug(
+        "a worker that takes another one's task does not give up its own",
+        "_engine.pool",
+        "            worker.handle, other.handle = first, own\n",
+        "            worker.handle = first\n",
+    ),
+    Bug(
         "a worker that ends takes its task with it",
         "_engine.execution",
-        "            self._finish(handle, outcome)\n        self.pool.gone(worker)\n",
-        "            pass\n        self.pool.gone(worker)\n",
+        "            self._finish(handle, outcome)\n        self.pool.gone(worker, handle)\n",
+        "            pass\n        self.pool.gone(worker, handle)\n",
     ),
     Bug(
         "an idle worker is not dismissed",

@@ -11,10 +11,10 @@ import trio
 from trio.lowlevel import currently_ki_protected, enable_ki_protection
 from trio.testing import MockClock
 
-from trio_conman import ConMan
+from trio_conman import ConMan, TaskHandle
 from trio_conman._base.outlast import outlast
 from trio_conman._engine.drawn import DrawnMap
-from trio_conman._engine.pool import Worker
+from trio_conman._engine.pool import Pool, Worker
 
 Record = list[tuple[float, str]]
 
@@ -168,6 +168,32 @@ async def test_what_its_user_wrote_can_be_interrupted(nursery: trio.Nursery) -> 
     async with ConMan[None].open(nursery, 2) as cm, cm.map(trio.sleep, source) as outcomes:
         await anext(outcomes)
     assert source.protected == dict.fromkeys(["begun", "drawn", "closed", "aclosed"], False)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_worker_that_is_interrupted_before_it_begins_ends_its_task(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Pool.next, 0
+
+    def interrupted(self: Pool, worker: Worker) -> TaskHandle[Any] | None:
+        nonlocal calls
+        assert worker.is_called
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt  # as a signal would, in the worker's own frame, a moment earlier
+        return original(self, worker)
+
+    monkeypatch.setattr(Pool, "next", interrupted)
+    handles: list[TaskHandle[None]] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 5) as cm:
+            handles.extend(cm.start_soon(trio.sleep_forever) for _ in range(3))
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        trio.run(main)
+    assert [handle.state for handle in handles] == ["done"] * 3
 
 
 def test_a_worker_that_is_interrupted_before_it_draws_gives_its_slot_back(

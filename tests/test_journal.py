@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import signal
@@ -19,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trio_conman.journal
 from tests.journaled import Counting, run
-from trio_conman import ConMan, Success
+from trio_conman import ConMan, Failure, Success
 from trio_conman._books.records import Answer
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_values import decode_json
@@ -700,12 +701,6 @@ def test_a_path_of_bytes_is_refused() -> None:
         ("a", {"key": coroutine}, TypeError, f"key must be a sync callable or None, not {coroutine!r}"),
         ("a", {"encode": 1, "decode": int}, TypeError, "encode must be a sync callable or None, not 1"),
         ("a", {"encode": str, "decode": 1}, TypeError, "decode must be a sync callable or None, not 1"),
-        (
-            "a",
-            {"encode": str},
-            TypeError,
-            "encode and decode must be given together: what one writes, the other reads",
-        ),
     ],
 )
 async def test_section_refuses_nonsense(
@@ -717,6 +712,34 @@ async def test_section_refuses_nonsense(
         assert str(caught.value) == text
         with pytest.raises(TypeError, match=r"^section must be a str, not None$"):
             await journal.discard(None)  # type: ignore[arg-type]  # the mistake to be told
+
+
+async def test_in_place_of_a_codec_that_is_not_given_there_is_json(path: Path) -> None:
+    options: list[dict[str, Any]] = [
+        {"encode": lambda value: json.dumps(value, default=str)},
+        {"decode": lambda text: ("read", json.loads(text))},
+    ]
+
+    async def make(number: int) -> Any:
+        return [Path("a"), [1]][number]
+
+    found: list[Any] = []
+    for _ in range(2):
+        async with open_journal(path) as journal, trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2) as cm:
+                for number, given in enumerate(options):
+                    section = journal.section(f"{number}", **given)
+                    found.append(await cm.start_soon(make, number, journal=section).result())
+    assert found == [Path("a"), [1], "a", ("read", [1])]
+
+
+async def test_an_encode_without_a_decode_must_make_json(path: Path) -> None:
+    async with open_journal(path) as journal, trio.open_nursery() as nursery:
+        section = journal.section("a", encode=lambda _: b"1")
+        async with ConMan[Any].open(nursery, 2, journal=section) as cm:
+            failed = await cm.start_soon(trio.sleep, 0).wait()
+    assert isinstance(failed, Failure)
+    assert "encode must return JSON as a str, as there is no decode, not b'1'" in str(failed.error)
 
 
 # Names

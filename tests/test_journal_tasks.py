@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -234,6 +235,15 @@ async def test_a_second_one_of_a_key_waits_without_a_slot_and_takes_the_value(
         assert [value_of(handle.outcome) for handle in again] == 3 * [("a", True)]
         assert [handle.outcome.waited for handle in again if handle.outcome] == [5, 5, 5]
     assert free(journal)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_first_one_of_a_key_runs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 5, journal=Memory()) as cm:
+        handles = [cm.start_soon(trio.sleep, 0) for _ in range(3)]
+        await cm.wait()
+        assert [value_of(handle.outcome) for handle in handles] == [(None, False), (None, True), (None, True)]
 
 
 async def test_one_that_waited_for_its_slot_in_run_waits_for_a_key(autojump_clock: MockClock) -> None:

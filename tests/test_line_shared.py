@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, TaskCancelledError
+from trio_conman import ConMan, KeyedLimit, TaskCancelledError
 
 
 class Users:
@@ -221,6 +221,28 @@ async def test_the_end_of_a_manager_frees_its_slots_for_the_others(autojump_cloc
                 goes.cancel()
             assert trio.current_time() == 3
     assert users.by_time() == {0: {"goes": 2}, 3: {"stays": 2}, 5: {"stays": 1}}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_manager_whose_tasks_wait_for_a_key_has_its_turns(
+    limit: int, seed: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its key is free again it is not overtaken by who has just had a slot."""
+    monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+    users = Users(limit)
+    keys = KeyedLimit(1, key=lambda *_: 0)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[None].open(nursery, users.limiter, per_key=keys) as keyed,
+        ConMan[None].open(nursery, users.limiter) as plain,
+    ):
+        for _ in range(20):
+            keyed.start_soon(users.job, "keyed", 1)
+            plain.start_soon(users.job, "plain", 1)
+    names = ["keyed", "plain"]
+    had = {name: sum(users.by_time()[time].get(name, 0) for time in range(10)) for name in names}
+    assert abs(had["keyed"] - had["plain"]) <= limit
 
 
 @pytest.mark.parametrize("seed", range(10))

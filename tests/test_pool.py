@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import random
 import weakref
 from typing import Any
 
@@ -13,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, RateLimiter, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
+from trio_conman._limits.waiters import Waiters
 
 VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("VARIABLE")
 
@@ -157,6 +159,70 @@ class Passes(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:
         self.count += 1
+
+
+@pytest.fixture(params=range(6))
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio runs what it wakes together in another order."""
+    monkeypatch.setattr("trio._core._run._r", random.Random(request.param))
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("is_brief", [True, False])
+async def test_tasks_begin_in_the_order_of_submission(is_brief: bool) -> None:
+    """Whichever worker has its turn first: a new one, one that rested, or one that goes on."""
+    began: list[int] = []
+
+    async def task(number: int) -> None:
+        began.append(number)
+        if not is_brief:
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4) as cm:
+        for first in (0, 30, 60):
+            for number in range(first, first + 2):
+                cm.run_nowait(task, number)
+            for number in range(first + 2, first + 29):
+                cm.start_soon(task, number)
+            await cm.run(task, first + 29)
+            await cm.wait()
+            await wait_all_tasks_blocked()  # until the workers rest
+    assert began == list(range(90))
+
+
+@pytest.mark.usefixtures("order")
+async def test_tasks_of_several_contexts_begin_in_one_turn_each_in_its_own() -> None:
+    passes = Passes()
+    began: list[tuple[int, object, int]] = []
+
+    async def task(number: int) -> None:
+        began.append((number, VARIABLE.get(), passes.count))
+
+    def submit(number: int, value: object) -> None:
+        VARIABLE.set(value)
+        cm.start_soon(task, number)
+
+    trio.lowlevel.add_instrument(passes)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 8) as cm:
+        for number in range(8):
+            contextvars.copy_context().run(submit, number, number % 3)
+    trio.lowlevel.remove_instrument(passes)
+    assert sorted(number for number, _, _ in began) == list(range(8))
+    assert all(value == number % 3 for number, value, _ in began)
+    assert len({count for _, _, count in began}) == 1
+
+
+@pytest.mark.usefixtures("order")
+async def test_who_begins_together_waits_for_no_permit_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[object] = []
+    monkeypatch.setattr(Waiters, "acquire", lambda _, key, *__: waits.append(key))
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 10, rate=RateLimiter(1, burst=100)) as cm,
+    ):
+        for _ in range(50):
+            cm.start_soon(trio.lowlevel.checkpoint)
+    assert waits == []
 
 
 async def test_who_has_to_wake_a_worker_is_not_overtaken_by_who_finds_one_awake() -> None:

@@ -87,6 +87,7 @@ MAY_BE_INTERRUPTED = {
     "rate": {
         "RateLimiter.__init__",
         "RateLimiter._make",
+        "RateLimiter._time",
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },

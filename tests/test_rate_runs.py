@@ -46,6 +46,13 @@ def run_fast(main: Callable[[RateLimiter, list[Any]], Awaitable[None]], rate: Ra
     return record
 
 
+def test_it_says_where_it_stands_before_a_run_and_after() -> None:
+    rate = RateLimiter(1, per=10, burst=3)
+    assert (rate.statistics().available, rate.statistics().paused_for) == (3, 0)
+    run_fast(use, rate)
+    assert (rate.statistics().available, rate.statistics().tasks_waiting) == (1, 0)
+
+
 @pytest.mark.parametrize("main", [use, pause, look])
 @pytest.mark.parametrize("busy", [True, False])
 async def test_another_run_is_refused_while_managers_of_this_one_are_open(

@@ -90,8 +90,23 @@ def test_every_field_is_tried_with_nonsense() -> None:
 
 @doors
 def test_what_is_no_field_is_refused(door: Callable[..., RetryConfig]) -> None:
-    with pytest.raises(TypeError, match="attempts"):
-        door(attempts=3)
+    with pytest.raises(TypeError) as caught:
+        door(delay=3)
+    assert str(caught.value) == (
+        "RetryConfig() got an unexpected keyword argument 'delay': it takes "
+        + ", ".join(field.name for field in attrs.fields(RetryConfig))
+    )
+
+
+@doors
+@pytest.mark.parametrize("name", ["attempts", "max_retries", "retries"])
+def test_what_others_call_max_attempts_is_told(door: Callable[..., RetryConfig], name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        door(**{name: 3})
+    assert str(caught.value) == (
+        f"RetryConfig() got an unexpected keyword argument {name!r}: "
+        "use max_attempts=..., which counts the retries after the first attempt"
+    )
 
 
 @pytest.mark.parametrize("preset", [RetryConfig, *PRESETS])

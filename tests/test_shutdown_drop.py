@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from trio_conman import (
     ConManClosedError,
     Failure,
     Instrument,
+    KeyedLimit,
     Outcome,
     RetriableError,
     RetryConfig,
@@ -50,6 +52,34 @@ def was_dropped(handle: TaskHandle[Any], manager: str = "conman") -> bool:
         f"it was queued when {manager!r} was shut down"
     )
     return end.reason is StopReason.CANCELLED
+
+
+@pytest.mark.parametrize("per_key", [None, KeyedLimit(9, key=lambda _: 0)])
+@pytest.mark.parametrize("grace", [math.inf, 1])
+@each_kind
+async def test_a_run_that_is_cancelled_in_the_same_tick_was_never_accepted(
+    limit_of: MakeLimit, grace: float, per_key: KeyedLimit | None, autojump_clock: MockClock
+) -> None:
+    stop = trio.CancelScope()
+
+    async def feed() -> None:
+        with stop:
+            await cm.run(trio.sleep, 5)
+
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, limit_of(2), per_key=per_key) as cm,
+    ):
+        for _ in range(2):
+            await cm.run(trio.sleep, 5)
+        nursery.start_soon(feed)
+        await wait_all_tasks_blocked()
+        stop.cancel()
+        await cm.shutdown(grace, queued="drop")
+        assert trio.current_time() == min(grace, 5)
+        statistics = cm.statistics()
+    assert (statistics.submitted, statistics.succeeded + statistics.failed, statistics.queued) == (2, 2, 0)
+    assert sorted(each.index for each in cm.outcomes()) == [0, 1]
 
 
 @each_kind

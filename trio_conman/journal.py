@@ -78,7 +78,7 @@ class Journal(Recorder[Any]):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._records = SectionRecords(store, store.shelf("", "1", True), None, Codec.json())
+        self._records = SectionRecords(store, store.shelf("", "1", True), None, Codec.of())
 
     def __repr__(self) -> str:
         return f"<Journal {self._store.path}>"
@@ -102,12 +102,13 @@ class Journal(Recorder[Any]):
                 model.
             encode: a sync callable that makes a str or bytes of a value. Default: JSON, which refuses what
                 would come back as something else, such as tuples.
-            decode: a sync callable that makes a value of that again. Give both, or none.
+            decode: a sync callable that makes a value of that again. Default: JSON, so that an `encode`
+                without it must return a str of that.
 
         Raises:
             JournalError: the file has the section in another version, or was not written with JSON where this
                 is to be, or the other way round. `discard` drops what it holds.
-            TypeError: a parameter is of the wrong kind, or one of `encode` and `decode` is missing.
+            TypeError: a parameter is of the wrong kind.
             ValueError: `name` is empty, or it or `version` has a lone surrogate, which no file can hold.
             RuntimeError: called in another trio run than that of the journal.
         """
@@ -118,12 +119,9 @@ class Journal(Recorder[Any]):
         for option, function in (("key", key), ("encode", encode), ("decode", decode)):
             if function is not None:
                 check_sync(option, function, "a sync callable or None")
-        if (encode is None) != (decode is None):
-            raise TypeError("encode and decode must be given together: what one writes, the other reads")
-        codec = Codec.json() if encode is None or decode is None else Codec.of_user(encode, decode)
         self._store.enter()
         shelf = self._store.shelf(name, version, encode is None)
-        return Section(SectionRecords(self._store, shelf, key, codec), name, version)
+        return Section(SectionRecords(self._store, shelf, key, Codec.of(encode, decode)), name, version)
 
     async def discard(self, section: str) -> None:
         """Drop what a section holds, in whatever version, if there is one; always a checkpoint.

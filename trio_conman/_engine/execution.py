@@ -255,7 +255,7 @@ class Runner(Recalls):
         handle, worker.handle, worker.error = worker.handle, None, None
         if handle is not None:
             self._finish(handle, outcome)
-        self.pool.gone(worker)
+        self.pool.gone(worker, handle)
         del handle, outcome, travels  # see _finish
 
     async def _prepare_retry(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:

@@ -8,11 +8,15 @@ The whole trick is the order at a task's end. The worker joins the idle ones fir
 and its slot given back. So when somebody waits for that slot, this very worker is hired for him, and goes on
 without a sleep. Only when it was not hired by then it rests, and whoever hires it wakes it.
 
-A worker that was woken begins in the next turn of trio's loop, and one that goes on would overtake it. So who
-goes on lets others have a turn while there are any that were hired and have not begun. So does who goes on
-after a task that passed no checkpoint, lest such tasks keep everybody else waiting, and who needs another
-context, since trio makes that effective at the next schedule point. What a task leaves in its trio task's
-`custom_sleep_data` shows whether it has passed a checkpoint: trio clears that when it reschedules a task.
+A worker that was woken begins in the next turn of trio's loop, and until then it is *called*. One that goes
+on is called too, and has a turn first, where others are that were hired before; where its last task passed no
+checkpoint, lest such tasks keep everybody else waiting; and where it needs another context, since trio makes
+that effective at the next schedule point. What a task leaves in its trio task's `custom_sleep_data` shows
+whether it has passed a checkpoint: trio clears that when it reschedules a task.
+
+In which order trio runs those that it wakes together is chance. So a called worker that has its turn takes
+the first task of those that were called, and leaves its own to the worker of that one. Tasks of different
+contexts cannot be changed for each other so late.
 
 A worker that rests cannot be cancelled. Whatever cancels the tasks closes the pool in that instant, and that
 dismisses who rests.
@@ -21,6 +25,7 @@ dismisses who rests.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol, final
@@ -81,10 +86,9 @@ class Worker:
     # Whether the source has left a scope open in it.
     is_spoiled: bool = False
     is_resting: bool = False
-    # Whether it had a turn since it was hired.
+    # Whether it had a turn since it was hired, and whether it needs one.
     is_ready: bool = True
-    # Whether it lets others have a turn before it begins, but not those that are hired meanwhile.
-    holds_up: bool = False
+    is_called: bool = False
     # Whether the source keeps it, and its slot, for its next turn.
     kept: bool = False
     # Whether its scope has a deadline.
@@ -133,8 +137,8 @@ class Pool:
     # Those of all pools of the trio run.
     _all: dict[trio.lowlevel.Task, Worker] = attrs.field(init=False)
     _idle: list[Worker] = attrs.field(factory=list, init=False)
-    # How many were woken, or made, or let others have a turn, for a task that they have not begun.
-    _hired: int = attrs.field(default=0, init=False)
+    # Those that are called, by their tasks, in the order in which these are to begin.
+    _called: OrderedDict[TaskHandle[Any], Worker] = attrs.field(factory=OrderedDict, init=False)
     _closed: bool = attrs.field(default=False, init=False)
     # Of who rests: nothing of a task.
     _blank: Context = attrs.field(factory=Context, init=False)
@@ -156,12 +160,15 @@ class Pool:
         if self._idle:
             worker = self._idle.pop()
             worker.handle = handle
-            if not worker.is_resting:
+            if worker.is_resting:
+                self._wake(worker, context)
+            elif not self._called:
                 return
-            self._wake(worker, context)
         else:
-            self._add(Worker(handle), handle._name, context)
-        self._hired += 1
+            worker = Worker(handle)
+            self._add(worker, handle._name, context)
+        worker.is_called = True
+        self._called[handle] = worker
 
     def hire_to_draw(self, source: Source, slot: Slot, name: str, context: Context) -> None:
         """Have a task drawn for a slot, and run."""
@@ -195,35 +202,54 @@ class Pool:
     @enable_ki_protection
     def next(self, worker: Worker) -> TaskHandle[Any] | None:
         """The task that a worker is to begin now; None while it has none, or others come first."""
-        task, handle = worker.task, worker.handle
+        handle = worker.handle
         if handle is None:
             if worker.source is None:
                 return None
             handle = worker.source.draw(worker)
             if handle is None:
                 return None
-        context = handle._context
+        elif worker.is_called and worker.is_ready:
+            worker.is_called = False
+            first, other = self._called.popitem(last=False)
+            handle = first if other is worker else self._change(worker, handle, first, other)
+        task, context = worker.task, handle._context
         assert context is not None
         if not is_same(task.context, context):
             task.context = context.copy()
-            self._take_turn(worker)
-            return None
-        if worker.is_ready:
+        elif worker.is_ready or not (worker.is_called or self._comes_after(handle, task)):
             worker.is_ready = False
-        elif task.custom_sleep_data is NO_TURN:
-            self._take_turn(worker)
-            return None
-        elif self._hired:
-            return None
-        handle._scope = worker.scope
-        task.name = handle._name
-        task.custom_sleep_data = NO_TURN
-        return handle
+            handle._scope = worker.scope
+            task.name = handle._name
+            task.custom_sleep_data = NO_TURN
+            return handle
+        if not worker.is_called:
+            worker.is_called = True
+            self._called[handle] = worker
+            if handle._terms.source is None:  # it was hired when nobody was called
+                self._called.move_to_end(handle, last=False)
+        return None
 
-    def _take_turn(self, worker: Worker) -> None:
-        # Who is hired in the meantime shall not begin first.
-        worker.holds_up = True
-        self._hired += 1
+    def _change(
+        self, worker: Worker, own: TaskHandle[Any], first: TaskHandle[Any], other: Worker
+    ) -> TaskHandle[Any]:
+        """Give a worker that begins the first task, and the worker of that one its own, if it can be."""
+        assert own._context is not None
+        assert first._context is not None
+        if is_same(own._context, first._context):
+            worker.handle, other.handle = first, own
+            self._called[own] = other  # it keeps its place
+            return first
+        self._called[first] = other
+        self._called.move_to_end(first, last=False)
+        del self._called[own]
+        return own
+
+    def _comes_after(self, handle: TaskHandle[Any], task: trio.lowlevel.Task) -> bool:
+        """Whether others are to have a turn before a task of a worker that goes on."""
+        if task.custom_sleep_data is NO_TURN:
+            return True
+        return bool(self._called) and handle._terms.source is not None
 
     @enable_ki_protection
     async def wait(self, worker: Worker) -> bool:
@@ -234,8 +260,6 @@ class Pool:
         worker.set_deadline(math.inf)  # of its last task
         if worker.is_hired():
             await trio.lowlevel.cancel_shielded_checkpoint()
-            self._hired -= worker.holds_up
-            worker.holds_up = False
             worker.is_ready = True
             return True
         if self._closed or worker.is_spoiled:
@@ -247,8 +271,6 @@ class Pool:
         worker.task.context = self._blank
         worker.is_resting = True
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        if worker.handle is not None:
-            self._hired -= 1
         return worker.is_hired()
 
     @enable_ki_protection
@@ -256,8 +278,6 @@ class Pool:
         """A new worker's first step."""
         worker.task = trio.lowlevel.current_task()
         self._all[worker.task] = worker
-        if worker.handle is not None:
-            self._hired -= 1
 
     def keys_of(self, task: trio.lowlevel.Task) -> Keys:
         """The keys that the task has which runs in a trio task."""
@@ -266,12 +286,14 @@ class Pool:
         slot = None if handle is None else handle._slot
         return () if slot is None else slot.keys or ()
 
-    def gone(self, worker: Worker) -> None:
-        """A worker has ended."""
+    def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
+        """A worker has ended, with this task in hand."""
         self._all.pop(trio.lowlevel.current_task(), None)  # where an interrupt hit it first it is not there
         self.workers.discard(
             worker
         )  # it is not idle: who is idle was dismissed first, if an interrupt hit it
+        if handle is not None and worker.is_called:
+            del self._called[handle]
         source, slot = worker.source, worker.slot
         if source is not None and slot is not None:
             worker.source = worker.slot = None

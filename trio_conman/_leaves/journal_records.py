@@ -26,14 +26,16 @@ class Codec:
     decode: Callable[[Any], Any]
 
     @classmethod
-    def json(cls) -> Codec:
-        """As JSON."""
-        return cls(encode_json, decode_json)
-
-    @classmethod
-    def of_user(cls, encode: Callable[[Any], Data], decode: Callable[[Any], Any]) -> Codec:
-        """By functions that a Ctrl-C may interrupt."""
-        return cls(partial(call, encode), partial(call, decode))
+    def of(
+        cls, encode: Callable[[Any], Data] | None = None, decode: Callable[[Any], Any] | None = None
+    ) -> Codec:
+        """By functions of a user, which a Ctrl-C may interrupt; JSON in place of what is not given."""
+        if encode is not None and decode is None:
+            return cls(partial(_encode_text, encode), decode_json)
+        return cls(
+            encode_json if encode is None else partial(call, encode),
+            decode_json if decode is None else partial(call, decode),
+        )
 
 
 @final
@@ -113,6 +115,13 @@ class SectionRecords:
 
     def _error(self, text: str) -> JournalError:
         return JournalError(f"{self._store.path}: section {self._shelf.name!r} {text}")
+
+
+def _encode_text(encode: Callable[[Any], Data], value: Any) -> Data:
+    data = call(encode, value)
+    if not isinstance(data, str):
+        raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
+    return data
 
 
 def _text(error: Exception) -> str:

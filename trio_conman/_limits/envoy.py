@@ -10,12 +10,15 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot
 
+from .rings import Rings
+
 
 class Sending(Protocol):
     """The line that sends it."""
 
     name: str
     limiter: trio.CapacityLimiter
+    rings: Rings
     nursery: trio.Nursery
 
     def is_wanted(self) -> bool:
@@ -52,3 +55,5 @@ class Envoy:
                 await line.limiter.acquire_on_behalf_of(slot)
                 line.offer(slot)
                 self.mind(line)
+                if line.rings.has_several():  # whose envoys may have been sent in this very turn
+                    await trio.lowlevel.cancel_shielded_checkpoint()

@@ -184,7 +184,8 @@ class Line:
 
     def queued(self) -> list[TaskHandle[Any]]:
         """Who was accepted and has not started, when no map waits, and nobody sleeps."""
-        return [*self._queue.waiters(), *self.parked]
+        # A sleeper that was cancelled, and has not woken yet, never was.
+        return [*[each for each in self._queue.waiters() if each._index >= 0], *self.parked]
 
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
         """Stand beside the line, without a slot, until `unpark`."""

@@ -281,10 +281,9 @@ class RateLimiter:
         """Where it stands now.
 
         Raises:
-            RuntimeError: called outside of a trio run, or of the one whose managers use the limiter.
+            RuntimeError: called outside of the trio run whose managers use the limiter.
         """
-        self._enter_run()
-        meter, now = self._meter, self._now()
+        meter, now = self._meter, self._time()
         return RateLimiterStatistics(
             rate=meter.rate,
             per=meter.per,

@@ -117,6 +117,10 @@ class Rings:
         for key in [key for key, wait in self._waits.items() if wait.line is line]:
             self.unblock(key)
 
+    def has_several(self) -> bool:
+        """Whether more than one line lends tokens."""
+        return sum(map(len, self._lines.values())) > 1
+
     def tell_resized(self) -> None:
         """The limit has changed: each line looks what follows."""
         for line in [line for lines in self._lines.values() for line in lines]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import trio
+
+from trio_conman._base.explained import explained as _explained
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,17 +42,11 @@ def queue_full(manager: str, queued: int, most: float) -> trio.WouldBlock:
 
 
 def explained(method: F) -> F:
-    """Have a method say more of keyword arguments that it does not take; for one that is not called often."""
-    code = method.__code__
-    options = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]  # inspect takes a millisecond
-
-    @functools.wraps(method)
-    def explaining(*args: Any, **given: Any) -> Any:
-        if unknown := [name for name in given if name not in options]:
-            raise unexpected(method.__name__, unknown, options=() if "fn" in options else options)
-        return method(*args, **given)
-
-    return explaining  # type: ignore[return-value]  # it has the signature of what it wraps
+    """Have a method of `ConMan` say more of keyword arguments that it does not take."""
+    return _explained(
+        method,
+        lambda name, options: unexpected(method.__name__, [name], options=() if "fn" in options else options),
+    )
 
 
 class Unentered:

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from trio_conman._base.checks import check_bool, check_choice, check_count, check_number, check_type, is_async
+from trio_conman._base.explained import explained
 from trio_conman._base.texts import short
 
 from .backoff import Strategy, backoff
@@ -191,6 +192,18 @@ class RetryConfig:
             "strategy": "none",
         }
         return cls(**(preset | overrides))
+
+
+_RETRIES = "use max_attempts=..., which counts the retries after the first attempt"
+_INSTEAD: dict[str, str] = dict.fromkeys(["attempts", "max_retries", "retries"], _RETRIES)
+
+
+def _unexpected(name: str, options: tuple[str, ...]) -> TypeError:
+    way = _INSTEAD.get(name) or f"it takes {', '.join(options)}"
+    return TypeError(f"RetryConfig() got an unexpected keyword argument {name!r}: {way}")
+
+
+RetryConfig.__init__ = explained(RetryConfig.__init__, _unexpected)  # type: ignore[method-assign]
 
 
 class RetriableError(Exception):
