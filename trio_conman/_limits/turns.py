@@ -7,8 +7,8 @@ all its queues: nobody waits in a circle. It sleeps until its permits are due at
 that instant; until then it has taken nothing. All others sleep until they are the first. A dear request holds
 up those behind it, and is never passed over.
 
-Tasks stand in the queue from when they have their slot, for in which order trio runs those that were started
-together is a matter of chance.
+Tasks stand in the queue from when they have their slot, for in which order those begin that were started
+together may be a matter of chance.
 
 *Too late.* Who stands before somebody says when his permits will be due. So each who waits says by when it
 must have them, and is judged in the order of the queues, as soon as all before it have been: it is
