@@ -285,8 +285,9 @@ class Cast(Witness, Instrument):
             entry = handles[-1 - which % len(handles)]
             assert entry.told is not None
             if entry.told.outcome is None and entry.told.priority != priority:
+                entry.reordered = True
                 if entry.told.state == "queued":
-                    entry.reordered, entry.since = True, trio.current_time()
+                    entry.since = trio.current_time()
                     entry.options = attrs.evolve(entry.options, priority=priority)
                 entry.told.priority = priority
                 if entry.told.priority != priority:

@@ -137,7 +137,7 @@ class Entry:
     handle: TaskHandle[Any] | None = None
     told: TaskHandle[Any] | None = attrs.field(default=None, repr=False)  # its handle, an item's too
     since: float = attrs.field(default=attrs.Factory(lambda self: self.submitted, takes_self=True))
-    reordered: bool = False  # was given another priority since
+    reordered: bool = False  # was given another priority
     refused: bool = False
     cancelled: bool = False
     interrupted: bool = False  # met a Cancelled
