@@ -32,8 +32,8 @@ def shutdown_on_signal(
 
     To be entered in the manager's block. When its own block ends, or a shutdown ends the loop in it, it waits
     for the tasks, as the manager's block does, so that a signal is heard until the last of them has ended.
-    When its block is left by another exception, it lets go of the signals at once. Of two of these blocks, one
-    in the other, the inner one alone hears a signal.
+    When its block is left by another exception, it lets go of the signals at once. Of two of these blocks,
+    one in the other, the inner one alone hears a signal.
 
     Args:
         cm: the manager; see `~trio_conman.ConMan.shutdown` for what a shutdown ends, and what it does not.
