@@ -152,6 +152,47 @@ async def test_a_task_that_leaves_a_scope_open_fails_alone_and_its_worker_is_rep
         assert workers_of(cm) == [second]
 
 
+async def test_what_a_task_raises_that_leaves_a_scope_open_is_shown_too() -> None:
+    async def leave_open() -> None:
+        trio.CancelScope().__enter__()
+        raise KeyError("a")
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        outcome = await (await cm.run(leave_open)).wait()
+    assert isinstance(outcome, Failure)
+    assert isinstance(outcome.error, RuntimeError)
+    assert repr(outcome.error.__context__) == "KeyError('a')"
+
+
+@pytest.mark.parametrize("children", [0, 2])
+async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int) -> None:
+    ended: list[str] = []
+
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append("child")
+
+    async def leave_open() -> None:
+        inner = await managers[0].__aenter__()
+        for _ in range(children):
+            inner.start_soon(child)
+        await trio.lowlevel.checkpoint()
+
+    managers = [trio.open_nursery()]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        outcome = await (await cm.run(leave_open)).wait()
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, RuntimeError)
+        assert "Cancel scope stack corrupted" in str(outcome.error)
+        assert isinstance(await (await cm.run(here)).result(), trio.lowlevel.Task)
+        await wait_all_tasks_blocked()
+        assert len(workers_of(cm)) == 1
+        assert ended == ["child"] * children
+    assert not cm.cancel_scope.cancel_called
+
+
 class Passes(trio.abc.Instrument):
     """Counts the passes of trio's loop, in each of which the order of tasks is chance."""
 

@@ -84,13 +84,18 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, handle: TaskHandle[Any] | None, exc: BaseException
+        self, handle: TaskHandle[Any] | None, exc: BaseException, error: Exception | None
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
-        """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on."""
+        """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on.
+
+        With the `error` that its attempt had raised before.
+        """
         if handle is None:
             return None, exc
         if isinstance(exc, Exception):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
+            if exc.__context__ is None:
+                exc.__context__ = error
             return self._failure(handle, own(exc), StopReason.ERROR), None
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):

@@ -144,7 +144,7 @@ class Runner(Recalls):
                     handle = outcome = None
         except BaseException as exc:
             if not worker.is_spoiled:  # else it is the source's fault, and told
-                outcome, travels = self._ended_by(worker.handle, exc)
+                outcome, travels = self._ended_by(worker.handle, exc, worker.error)
         finally:
             self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
             del self, worker, handle, outcome, value, pool

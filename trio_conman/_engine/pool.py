@@ -288,7 +288,14 @@ class Pool:
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
-        self._all.pop(trio.lowlevel.current_task(), None)  # where an interrupt hit it first it is not there
+        task = trio.lowlevel.current_task()
+        self._all.pop(task, None)  # where an interrupt hit it first it is not there
+        # The nurseries that its last task has left open, for which that has failed. Private, because nothing
+        # public keeps trio from raising for them once more, in the nursery of all workers. Guarded by
+        # test_a_task_that_leaves_a_nursery_open_fails_alone.
+        for nursery in task._child_nurseries:
+            nursery.cancel_scope.cancel(reason="the task that has opened it has left it open")
+        task._child_nurseries.clear()
         self.workers.discard(
             worker
         )  # it is not idle: who is idle was dismissed first, if an interrupt hit it

@@ -80,7 +80,7 @@ class ConMan(Hall, Generic[R]):
 
         Tasks run in trio tasks that are used again and again. Each has the context variables of who hands it
         in, and what it sets is undone, but other state bound to a trio task, such as a `trio.Lock` left held,
-        is the task's to clean up. One that leaves a cancel scope open fails with a RuntimeError.
+        is the task's to clean up. One that leaves a cancel scope or a nursery open fails with a RuntimeError.
 
         Args:
             task: an async callable, or an object with ``async def execute(self)``.
