@@ -256,3 +256,28 @@ async def test_a_burst_of_another_type_is_taken_as_a_plain_int() -> None:
     rate.burst = Number.FIVE
     for each in (rate, RateLimiter(1, burst=Number.FIVE), RateLimiter.restore(rate.snapshot())):
         assert (each.burst, type(each.burst)) == (5, int)
+
+
+# What the service answers first
+
+
+async def test_permits_taken_by_hand_before_the_first_answer_are_in_it() -> None:
+    rate = RateLimiter(1, burst=10)
+    rate.acquire_nowait(3)
+    rate.observe(remaining=2, reset=30)
+    assert rate.statistics().available == 2
+    rate.acquire_nowait()
+    assert rate.statistics().available == 1
+
+
+async def test_what_an_attempt_has_cost_is_in_the_first_answer_to_it() -> None:
+    rate = RateLimiter(1, burst=10, cost=lambda permits: permits)
+    available: list[float] = []
+
+    async def task(_: int) -> None:
+        rate.observe(remaining=5, reset=30)
+        available.append(rate.statistics().available)
+
+    async with manager(rate) as cm:
+        await cm.run(task, 3)
+    assert available == [5]

@@ -48,7 +48,7 @@ class Meter:
     taken: float = 0.0  # permits since then
     before: float = 0.0  # and before
     resume: float = -inf  # the end of a pause
-    told: bool = False  # whether the service has said something, and this
+    told: bool = False  # whether the service has said something, or may, and this
     bounds: list[Bound] = attrs.field(factory=list)
     marks: Marks | None = None  # whose request it has answered
 
@@ -94,6 +94,11 @@ class Meter:
     def copy(self) -> Meter:
         """Another one that stands where this one does."""
         return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds], marks=None)
+
+    def mark(self) -> None:
+        """Note from here on what each task has taken, in case it says what the service has answered."""
+        if self.marks is None:
+            self.told, self.marks = True, Marks()
 
     def reset(self) -> None:
         """Forget all: nothing was taken, and nothing holds it back."""

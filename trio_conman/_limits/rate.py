@@ -16,7 +16,6 @@ from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 
 from .cost import Cost, check_burst, check_cost, check_permits, price
-from .marks import Marks
 from .meter import MOST, Bound, Meter
 from .stored import Stored
 from .turns import Gate, delay, look_again, pause
@@ -346,6 +345,8 @@ class RateLimiter:
                 if self._stored is not None:
                     self._stored.go_on(self._meter, self._now())
                     self._stored = None
+                if callable(self._cost):
+                    self._meter.mark()
             self._users += users
 
     def _leave_run(self, run: trio.lowlevel.TrioToken | None) -> None:
@@ -358,6 +359,7 @@ class RateLimiter:
 
     @enable_ki_protection
     def _take(self, permits: float) -> bool:
+        self._meter.mark()
         return self._waiters(permits).take(object(), self._now())
 
     def _waiters(self, permits: float) -> Waiters:
@@ -394,8 +396,8 @@ class RateLimiter:
         meter, marks, now = self._meter, self._meter.marks, self._now()
         if marks is None:
             # All since nothing was owed count as later than the caller's attempt.
-            marks = meter.marks = Marks()
-            total = meter.before + (self._cost if isinstance(self._cost, float) else 0.0)
+            meter.mark()
+            total = meter.before + self._price(())
         else:
             total = meter.total if (mine := marks.mine()) is None else mine
         left = max(0.0, remaining - max(0.0, meter.total - total))
