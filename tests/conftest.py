@@ -1,6 +1,7 @@
 """The standing check: whatever a test did, its managers lost nothing and hold nothing."""
 
 import gc
+import random
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +62,13 @@ class Watch:
         assert not line.rings._waits, "somebody still waits inside of a task"
         if not line.shared:
             assert (limiter.borrowed_tokens, limiter.tasks_waiting) == (0, 0)
+
+
+@pytest.fixture(params=range(6))
+def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trio runs what it wakes together in another order."""
+    # Nothing public sets it.
+    monkeypatch.setattr("trio._core._run._r", random.Random(request.param))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -237,9 +236,8 @@ async def test_a_second_one_of_a_key_waits_without_a_slot_and_takes_the_value(
     assert free(journal)
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_the_first_one_of_a_key_runs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio._core._run._r", random.Random(seed))
+@pytest.mark.usefixtures("order")
+async def test_the_first_one_of_a_key_runs() -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 5, journal=Memory()) as cm:
         handles = [cm.start_soon(trio.sleep, 0) for _ in range(3)]
         await cm.wait()

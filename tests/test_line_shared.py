@@ -223,13 +223,12 @@ async def test_the_end_of_a_manager_frees_its_slots_for_the_others(autojump_cloc
     assert users.by_time() == {0: {"goes": 2}, 3: {"stays": 2}, 5: {"stays": 1}}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("limit", [1, 2])
 async def test_a_manager_whose_tasks_wait_for_a_key_has_its_turns(
-    limit: int, seed: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    limit: int, autojump_clock: MockClock
 ) -> None:
     """When its key is free again it is not overtaken by who has just had a slot."""
-    monkeypatch.setattr("trio._core._run._r", random.Random(seed))
     users = Users(limit)
     keys = KeyedLimit(1, key=lambda *_: 0)
     async with (

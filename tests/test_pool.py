@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import math
-import random
 import weakref
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, RateLimiter, StopReason, Success
+from trio_conman import AdaptiveLimit, ConMan, Failure, RateLimiter, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
 from trio_conman._limits.waiters import Waiters
 
@@ -202,12 +201,6 @@ class Passes(trio.abc.Instrument):
         self.count += 1
 
 
-@pytest.fixture(params=range(6))
-def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trio runs what it wakes together in another order."""
-    monkeypatch.setattr("trio._core._run._r", random.Random(request.param))
-
-
 @pytest.mark.usefixtures("order")
 @pytest.mark.parametrize("is_brief", [True, False])
 async def test_tasks_begin_in_the_order_of_submission(is_brief: bool) -> None:
@@ -229,6 +222,24 @@ async def test_tasks_begin_in_the_order_of_submission(is_brief: bool) -> None:
             await cm.wait()
             await wait_all_tasks_blocked()  # until the workers rest
     assert began == list(range(90))
+
+
+@pytest.mark.usefixtures("order")
+async def test_they_do_while_an_adaptive_limit_grows(autojump_clock: MockClock) -> None:
+    """It does so when the next task has got the slot of one that ends."""
+    began: list[int] = []
+
+    async def task(number: int) -> None:
+        began.append(number)
+
+    limit = AdaptiveLimit(2, 9, initial=2)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        await cm.run(trio.sleep, 1)  # so that one worker alone goes on
+        for number in range(400):
+            cm.start_soon(task, number)
+        await cm.wait()
+        assert cm.limit > 2
+    assert began == list(range(400))
 
 
 @pytest.mark.usefixtures("order")

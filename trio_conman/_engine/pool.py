@@ -9,7 +9,7 @@ and its slot given back. So when somebody waits for that slot, this very worker 
 without a sleep. Only when it was not hired by then it rests, and whoever hires it wakes it.
 
 A worker that was woken begins in the next turn of trio's loop, and until then it is *called*. One that goes
-on is called too, and has a turn first, where others are that were hired before; where its last task passed no
+on is called too, and has a turn first, where others were hired before it; where its last task passed no
 checkpoint, lest such tasks keep everybody else waiting; and where it needs another context, since trio makes
 that effective at the next schedule point. What a task leaves in its trio task's `custom_sleep_data` shows
 whether it has passed a checkpoint: trio clears that when it reschedules a task.
@@ -217,7 +217,7 @@ class Pool:
         assert context is not None
         if not is_same(task.context, context):
             task.context = context.copy()
-        elif worker.is_ready or not (worker.is_called or self._comes_after(handle, task)):
+        elif worker.is_ready or not (worker.is_called or task.custom_sleep_data is NO_TURN):
             worker.is_ready = False
             handle._scope = worker.scope
             task.name = handle._name
@@ -244,12 +244,6 @@ class Pool:
         self._called.move_to_end(first, last=False)
         del self._called[own]
         return own
-
-    def _comes_after(self, handle: TaskHandle[Any], task: trio.lowlevel.Task) -> bool:
-        """Whether others are to have a turn before a task of a worker that goes on."""
-        if task.custom_sleep_data is NO_TURN:
-            return True
-        return bool(self._called) and handle._terms.source is not None
 
     @enable_ki_protection
     async def wait(self, worker: Worker) -> bool:
@@ -290,11 +284,9 @@ class Pool:
         """A worker has ended, with this task in hand."""
         task = trio.lowlevel.current_task()
         self._all.pop(task, None)  # where an interrupt hit it first it is not there
-        # The nurseries that its last task has left open, for which that has failed. Private, because nothing
-        # public keeps trio from raising for them once more, in the nursery of all workers. Guarded by
-        # test_a_task_that_leaves_a_nursery_open_fails_alone.
-        for nursery in task._child_nurseries:
-            nursery.cancel_scope.cancel(reason="the task that has opened it has left it open")
+        # The nurseries that its last task has left open, for which that has failed, and which are cancelled.
+        # Private, because nothing public keeps trio from raising once more, in the nursery of all workers.
+        # Guarded by test_a_task_that_leaves_a_nursery_open_fails_alone.
         task._child_nurseries.clear()
         self.workers.discard(
             worker

@@ -203,7 +203,9 @@ def _unexpected(name: str, options: tuple[str, ...]) -> TypeError:
     return TypeError(f"RetryConfig() got an unexpected keyword argument {name!r}: {way}")
 
 
-RetryConfig.__init__ = explained(RetryConfig.__init__, _unexpected)  # type: ignore[method-assign]
+RetryConfig.__init__ = explained(  # type: ignore[method-assign]  # attrs has written it
+    RetryConfig.__init__, _unexpected
+)
 
 
 class RetriableError(Exception):
