@@ -8,7 +8,7 @@ from contextvars import Context
 from functools import partial
 from math import inf
 from threading import get_ident
-from types import CoroutineType, TracebackType
+from types import CoroutineType, FunctionType, TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import attrs
@@ -293,6 +293,8 @@ def callable_of(task: object, name: str = "task") -> Callable[..., Any]:
     Raises:
         TypeError: `task` is neither an async callable nor a `Task`.
     """
+    if type(task) is FunctionType and not task.__code__.co_flags & inspect.CO_ASYNC_GENERATOR:
+        return task  # as below, in less time
     if callable(task):
         code = getattr(_unwrapped(task), "__code__", None)
         # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
@@ -320,6 +322,8 @@ def _unwrapped(task: object) -> object:
 
 def name_of(task: object) -> str:
     """A task's default name: the ``__qualname__`` of a function, else that of the type."""
+    if type(task) is FunctionType:
+        return task.__qualname__  # as below
     task = _unwrapped(task)
     name = getattr(task, "__qualname__", None)
     return name if type(name) is str else type(task).__qualname__

@@ -18,6 +18,8 @@ from trio_conman._policy.retry import spend
 
 E = TypeVar("E", bound=BaseException)
 
+new = object.__new__  # to call a class with many arguments costs twice as much
+
 
 @attrs.frozen(eq=False, repr=False)
 class Stop:
@@ -49,16 +51,15 @@ class Endings(Ledger):
     def _success(self, handle: TaskHandle[Any], value: Any, recalled: bool = False) -> Success[Any]:
         started = handle._started
         assert started is not None
-        success: Any = SuccessFields(
-            value,
-            handle._index,
-            handle._name,
-            handle._args,
-            handle._retries,
-            started - handle._submitted,
-            self.now() - started,
-            recalled,
-        )
+        success: Any = new(SuccessFields)
+        success.value = value
+        success.index = handle._index
+        success.name = handle._name
+        success.args = handle._args
+        success.retries = handle._retries
+        success.waited = started - handle._submitted
+        success.elapsed = self.now() - started
+        success.recalled = recalled
         success.__class__ = Success
         return success  # type: ignore[no-any-return]  # see SuccessFields
 

@@ -114,8 +114,32 @@ class Lanes:
 
     @property
     def ready(self) -> bool:
-        """Whether somebody waits for nothing but a slot."""
-        return bool(self._heap or self._road.ready) and self._find()
+        """Whether somebody waits for nothing but a slot, who is found.
+
+        On the way who lacks a key is moved into a lane, or his lane is parked.
+        """
+        heap, road = self._heap, self._road
+        while heap or road.ready:
+            lane = heap[0][2] if heap else None
+            if lane is not None and lane.entry is not heap[0]:
+                heappop(heap)
+            elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
+                waiter, place = next(iter(road.ready.items()))
+                if waiter._keys is None or full_one(waiter._keys) is None:
+                    self._next, self._next_lane = road, None
+                    return True
+                road.pop()
+                self._file(waiter, place, is_early=True)
+            elif (key := full_one(lane.keys)) is not None:
+                heappop(heap)
+                _park(lane, key)
+            elif (rank := lane.rank()) != heap[0][:2]:
+                lane.entry = (*rank, lane)  # its head has gone
+                heapreplace(heap, lane.entry)
+            else:
+                self._next, self._next_lane = lane.first(), lane
+                return True
+        return False
 
     @property
     def priority(self) -> int:
@@ -177,31 +201,6 @@ class Lanes:
                 heapify(self._heap)
             else:
                 heappush(self._heap, lane.entry)
-
-    def _find(self) -> bool:
-        """Find the next one. On the way who lacks a key is moved into a lane, or his lane is parked."""
-        heap, road = self._heap, self._road
-        while heap or road.ready:
-            lane = heap[0][2] if heap else None
-            if lane is not None and lane.entry is not heap[0]:
-                heappop(heap)
-            elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
-                waiter, place = next(iter(road.ready.items()))
-                if waiter._keys is None or full_one(waiter._keys) is None:
-                    self._next, self._next_lane = road, None
-                    return True
-                road.pop()
-                self._file(waiter, place, is_early=True)
-            elif (key := full_one(lane.keys)) is not None:
-                heappop(heap)
-                _park(lane, key)
-            elif (rank := lane.rank()) != heap[0][:2]:
-                lane.entry = (*rank, lane)  # its head has gone
-                heapreplace(heap, lane.entry)
-            else:
-                self._next, self._next_lane = lane.first(), lane
-                return True
-        return False
 
     def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
         keys = waiter._keys

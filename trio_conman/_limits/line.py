@@ -24,7 +24,7 @@ all who share it have their turn; else it is recalled, and what it was granted m
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -37,7 +37,7 @@ from trio_conman._books.handles import Slot, TaskHandle
 from .envoy import Envoy
 from .keyring import Keyring
 from .keys import Keys, are_awaited, forget, free, full_one, hold
-from .lanes import Lanes, serve_all
+from .lanes import Lane, Lanes, serve_all
 from .ranked import Ranked
 from .rings import Rings, rings_of
 
@@ -316,19 +316,20 @@ class Line:
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
         if slot.keys is not None:
-            self._release_with_keys(slot)
-        elif self.shared or self._closed or self._excess:
+            if lanes := free(slot):
+                self._release_among(slot, lanes)
+                return
+            self.rings.break_rings()  # of fewer keys than before, where their limit was lowered
+        if self.shared or self._closed or self._excess:
             self._return(slot)
         elif self.paused or not self._grant(slot):
             self._spare.append(slot)
 
-    def _release_with_keys(self, slot: Slot) -> None:
-        """Who waits for one of the keys has his turn by his rank, in whichever line he waits."""
-        lanes = free(slot)
-        if not lanes or (len(lanes) == 1 and lanes[0].owner.line() is self):
+    def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
+        """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
+        if len(lanes) == 1 and lanes[0].owner.line() is self:
             self.release(slot)  # one more at most can start
-            if lanes:
-                self.is_wanted()  # who lacks the key now is parked
+            self.is_wanted()  # who lacks the key now is parked
             if self._envoy is not None:
                 self._envoy.mind(self)
             self.rings.break_rings()
