@@ -48,18 +48,19 @@ class Waiters:
             claims = self.claims or self._claims_of(key)
             if self._held is not None:
                 return False
-            several = len(claims) > 1
             waits = False
-            for gate, cost in claims:
+            for gate in self.gates:
                 if queue := gate.expected or gate.queue:
                     if next(iter(queue)) is not key:
                         return False
                     waits = True  # at all of them
-                if several and now < gate.meter.due(cost):
-                    return False
+            if len(claims) > 1:
+                for gate, cost in claims[1:]:
+                    if now < gate.meter.due(cost):
+                        return False
             for gate, cost in claims:
                 if not gate.meter.take(cost, now):
-                    return False  # of several, none: they are due
+                    return False  # the first of them, and so none: the others are due
             if waits:
                 go_in(key, self.gates, now)
             if self._priced:
