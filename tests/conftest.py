@@ -29,14 +29,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def freeze_what_is_left() -> Iterator[None]:
-    """What pytest keeps of each test would be looked at, too."""
-    yield
-    gc.collect()
-    gc.freeze()
-
-
 @attrs.define
 class Watch:
     """What happened to the tasks of one manager, seen from its runner; it keeps no task alive."""

@@ -208,6 +208,26 @@ class Maker:
 
         return World([plain], [self.some(step, 3, 9)], None, inf, self.seed, keys)
 
+    def held_back(self) -> World:
+        """A program in which pauses hold back retries, for some of them until it is too late."""
+        metered = Manager(limit=self.pick([2, 3, 5]), rate=self.pick([(2.0, 1), (4.0, 3)]))
+        failing = [Plan((Act(seconds, ending="retriable"),) * 6) for seconds in SECONDS]
+        limited = [each for each in RETRIES if each is not None and each.max_elapsed < inf]
+
+        def step() -> Step:
+            wait = self.pick([0.0, 0.5, 1.0, 3.0])
+            if self.odds(0.6):
+                return Step(self.pick([Cast.pause, Cast.resume]), wait, settle=True)
+            plans, options = self.some(lambda: self.pick(failing), 1, 3), Options(self.pick(limited))
+
+            def start_all(cast: Cast) -> None:
+                for plan in plans:
+                    cast.start_soon(plan, options)
+
+            return Step(start_all, wait, self.odds(0.5), False, inf)
+
+        return World([metered], [self.some(step, 4, 9)], None, inf, self.seed)
+
     def world(self) -> World:
         managers = self.some(self.manager, 1, 2)
         shared = self.pick([None, None, 1, 2, 3])
@@ -224,5 +244,5 @@ def program(seed: int) -> World | Overnight:
     if seed % 8 == 5:
         return Overnight(seed)
     maker = Maker(seed)
-    kinds = {0: maker.contended, 4: maker.keyed}
-    return kinds.get(seed % 8, maker.world)()
+    kinds = {0: maker.contended, 4: maker.keyed, 8: maker.contended, 10: maker.held_back, 12: maker.keyed}
+    return kinds.get(seed % 16, maker.world)()
