@@ -209,16 +209,19 @@ class Maker:
         return World([plain], [self.some(step, 3, 9)], None, inf, self.seed, keys)
 
     def held_back(self) -> World:
-        """A program in which pauses hold back retries, for some of them until it is too late."""
+        """A program in which pauses, of the manager or its rate, hold back attempts until it is too late."""
         metered = Manager(limit=self.pick([2, 3, 5]), rate=self.pick([(2.0, 1), (4.0, 3)]))
         failing = [Plan((Act(seconds, ending="retriable"),) * 6) for seconds in SECONDS]
         limited = [each for each in RETRIES if each is not None and each.max_elapsed < inf]
 
         def step() -> Step:
             wait = self.pick([0.0, 0.5, 1.0, 3.0])
+            pause = self.pick(PAUSES)
             if self.odds(0.6):
-                return Step(self.pick([Cast.pause, Cast.resume]), wait, settle=True)
-            plans, options = self.some(lambda: self.pick(failing), 1, 3), Options(self.pick(limited))
+                deeds: list[Deed] = [Cast.pause, Cast.resume, lambda cast: cast.slow(pause)]
+                return Step(self.pick(deeds), wait, settle=True)
+            plans = self.some(lambda: self.pick(failing), 1, 3)
+            options = Options(self.pick(limited), task_timeout=self.pick(TASK_TIMEOUTS))
 
             def start_all(cast: Cast) -> None:
                 for plan in plans:
