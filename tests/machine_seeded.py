@@ -37,6 +37,16 @@ T = TypeVar("T")
 HOOKS = ["task_submitted", "attempt_started", "retry_scheduled", "task_finished", "limit_changed"]
 
 
+def start_all(plans: list[Plan], options: Options, start: Callable[..., Any] = Cast.start_soon) -> Deed:
+    """Start a task for each plan."""
+
+    def deed(cast: Cast) -> None:
+        for plan in plans:
+            start(cast, plan, options)
+
+    return deed
+
+
 class Maker:
     """Draws the parts of one program."""
 
@@ -127,13 +137,7 @@ class Maker:
 
                 return run
             case "start_soon" | "nowait":
-                start = Cast.start_soon if way == "start_soon" else Cast.run_nowait
-
-                def start_all(cast: Cast) -> None:
-                    for plan in plans:
-                        start(cast, plan, options)
-
-                return start_all
+                return start_all(plans, options, Cast.start_soon if way == "start_soon" else Cast.run_nowait)
             case "map":
                 return partial(Cast.map, **self.mapping())
             case "end":
@@ -177,12 +181,8 @@ class Maker:
             retry = RetryConfig.linear(
                 initial_delay=delay, backoff_factor=0, max_delay=delay, max_attempts=attempts
             )
-
-            def start_all(cast: Cast) -> None:
-                for plan in plans:
-                    cast.start_soon(plan, Options(retry))
-
-            return Step(start_all, self.pick([0.0, 0.5, 1.0]), self.odds(0.5), False, inf)
+            deed = start_all(plans, Options(retry))
+            return Step(deed, self.pick([0.0, 0.5, 1.0]), self.odds(0.5), False, inf)
 
         return World([plain], [self.some(step, 1, 5)], None, inf, self.seed)
 
@@ -199,12 +199,7 @@ class Maker:
                 lambda: Plan((Act(self.pick(SECONDS)),), key=self.random.randrange(len(keys))), 2, 9
             )
             options = Options(priority=self.pick(PRIORITIES))
-
-            def start_all(cast: Cast) -> None:
-                for plan in plans:
-                    cast.start_soon(plan, options)
-
-            return Step(start_all, self.pick([0.0, 0.25, 0.5]), self.odds(0.5), False, inf)
+            return Step(start_all(plans, options), self.pick([0.0, 0.25, 0.5]), self.odds(0.5), False, inf)
 
         return World([plain], [self.some(step, 3, 9)], None, inf, self.seed, keys)
 
@@ -222,12 +217,7 @@ class Maker:
                 return Step(self.pick(deeds), wait, settle=True)
             plans = self.some(lambda: self.pick(failing), 1, 3)
             options = Options(self.pick(limited), task_timeout=self.pick(TASK_TIMEOUTS))
-
-            def start_all(cast: Cast) -> None:
-                for plan in plans:
-                    cast.start_soon(plan, options)
-
-            return Step(start_all, wait, self.odds(0.5), False, inf)
+            return Step(start_all(plans, options), wait, self.odds(0.5), False, inf)
 
         return World([metered], [self.some(step, 4, 9)], None, inf, self.seed)
 

@@ -54,10 +54,9 @@ class Waiters:
                     if next(iter(queue)) is not key:
                         return False
                     waits = True  # at all of them
-            if len(claims) > 1:
-                for gate, cost in claims[1:]:
-                    if now < gate.meter.due(cost):
-                        return False
+            for gate, cost in claims[1:]:
+                if now < gate.meter.due(cost):
+                    return False
             for gate, cost in claims:
                 if not gate.meter.take(cost, now):
                     return False  # the first of them, and so none: the others are due
