@@ -213,7 +213,12 @@ class Maker:
             wait = self.pick([0.0, 0.5, 1.0, 3.0])
             pause = self.pick(PAUSES)
             if self.odds(0.6):
-                deeds: list[Deed] = [Cast.pause, Cast.resume, lambda cast: cast.slow(pause)]
+                deeds: list[Deed] = [
+                    Cast.pause,
+                    Cast.resume,
+                    Cast.wait_running,
+                    lambda cast: cast.slow(pause),
+                ]
                 return Step(self.pick(deeds), wait, settle=True)
             plans = self.some(lambda: self.pick(failing), 1, 3)
             options = Options(self.pick(limited), task_timeout=self.pick(TASK_TIMEOUTS))
