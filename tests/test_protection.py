@@ -56,7 +56,9 @@ MAY_BE_INTERRUPTED = {
     "feeder": {
         "Feeder._close",
         "Feeder._draw_all",
+        "Feeder._may_go_on",
         "Feeder.draw",
+        "Feeder.has_item",
         "_ended",
     },
     "asking": {"call"},
@@ -78,7 +80,7 @@ MAY_BE_INTERRUPTED = {
     "ledger": set[str](),
     "line": {"Line.__attrs_post_init__", "Line.limit"},
     "map_block": {"MapBlock.__init__"},
-    "mapping": {"Mapping.__init__", "Mapping._most_in_memory", "most_in_memory"},
+    "mapping": {"Mapping.__init__", "Mapping._most_in_memory", "Mapping._room", "most_in_memory"},
     "opening": {"Opening.__init__"},
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for"},

@@ -28,7 +28,7 @@ class FedMap(Mapping[T], Generic[T]):
 
     def _prepare(self) -> None:
         self._opener = self._block.holder()
-        self._feeder = Feeder(self._items, self._room, self.want)
+        self._feeder = Feeder(self._items, self._room, self._take_slots)
 
     def _begin(self) -> None:
         self._drawing = 1
@@ -53,7 +53,7 @@ class FedMap(Mapping[T], Generic[T]):
         super().want()
 
     def _may_give(self) -> bool:
-        return self._feeder.has_item()
+        return self._stream.more and self._feeder.has_item()
 
     def _give(self, slot: Slot) -> bool:
         handle = self._new(self._feeder.take())

@@ -20,6 +20,8 @@ from typing import Any, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.stack import need_more_stack
+
 from .pool import AT_ONCE
 from .source import close, foreign
 
@@ -72,7 +74,7 @@ class Feeder:
 
     def wake(self) -> None:
         """Draw again, if that can be."""
-        if self._sleeper is not None and not self.has_item() and self._room() > 0:
+        if self._sleeper is not None and self._may_go_on():
             self._rouse()
 
     def stop(self, reason: str) -> None:
@@ -112,12 +114,16 @@ class Feeder:
 
     async def _draw_all(self) -> Exception | None:
         try:
+            need_more_stack()  # once: each item finds the same room here
             while not self._stopped:
                 self._inside = True
                 self._item = await anext(self._iterator)
                 self._inside = False
                 self._stocked()
-                await self._rest()
+                if self._at_once < AT_ONCE and self._may_go_on():
+                    self._at_once += 1
+                else:
+                    await self._rest()
         except StopAsyncIteration:
             self._inside = False
         except Exception as error:
@@ -127,18 +133,15 @@ class Feeder:
             self._close_error = foreign(error)
         return None
 
+    def _may_go_on(self) -> bool:
+        """Whether the item was taken, and there is room for another one."""
+        return not self.has_item() and self._room() > 0
+
     @enable_ki_protection
     async def _rest(self) -> None:
-        """Wait until the item was taken and there is room, or nothing more is to be drawn.
-
-        Others have a turn from time to time, though nothing is to be waited for.
-        """
-        goes_on = not self.has_item() and self._room() > 0
-        if goes_on and self._at_once < AT_ONCE:
-            self._at_once += 1
-            return
+        """Let others have a turn; or wait until it may go on, or nothing more is to be drawn."""
         self._at_once = 0
-        if goes_on:
+        if self._may_go_on():
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not self._stopped:
             self._sleeper = trio.lowlevel.current_task()

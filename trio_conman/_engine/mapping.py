@@ -198,11 +198,17 @@ class Mapping(ABC, Generic[T]):
         if not self._stream.more:
             if self._stream.is_empty:
                 self._runner.idle.unpark_all()
-            if self._passed_over:
-                self._line.rings.break_rings()
-            return
-        while not self._in_line and self._may_give():
+        elif not self._in_line and self._may_give():
             need_stack()
+            self._take_slots()
+            return
+        if self._passed_over:
+            self._line.rings.break_rings()
+
+    @enable_ki_protection
+    def _take_slots(self) -> None:
+        """Take as many slots as can be used; the stack has room."""
+        while not self._in_line and self._may_give():
             slot = self._line.take()
             if slot is not None:
                 if not self._use(slot):
