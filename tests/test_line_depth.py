@@ -358,3 +358,13 @@ def test_wherever_trio_can_cancel_what_waits_here_is_cancelled(
     enough = next(frames for frames in FRAMES if trio_cancels(frames))
     for frames in range(enough, FRAMES.stop):
         play(call, limit_of(3), frames)
+
+
+async def test_an_async_source_is_drawn_from_where_items_can_start(nursery: trio.Nursery) -> None:
+    async def count() -> AsyncIterator[int]:
+        yield 1
+
+    async with ConMan.open(nursery) as cm, cm.map(job, count()) as outcomes:
+        with room_for(50), pytest.raises(RecursionError):
+            await anext(outcomes)
+    assert cm.statistics().submitted == 0
