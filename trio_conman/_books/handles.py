@@ -16,7 +16,7 @@ import trio
 
 from trio_conman._base.checks import check_int, check_text, wrong_thread
 from trio_conman._base.hidden import made_by
-from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at
+from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at, remember
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
 from trio_conman._policy.retry import RetryConfig
@@ -102,6 +102,25 @@ class Slot:
         return f"<a slot of {self._manager}>"
 
 
+@attrs.define(eq=False, repr=False)
+class Past:
+    """What the failed attempts of a task have left."""
+
+    retries: int = 0
+    # What the last one failed with, while no attempt is running.
+    error: Exception | None = None
+    history: list[RetriedError] | None = None
+    # That of the task's error when it ended, for `result`.
+    traceback: TracebackType | None = None
+
+    def retry(self, delay: float) -> None:
+        """The next attempt begins: what is left of the last one is a text."""
+        assert self.error is not None
+        self.history = remember(self.history, self.error, delay)
+        self.error = None
+        self.retries += 1
+
+
 @final
 @made_by("a manager")
 @attrs.define(eq=False, repr=False, match_args=False, getstate_setstate=False)
@@ -122,7 +141,6 @@ class TaskHandle(Generic[T]):
     _index: int = attrs.field(default=-1, alias="index")
     _priority: int = attrs.field(default=0, alias="priority")
     _state: State = "queued"
-    _retries: int = 0
     _outcome: Outcome[T] | None = None
 
     # What it counts for, where there are limits by key.
@@ -135,14 +153,11 @@ class TaskHandle(Generic[T]):
     # The submitter's context, kept as it was: each attempt gets a copy.
     _context: Context | None = None
     _cancelled: str | None = None
-    # What the last attempt failed with, while no attempt is running.
-    _error: Exception | None = None
+    # Of a task of which an attempt has failed, or that has failed without one.
+    _past: Past | None = None
     # Its key in the journal, from when it is this task's to run until that is recorded or given up.
     _claimed: str | None = None
-    _history: list[RetriedError] | None = None
     _done: Ending | None = None
-    # The traceback that its error had when it ended, for `result`.
-    _traceback: TracebackType | None = None
 
     @property
     def name(self) -> str:
@@ -167,7 +182,7 @@ class TaskHandle(Generic[T]):
     @property
     def retries(self) -> int:
         """How many attempts followed the first one so far."""
-        return self._retries
+        return 0 if self._past is None else self._past.retries
 
     @property
     def priority(self) -> int:
@@ -242,7 +257,7 @@ class TaskHandle(Generic[T]):
             try:
                 # By the method of Exception, since a frozen error has none of its own. Without it each call
                 # would add its frames to those of the calls before, and keep all that their callers hold.
-                raise Exception.with_traceback(outcome.error, self._traceback)
+                raise Exception.with_traceback(outcome.error, self._failures().traceback)
             finally:
                 del outcome, self
         return outcome.value
@@ -279,6 +294,12 @@ class TaskHandle(Generic[T]):
         finally:
             # A Cancelled that becomes the context of the task's error leads to this frame.
             del self, scope
+
+    def _failures(self) -> Past:
+        """What its failed attempts have left, from now on."""
+        if self._past is None:
+            self._past = Past()
+        return self._past
 
     def _is_over(self) -> bool:
         """Whether its time was over first."""

@@ -56,7 +56,8 @@ class Endings(Ledger):
         success.index = handle._index
         success.name = handle._name
         success.args = handle._args
-        success.retries = handle._retries
+        past = handle._past
+        success.retries = 0 if past is None else past.retries
         success.waited = started - handle._submitted
         success.elapsed = self.now() - started
         success.recalled = recalled
@@ -69,16 +70,17 @@ class Endings(Ledger):
     def _failure(self, handle: TaskHandle[Any], error: Exception, reason: StopReason) -> Failure:
         now = self.now()
         started = now if handle._started is None else handle._started
-        handle._traceback = error.__traceback__
+        past = handle._failures()
+        past.traceback = error.__traceback__
         spend(error)
         return Failure(
             error,
             reason,
-            tuple(handle._history or ()),
+            tuple(past.history or ()),
             handle._index,
             handle._name,
             handle._args,
-            handle._retries,
+            past.retries,
             started - handle._submitted,
             now - started,
         )
@@ -121,7 +123,7 @@ class Endings(Ledger):
         else:
             stop = self.stopped or Stop(reason, "a cancel scope around it was cancelled")
             reason, text = stop.reason, stop.text
-        error = handle._error
+        error = handle._failures().error
         if error is None:
             kind = TaskCancelledError if reason is StopReason.CANCELLED else trio.TooSlowError
             verb = "cancelled" if reason is StopReason.CANCELLED else "ended"
@@ -135,7 +137,9 @@ class Endings(Ledger):
             outcome = self._cut_short(handle)
         handle._outcome = outcome
         handle._state = "done"
-        handle._call = handle._scope = handle._context = handle._error = handle._history = handle._keys = None
+        handle._call = handle._scope = handle._context = handle._keys = None
+        if handle._past is not None:
+            handle._past.error = handle._past.history = None
         if isinstance(outcome, Success):
             self.succeeded += 1
             if self.budget is not None and not outcome.recalled:
@@ -184,7 +188,7 @@ class Endings(Ledger):
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""
-        error = handle._error
+        error = handle._failures().error
         if error is None:
             error = trio.TooSlowError(
                 f"task {handle._name!r} (index {handle._index}) did not start: "

@@ -39,7 +39,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, remember
+from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success
 from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
 from trio_conman._books.records import Answer
 from trio_conman._limits.adaptive import AdaptiveLimit
@@ -204,7 +204,7 @@ class Runner(Recalls):
         elif worker.is_timed:
             worker.set_deadline(inf)
         if self.instruments is not None:
-            self.instruments.tell("attempt_started", handle, handle._retries + 1)
+            self.instruments.tell("attempt_started", handle, handle.retries + 1)
         if self.adaptive is not None:
             worker.began = self.now()
 
@@ -299,7 +299,7 @@ class Runner(Recalls):
             error,
             config=config,
             timed_out=timed_out,
-            retries=handle._retries,
+            retries=handle.retries,
             first_attempt=started,
             now=self.now(),
             deadline=deadline,
@@ -351,9 +351,9 @@ class Runner(Recalls):
 
     async def _back_off(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
         """Wait for the next attempt, without a slot where that is allowed."""
-        handle._error = real_error(error)
+        handle._failures().error = real = real_error(error)
         if self.instruments is not None:
-            self.instruments.tell("retry_scheduled", handle, handle._error, retry.delay)
+            self.instruments.tell("retry_scheduled", handle, real, retry.delay)
         # The next attempt sees the submitter's context as it was, from the next schedule point on.
         assert handle._context is not None
         trio.lowlevel.current_task().context = handle._context.copy()
@@ -370,7 +370,7 @@ class Runner(Recalls):
                 finally:
                     self._step_back(handle, lent)
         finally:
-            del handle, error
+            del handle, error, real
 
     @enable_ki_protection
     def _step_aside(self, handle: TaskHandle[Any], retry: Retry) -> bool:
@@ -396,12 +396,8 @@ class Runner(Recalls):
     @enable_ki_protection
     def _count_retry(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:
         """The next attempt begins: what is left of the last one is a text."""
-        real = handle._error
-        assert real is not None
-        handle._error = None
-        handle._retries += 1
+        handle._failures().retry(retry.delay)
         self.retries += 1
-        handle._history = remember(handle._history, real, retry.delay)
         # One exception that is raised again and again would collect the frames of all attempts.
         # The method of Exception, since an exception may be frozen, or have one of its own.
         for each in made_of(error):
