@@ -80,7 +80,7 @@ MAY_BE_INTERRUPTED = {
     "ledger": set[str](),
     "line": {"Line.__attrs_post_init__", "Line.limit"},
     "map_block": {"MapBlock.__init__"},
-    "mapping": {"Mapping.__init__", "Mapping._most_in_memory", "Mapping._room", "most_in_memory"},
+    "mapping": {"Mapping.__init__", "Mapping._look_at_limit", "Mapping._room", "most_in_memory"},
     "opening": {"Opening.__init__"},
     "outlast": set[str](),
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for"},

@@ -71,7 +71,7 @@ class Mapping(ABC, Generic[T]):
         self._priority = priority
         self._in_line = False
         self._lookahead = lookahead
-        self._most = self._most_in_memory()
+        self._look_at_limit()
         # What is to end before the map is: workers that were hired and have not drawn, or else the feeder.
         self._drawing = 0
 
@@ -171,17 +171,20 @@ class Mapping(ABC, Generic[T]):
 
     def _room(self) -> int | float:
         """How many more outcomes may be in memory."""
-        if self._line.shared:  # those who share a limiter may change it without a word
-            self._most = self._most_in_memory()
+        # Those who share a limiter may change it without a word.
+        if self._line.shared and self._limit != self._line.limiter.total_tokens:
+            self._look_at_limit()
         return self._most - self._stream.drawn + self._stream.taken
 
     def resized(self) -> None:
         """The limit has changed: there may be more room than before."""
-        self._most = self._most_in_memory()
+        self._look_at_limit()
         self.want()
 
-    def _most_in_memory(self) -> int | float:
-        return most_in_memory(self._line.limit) if self._lookahead is None else self._lookahead
+    def _look_at_limit(self) -> None:
+        """How many outcomes may be in memory depends on it."""
+        self._limit = self._line.limit
+        self._most = most_in_memory(self._limit) if self._lookahead is None else self._lookahead
 
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
@@ -226,7 +229,7 @@ class Mapping(ABC, Generic[T]):
         # What this place was for may have come to its slot in another way.
         is_used = self._may_give() and self._use(slot)
         if is_used:
-            self.want()
+            self._take_slots()
         else:
             self._runner.tell_if_idle()
         return is_used

@@ -16,7 +16,9 @@ here. After the limit was lowered, `_excess` tokens go back to it first.
 
 *A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here who may
 be served, one trio task, the envoy, waits in the limiter for the head of the line, again and again, so that
-all who share it have their turn; else it is recalled, and what it was granted meanwhile goes back.
+all who share it have their turn; else it is recalled, and what it was granted meanwhile goes back. A token
+that has gone back, and that nobody waits for in the limiter, is taken again at once; but not where other
+lines use the limiter, each of which has only one envoy there for all who wait in it.
 
 *Deadlock.* Who waits inside of a managed task is noted in the `Rings` of the limiter; see there.
 """
@@ -322,8 +324,17 @@ class Line:
             self.rings.break_rings()  # of fewer keys than before, where their limit was lowered
         if self.shared or self._closed or self._excess:
             self._return(slot)
+            if self.is_wanted() and self._is_ours():
+                self.limiter.acquire_on_behalf_of_nowait(slot)
+                if not self._grant(slot):
+                    self._return(slot)
+                self._mind_envoy()
         elif self.paused or not self._grant(slot):
             self._spare.append(slot)
+
+    def _is_ours(self) -> bool:
+        """Whether a token of a limiter that was given is there for who waits here, and for nobody else."""
+        return self.limiter.available_tokens > 0 and not self.rings.has_several()
 
     def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
         """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
