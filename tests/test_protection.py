@@ -40,7 +40,6 @@ MAY_BE_INTERRUPTED = {
     "execution": {
         "Runner._back_off",
         "Runner._begin_attempt",
-        "Runner._begin_first",
         "Runner._decide",
         "Runner._live",
         "Runner._prepare_retry",

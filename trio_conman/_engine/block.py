@@ -92,7 +92,7 @@ class Block:
         self.line.enter_run()
         if self.runner.adaptive is not None:
             self.runner.adaptive._open(self.line)
-        self.line.on_resize = self.tell_resized
+        self.line.resized = self.tell_resized
         if self.line.keyring is not None:
             self.line.keys_of = self.runner.pool.keys_of
         self._entered = True

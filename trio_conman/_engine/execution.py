@@ -164,18 +164,14 @@ class Runner(Recalls):
             if ready is Answer.RUN:
                 ready = None if self.permits is None else self._take_permit(handle)
                 if ready is None:
-                    return self._begin_first(worker, handle)
+                    self._begin_attempt(worker, handle)
+                    return None if handle._cancelled is None else self._cut_short(handle)
             if not isinstance(ready, Answer):
                 return ready
             worker.lacks = ready
             return None
         finally:
             del self, worker, handle, ready
-
-    def _begin_first(self, worker: Worker, handle: TaskHandle[Any]) -> Failure | None:
-        """Begin the first attempt, unless who is told of it cancels the task."""
-        self._begin_attempt(worker, handle)
-        return None if handle._cancelled is None else self._cut_short(handle)
 
     async def _wait_to_begin(
         self, worker: Worker, handle: TaskHandle[Any], answer: Outcome[Any] | Answer
@@ -192,7 +188,11 @@ class Runner(Recalls):
                 if not isinstance(answer, Answer):
                     return answer
             failure = None if self.permits is None else await self._wait_for_permit(worker, handle, inf)
-            return self._begin_first(worker, handle) if failure is None else failure
+            if failure is None:
+                self._begin_attempt(worker, handle)
+                if handle._cancelled is not None:  # by who is told of it
+                    failure = self._cut_short(handle)
+            return failure
         finally:
             del self, worker, handle, answer
 

@@ -74,7 +74,7 @@ class Line:
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
 
     # Called when the limit has changed, by whoever shares it.
-    on_resize: Callable[[], None] = attrs.field(default=_nothing, init=False)
+    resized: Callable[[], None] = attrs.field(default=_nothing, init=False)
     # The keys that a managed task holds.
     keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_no_keys, init=False)
 
@@ -121,11 +121,6 @@ class Line:
         self.serve()
         self.rings.tell_resized()
 
-    @enable_ki_protection
-    def resized(self) -> None:
-        """The limit has changed, by whoever shares it."""
-        self.on_resize()
-
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
         return not (self.paused or self._closed)
@@ -146,7 +141,7 @@ class Line:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
         self.rings.leave(self)
-        self.on_resize, self.keys_of = _nothing, _no_keys  # they lead back to whoever holds the line
+        self.resized, self.keys_of = _nothing, _no_keys  # they lead back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -324,25 +319,19 @@ class Line:
             self.rings.break_rings()  # of fewer keys than before, where their limit was lowered
         if self.shared or self._closed or self._excess:
             self._return(slot)
-            if self.is_wanted() and self._is_ours():
+            if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():
                 self.limiter.acquire_on_behalf_of_nowait(slot)
-                if not self._grant(slot):
-                    self._return(slot)
+                self.offer(slot)
                 self._mind_envoy()
         elif self.paused or not self._grant(slot):
             self._spare.append(slot)
-
-    def _is_ours(self) -> bool:
-        """Whether a token of a limiter that was given is there for who waits here, and for nobody else."""
-        return self.limiter.available_tokens > 0 and not self.rings.has_several()
 
     def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
         """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
         if len(lanes) == 1 and lanes[0].owner.line() is self:
             self.release(slot)  # one more at most can start
             self.is_wanted()  # who lacks the key now is parked
-            if self._envoy is not None:
-                self._envoy.mind(self)
+            self._mind_envoy()
             self.rings.break_rings()
             return
         if self.shared or self._closed or self._excess:
@@ -359,7 +348,7 @@ class Line:
         self.rings.break_rings()
 
     def offer(self, slot: Slot) -> None:
-        """The envoy has got a slot; since then the limit may have been lowered, or all may have left."""
+        """A slot of the limiter is there; since it was asked for the limit may be lower, or all have left."""
         if not (self.is_wanted() and self.still_grants() and self._grant(slot)):
             self._return(slot)
 

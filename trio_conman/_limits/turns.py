@@ -85,6 +85,8 @@ class Gate:
     expected: OrderedDict[object, Ticket] = attrs.field(init=False)
     # Behind them those who have not been judged.
     queue: OrderedDict[object, Waits] = attrs.field(init=False)
+    # Whether there may be tickets in the queue: to look whether the first is one costs more than all else.
+    has_tickets: bool = attrs.field(default=False, init=False)
     # Called when a pause has begun or got longer.
     on_pause: dict[Callable[[], None], None] = attrs.field(init=False)
 
@@ -116,7 +118,7 @@ def go_in(key: object, gates: tuple[Gate, ...], now: float) -> None:
         else:
             del gate.queue[key]
             # Who has not said yet by when it must have its permits is awake, and holds up all behind it.
-            if gate.queue and isinstance(next(iter(gate.queue.values())), Ticket):
+            if gate.has_tickets and isinstance(next(iter(gate.queue.values()), None), Ticket):
                 sleep = True
     if sleep:
         move_up(gates)
@@ -128,6 +130,7 @@ def wait(key: object, ticket: Ticket) -> float:
     if key not in gates[0].expected:
         for gate in gates:
             gate.queue[key] = ticket
+            gate.has_tickets = True
         move_up(gates)
     if _is_first(key, gates):
         return max([meter.due(cost) for meter, cost in ticket.costs])
@@ -181,6 +184,7 @@ def delay(gate: Gate, seconds: float) -> None:
             del each.expected[key]
             each.queue[key] = ticket.owner if key in doubtful else ticket
             each.queue.move_to_end(key, last=False)
+            each.has_tickets = True
         concerned.update(ticket.gates)
     move_up(concerned)
 
@@ -229,4 +233,5 @@ def _judge(gates: Iterable[Gate]) -> Iterable[Gate]:
                 ticket.too_late = ticket.due
                 ticket.wake()
             concerned += [each for each in ticket.gates if each is not gate]
+        gate.has_tickets = bool(gate.queue)
     return concerned

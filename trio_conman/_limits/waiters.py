@@ -48,19 +48,19 @@ class Waiters:
             claims = self.claims or self._claims_of(key)
             if self._held is not None:
                 return False
-            waits = False
+            first = None
             for gate in self.gates:
-                if queue := gate.expected or gate.queue:
-                    if next(iter(queue)) is not key:
+                for first in gate.expected or gate.queue:
+                    if first is not key:
                         return False
-                    waits = True  # at all of them
+                    break
             for gate, cost in claims[1:]:
                 if now < gate.meter.due(cost):
                     return False
             for gate, cost in claims:
                 if not gate.meter.take(cost, now):
                     return False  # the first of them, and so none: the others are due
-            if waits:
+            if first is not None:  # who waits stands in all queues
                 go_in(key, self.gates, now)
             if self._priced:
                 self._priced.pop(key, None)
