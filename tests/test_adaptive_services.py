@@ -12,7 +12,7 @@ from .adaptive.rules import AimdPerDrop, Failsafe, following
 from .adaptive.runs import run
 from .adaptive.services import SCENARIOS
 
-pytestmark = pytest.mark.one_python
+pytestmark = [pytest.mark.one_python, pytest.mark.unmeasured]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from trio_conman._policy.retry import renew
 AT_ONCE = RetryConfig.none(max_attempts=2)
 
 
-pytestmark = pytest.mark.usefixtures("no_collector")
+pytestmark = [pytest.mark.usefixtures("no_collector"), pytest.mark.unmeasured]
 
 
 class Thing:

@@ -11,6 +11,8 @@ import pytest
 
 import trio_conman
 
+pytestmark = pytest.mark.unmeasured
+
 PACKAGE = Path(trio_conman.__file__).parent
 MAX_LINES = 420
 MAX_FUNCTION = 60  # lines

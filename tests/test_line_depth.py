@@ -15,6 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Outcome, RetriableError, RetryConfig, TaskHandle
 
+pytestmark = pytest.mark.unmeasured
+
 RETRY = RetryConfig(initial_delay=1, max_delay=1, jitter=False, max_attempts=2)
 # From where nothing can be called to where there is room for all. CPython 3.11 counts calls of C code too.
 FRAMES = range(2, 90)

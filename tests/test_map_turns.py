@@ -13,6 +13,8 @@ from trio_conman import ConMan, Outcome
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.pool import AT_ONCE, Worker
 
+pytestmark = pytest.mark.unmeasured
+
 ITEMS = 3000
 
 # Every other batch of trio's may put others first and last.

@@ -13,6 +13,8 @@ from tests.rated import manager, note, waiting
 from trio_conman import RateLimiter, TaskHandle
 from trio_conman._base.texts import short
 
+pytestmark = pytest.mark.unmeasured
+
 
 async def test_no_more_than_what_is_left_starts_until_it_is_reset(
     autojump_clock: MockClock, record: list[Any]

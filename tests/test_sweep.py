@@ -24,7 +24,7 @@ from trio_conman import (
 
 __all__ = ["scheduler"]
 
-pytestmark = pytest.mark.usefixtures("scheduler")
+pytestmark = [pytest.mark.usefixtures("scheduler"), pytest.mark.unmeasured]
 
 # How many orders of the tasks of each tick to try, for each kind of disturbance.
 SEEDS = {"scope": 3, "manager": 1, "nursery": 1, "handles": 1, "interrupt": 2}

@@ -15,7 +15,7 @@ from trio_conman import ConMan, ConManClosedError, Outcome, RetriableError
 
 __all__ = ["scheduler"]
 
-pytestmark = pytest.mark.usefixtures("scheduler")
+pytestmark = [pytest.mark.usefixtures("scheduler"), pytest.mark.unmeasured]
 
 # How many orders of the tasks of each tick to try, for each kind of disturbance.
 SEEDS = {"scope": 2, "manager": 1, "nursery": 1, "handles": 1, "interrupt": 2}

@@ -85,7 +85,8 @@ class Gate:
     expected: OrderedDict[object, Ticket] = attrs.field(init=False)
     # Behind them those who have not been judged.
     queue: OrderedDict[object, Waits] = attrs.field(init=False)
-    # Whether there may be tickets in the queue: to look whether the first is one costs more than all else.
+    # Whether there may be tickets in the queue, as those who put some there have it judged: to look whether
+    # the first is one costs more than to leave the queue.
     has_tickets: bool = attrs.field(default=False, init=False)
     # Called when a pause has begun or got longer.
     on_pause: dict[Callable[[], None], None] = attrs.field(init=False)
@@ -130,7 +131,6 @@ def wait(key: object, ticket: Ticket) -> float:
     if key not in gates[0].expected:
         for gate in gates:
             gate.queue[key] = ticket
-            gate.has_tickets = True
         move_up(gates)
     if _is_first(key, gates):
         return max([meter.due(cost) for meter, cost in ticket.costs])
@@ -184,7 +184,6 @@ def delay(gate: Gate, seconds: float) -> None:
             del each.expected[key]
             each.queue[key] = ticket.owner if key in doubtful else ticket
             each.queue.move_to_end(key, last=False)
-            each.has_tickets = True
         concerned.update(ticket.gates)
     move_up(concerned)
 
