@@ -33,8 +33,8 @@ class Codec:
         if encode is not None and decode is None:
             return cls(partial(_encode_text, encode), decode_json)
         return cls(
-            encode_json if encode is None else partial(call, encode),
-            decode_json if decode is None else partial(call, decode),
+            encode_json if encode is None else partial(_of_user, encode),
+            decode_json if decode is None else partial(_of_user, decode),
         )
 
 
@@ -57,7 +57,7 @@ class SectionRecords:
     def key_of(self, args: tuple[Any, ...]) -> str:
         """The key of a task."""
         try:
-            return key_text(args if self._key is None else (call(self._key, *args),))
+            return key_text(args if self._key is None else (call(self._key, args),))
         except Exception as error:
             raise self._error(f"has no key for a task: {_text(error)}") from error
 
@@ -117,8 +117,12 @@ class SectionRecords:
         return JournalError(f"{self._store.path}: section {self._shelf.name!r} {text}")
 
 
+def _of_user(convert: Callable[[Any], Any], value: Any) -> Any:
+    return call(convert, (value,))
+
+
 def _encode_text(encode: Callable[[Any], Data], value: Any) -> Data:
-    data = call(encode, value)
+    data = call(encode, (value,))
     if not isinstance(data, str):
         raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
     return data

@@ -18,7 +18,7 @@ def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...
         RuntimeError: it has raised.
     """
     try:
-        answer = call(fn, *args)
+        answer = call(fn, args)
     except Exception as error:
         raise RuntimeError(f"{name()} has raised {short(error)}") from _without_us(error)
     finally:
@@ -29,7 +29,7 @@ def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...
 
 
 @disable_ki_protection
-def call(fn: Callable[..., Any], *args: Any) -> Any:
+def call(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call what may go on for long, or for ever, where the books are kept: a Ctrl-C may interrupt it."""
     return fn(*args)
 

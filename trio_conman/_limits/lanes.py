@@ -124,12 +124,11 @@ class Lanes:
             if lane is not None and lane.entry is not heap[0]:
                 heappop(heap)
             elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
-                waiter, place = next(iter(road.ready.items()))
+                waiter = next(iter(road.ready))
                 if waiter._keys is None or full_one(waiter._keys) is None:
                     self._next, self._next_lane = road, None
                     return True
-                road.pop()
-                self._file(waiter, place, is_early=True)
+                self._file(*road.pop(), is_early=True)
             elif (key := full_one(lane.keys)) is not None:
                 heappop(heap)
                 _park(lane, key)

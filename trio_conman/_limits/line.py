@@ -108,11 +108,8 @@ class Line:
         return self.limiter.total_tokens
 
     @limit.setter
-    def limit(self, limit: int | float) -> None:
-        self._resize(limit)
-
     @enable_ki_protection
-    def _resize(self, limit: int | float) -> None:
+    def limit(self, limit: int | float) -> None:
         self.limiter.total_tokens = limit
         if not self.shared:
             while self._spare and self.limiter.available_tokens < 0:
@@ -156,7 +153,9 @@ class Line:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        if self._queue.ready or self._returning.ready or self.paused or self._closed:
+        # With keys it costs more to see who is next.
+        none_is_free = keys is not None and not self._spare and self.limiter.available_tokens <= 0
+        if none_is_free or self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
 
