@@ -263,6 +263,29 @@ async def test_an_instrument_may_add_tasks_and_cancel_the_manager(autojump_clock
     assert trio.current_time() == 2
 
 
+async def test_an_attempt_that_an_instrument_cancels_at_its_start_never_runs(
+    autojump_clock: MockClock,
+) -> None:
+    class Cancels(Instrument):
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            handle.cancel("not wanted")
+
+    ran: list[int] = []
+
+    async def task(number: int) -> None:
+        ran.append(number)
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, rate=RateLimiter(1), instruments=[Cancels()]) as cm:
+            for number in range(2):  # the second one waits for its permit
+                cm.start_soon(task, number)
+    assert [str(error) for error in cm.errors()] == [
+        f"task {task.__qualname__!r} (index {number}) was cancelled: its handle was cancelled: not wanted"
+        for number in range(2)
+    ]
+    assert (ran, trio.current_time()) == ([], 1)
+
+
 def test_an_interrupt_waits_until_the_instrument_is_through() -> None:
     class Interrupted(Instrument):
         through = False

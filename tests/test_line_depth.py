@@ -15,8 +15,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Outcome, RetriableError, RetryConfig, TaskHandle
 
-pytestmark = pytest.mark.unmeasured
-
 RETRY = RetryConfig(initial_delay=1, max_delay=1, jitter=False, max_attempts=2)
 # From where nothing can be called to where there is room for all. CPython 3.11 counts calls of C code too.
 FRAMES = range(2, 90)
@@ -309,7 +307,9 @@ def play(call: Callable[[Stage], Awaitable[None]], limit: int | trio.CapacityLim
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
+each_kind = pytest.mark.parametrize(
+    "limit_of", [int, pytest.param(trio.CapacityLimiter, marks=pytest.mark.unmeasured)]
+)
 
 
 @each_kind

@@ -10,7 +10,6 @@ import os
 from functools import partial
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -234,7 +233,6 @@ class Programs(RuleBasedStateMachine):
                 self.watches.clear()
 
 
-@pytest.mark.unmeasured
 def test_random_programs(standing_check: dict[int, Any]) -> None:
     def program() -> Programs:
         return Programs(standing_check)
