@@ -82,14 +82,14 @@ BUGS = [
     Bug(
         "a pause does not hold back who comes new",
         "_limits.line",
-        "        if self._queue.ready or self._returning.ready or self.paused or self._closed:",
-        "        if self._queue.ready or self._returning.ready or self._closed:",
+        "self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "self._queue.ready or self._returning.ready or self._closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
         "_limits.line",
-        "        if self._queue.ready or self._returning.ready or self.paused or self._closed:",
-        "        if self.paused or self._closed:",
+        "self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "self.paused or self._closed:",
     ),
     Bug(
         "the last one to wait is served first",
@@ -383,14 +383,14 @@ BUGS = [
     Bug(
         "others wait behind somebody who lacks a key",
         "_limits.lanes",
-        "                road.pop()\n                self._file(waiter, place, is_early=True)",
+        "                self._file(*road.pop(), is_early=True)",
         "                return False",
     ),
     Bug(
         "who was passed over waits behind those who came later",
         "_limits.lanes",
-        "self._file(waiter, place, is_early=True)",
-        "self._file(waiter, place, is_early=False)",
+        "self._file(*road.pop(), is_early=True)",
+        "self._file(*road.pop(), is_early=False)",
     ),
     Bug(
         "who gives up waiting still counts for its key",
