@@ -294,7 +294,7 @@ def adaptive(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, on a quiet machine, for a quarter of an hour; `--quick` shows that it works."""
+    """Measure, on a quiet machine, for more than a quarter of an hour; `--quick` shows that it works."""
     session.install(SELF, *group("bench"))
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
 

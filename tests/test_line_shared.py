@@ -305,3 +305,25 @@ async def test_when_nobody_waits_for_a_slot_nobody_waits_in_the_limiter(autojump
                     cm.start_soon(trio.sleep, 1)
             await trio.sleep(0.9)
             assert limiter.statistics().tasks_waiting == waiting
+
+
+class Turns(trio.abc.Instrument):
+    """Counts those of trio's loop."""
+
+    count = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_tokens_that_come_back_together_are_used_again_together(autojump_clock: MockClock) -> None:
+    """Where nobody else waits for them: not one in each turn of trio's loop."""
+    turns = Turns()
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, trio.CapacityLimiter(10)) as cm:
+        for _ in range(100):
+            cm.start_soon(trio.sleep, 1)
+        trio.lowlevel.add_instrument(turns)
+        await cm.wait()
+        trio.lowlevel.remove_instrument(turns)
+    assert trio.current_time() == 10
+    assert turns.count <= 50

@@ -105,8 +105,6 @@ class Runner(Recalls):
                             while (handle := pool.next(worker)) is None:
                                 if not await pool.wait(worker):
                                     return
-                            if handle._cancelled is not None:
-                                break  # before its first step: nothing of it shall run
                             if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
                                 outcome = self._prepare(worker, handle)
                                 if worker.lacks is not None:
@@ -114,6 +112,8 @@ class Runner(Recalls):
                                     if worker.handle is not handle:
                                         handle = None  # it waits for another one
                                         continue
+                            if handle._cancelled is not None:
+                                break  # before its first step: nothing of it shall run
                         else:
                             outcome = await self._prepare_retry(worker, handle)
                         if outcome is None:
@@ -156,7 +156,9 @@ class Runner(Recalls):
 
     @enable_ki_protection
     def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
-        """Begin the first attempt; else the outcome, or the worker `lacks` something."""
+        """Begin the first attempt, if it is wanted; else the outcome, or the worker `lacks` something."""
+        if handle._cancelled is not None:
+            return None
         ready: Outcome[Any] | Answer | None = None
         try:
             records = handle._terms.records
@@ -165,7 +167,7 @@ class Runner(Recalls):
                 ready = None if self.permits is None else self._take_permit(handle)
                 if ready is None:
                     self._begin_attempt(worker, handle)
-                    return None if handle._cancelled is None else self._cut_short(handle)
+                    return None
             if not isinstance(ready, Answer):
                 return ready
             worker.lacks = ready
@@ -190,8 +192,6 @@ class Runner(Recalls):
             failure = None if self.permits is None else await self._wait_for_permit(worker, handle, inf)
             if failure is None:
                 self._begin_attempt(worker, handle)
-                if handle._cancelled is not None:  # by who is told of it
-                    failure = self._cut_short(handle)
             return failure
         finally:
             del self, worker, handle, answer

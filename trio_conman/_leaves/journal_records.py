@@ -122,7 +122,7 @@ def _of_user(convert: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _encode_text(encode: Callable[[Any], Data], value: Any) -> Data:
-    data = call(encode, (value,))
+    data = _of_user(encode, value)
     if not isinstance(data, str):
         raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
     return data
