@@ -287,8 +287,8 @@ BUGS = [
     Bug(
         "the rate lets one more attempt start",
         "_limits.meter",
-        "            if now < (start + (taken + room) * per / rate if room < 0 else end):",
-        "            if now < (start + (taken + room) * per / rate if room < 0 else end) - per / rate:",
+        "            room = cost - self.burst",
+        "            room = cost - self.burst - 1",
     ),
     Bug(
         "who waits for all tasks is not woken",

@@ -64,14 +64,14 @@ class Meter:
 
     def take(self, cost: float, now: float) -> bool:
         """Take so many permits, if they are due."""
-        start, taken, per, rate = self.start, self.taken, self.per, self.rate
+        start, taken = self.start, self.taken
         # As in due(), whose call costs as much as all the rest.
-        end = start + taken * per / rate
+        end = start + taken * self.per / self.rate
         # Also where the sum of many is beyond a float, which does not matter without a rate.
         idle = not now <= end
         if not idle:
             room = cost - self.burst
-            if now < (start + (taken + room) * per / rate if room < 0 else end):
+            if now < (start + (taken + room) * self.per / self.rate if room < 0 else end):
                 return False
         if now < self.resume or (self.told and not self._heed(cost, now)):
             return False
