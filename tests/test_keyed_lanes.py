@@ -54,17 +54,23 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
     record: Record = []
     entries: list[int] = []
     limit = KeyedLimit(1, key=host, limits={"b": 9})
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
-        cm.start_soon(job, "b0", record)
-        cm.start_soon(job, "b1", record)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        two.start_soon(job, "a0", record)
         for name in ("a1", "a2"):
-            cm.start_soon(job, name, record)
-        moved = cm.start_soon(job, "a3", record)
+            one.start_soon(job, name, record)
+        moved = one.start_soon(job, "a3", record)
+        one.start_soon(job, "b0", record, 2)
+        one.start_soon(job, "b1", record, 2)
+        await trio.sleep(1.5)  # the key is there again, and no slot
         for priority in range(1, 100):
             moved.priority = priority
-            entries.append(len(cm._line._queue._heap))  # type: ignore[union-attr]  # these are lanes
+            entries.append(len(one._line._queue._heap))  # type: ignore[union-attr]  # these are lanes
     assert max(entries) == 2 + MAX_STALE + 1  # of one lane
-    assert sorted(record) == [(0, "b0"), (0, "b1"), (1, "a3"), (2, "a1"), (3, "a2")]
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (0, "b1"), (2, "a3"), (3, "a1"), (4, "a2")]
 
 
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:

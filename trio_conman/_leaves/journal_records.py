@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, final
 
 import attrs
+from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.texts import beginning, short, text_of
 from trio_conman._books.records import Answer
-from trio_conman._limits.asking import call
 
 from .journal_file import Data, JournalError
 from .journal_keys import key_text
@@ -57,7 +57,7 @@ class SectionRecords:
     def key_of(self, args: tuple[Any, ...]) -> str:
         """The key of a task."""
         try:
-            return key_text(args if self._key is None else (call(self._key, args),))
+            return key_text(args if self._key is None else (_of_user(self._key, *args),))
         except Exception as error:
             raise self._error(f"has no key for a task: {_text(error)}") from error
 
@@ -117,8 +117,10 @@ class SectionRecords:
         return JournalError(f"{self._store.path}: section {self._shelf.name!r} {text}")
 
 
-def _of_user(convert: Callable[[Any], Any], value: Any) -> Any:
-    return call(convert, (value,))
+@disable_ki_protection
+def _of_user(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call what may go on for long, or for ever, where the books are kept: a Ctrl-C may interrupt it."""
+    return fn(*args)
 
 
 def _encode_text(encode: Callable[[Any], Data], value: Any) -> Data:

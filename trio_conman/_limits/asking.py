@@ -11,14 +11,17 @@ from trio.lowlevel import disable_ki_protection
 from trio_conman._base.texts import short
 
 
+@disable_ki_protection
 def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
     """What `fn` makes of the arguments of a task; `name` tells for the error what that is.
+
+    It may go on for long, or for ever, where the books are kept: a Ctrl-C may interrupt it.
 
     Raises:
         RuntimeError: it has raised.
     """
     try:
-        answer = call(fn, args)
+        answer = fn(*args)
     except Exception as error:
         raise RuntimeError(f"{name()} has raised {short(error)}") from _without_us(error)
     finally:
@@ -26,12 +29,6 @@ def ask(name: Callable[[], str], fn: Callable[..., object], args: tuple[Any, ...
     if type(answer) is CoroutineType:
         answer.close()  # else Python warns that it was never awaited
     return answer
-
-
-@disable_ki_protection
-def call(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call what may go on for long, or for ever, where the books are kept: a Ctrl-C may interrupt it."""
-    return fn(*args)
 
 
 def _without_us(error: Exception) -> Exception:

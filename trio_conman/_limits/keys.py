@@ -53,17 +53,9 @@ def full_one(keys: Keys) -> Key | None:
     return None
 
 
-def are_claimed(keys: Keys) -> bool:
-    """Whether more run, or wait, of one of them than may run at once."""
-    for key in keys:  # noqa: SIM110  # a generator for any() costs more than the whole, once for each task
-        if key.running + key.waiting > key.most:
-            return True
-    return False
-
-
 def are_awaited(keys: Keys) -> bool:
     """Whether anybody is parked at one of them."""
-    for key in keys:  # noqa: SIM110  # as above
+    for key in keys:  # noqa: SIM110  # a generator for any() costs more than the whole, once for each task
         if key.parked:
             return True
     return False

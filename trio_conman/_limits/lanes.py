@@ -4,9 +4,10 @@
 priority, then the number. The next one is whoever has the first rank of those whose keys may all be used.
 
 Most never wait for a key. They stand in the *road*, in the order of their ranks, and when it is their turn
-their keys can be used. For a key of which more wait than may run at once a *lane* is made, one for each
-combination of keys that tasks have. Whoever comes then stands there. So the road holds no more tasks of one
-key than may run; a task that turns out at the head of the road to lack a key is moved to the lane too.
+their keys can be used. Who turns out at the head of the road to lack a key is moved to a *lane*, of which
+there is one for each combination of keys that somebody has lacked; whoever comes then stands there. So does
+at once who lacks a key when a slot is there: who finds others in the road finds none. To move somebody costs
+a twentieth of what it costs to hand in a task.
 
 A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when a task of
 the key has ended, or one more may run. The others are in a heap, by the ranks that their heads had: these can
@@ -25,7 +26,7 @@ from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
-from .keys import Key, Keys, are_claimed, forget, full_one
+from .keys import Key, Keys, forget, full_one
 from .ranked import MAX_STALE, Ranked
 
 Grant: TypeAlias = Callable[[Any, Any], bool]
@@ -37,6 +38,10 @@ _numbers = count()
 
 class Serving(Protocol):
     """The line that lanes are part of."""
+
+    def has_free(self) -> bool:
+        """Whether a slot is there for somebody who has not waited."""
+        ...
 
     def serve(self) -> None:
         """Grant what is free, as far as it goes."""
@@ -153,10 +158,17 @@ class Lanes:
         """Wait, behind those of the same priority."""
         place = (next(_numbers), grant)
         keys = waiter._keys
-        if keys is not None and (are_claimed(keys) or keys in self._lanes):
+        if keys is not None and (
+            (self._lanes and keys in self._lanes) or (not self._road.ready and self._lacks_only(keys))
+        ):
             self._file(waiter, place, is_early=False)
         else:
             self._road.join(waiter, place)
+
+    def _lacks_only(self, keys: Keys) -> bool:
+        """Whether one of these is full, and a slot is there; who finds others in the road finds none."""
+        line = self.line()
+        return full_one(keys) is not None and line is not None and line.has_free()
 
     def leave(self, waiter: Any) -> Grant | None:
         """Wait no more, nor for its keys; what was to be called, for who did."""

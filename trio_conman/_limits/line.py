@@ -72,12 +72,10 @@ class Line:
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     # Those who stand beside it, and those of them who wait for a slot again.
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
-
     # Called when the limit has changed, by whoever shares it.
     resized: Callable[[], None] = attrs.field(default=_nothing, init=False)
     # The keys that a managed task holds.
     keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_no_keys, init=False)
-
     rings: Rings = attrs.field(init=False)
     _returning: Queue = attrs.field(init=False)
     _queue: Queue = attrs.field(init=False)
@@ -153,9 +151,9 @@ class Line:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        # With keys it costs more to see who is next.
-        none_is_free = keys is not None and not self._spare and self.limiter.available_tokens <= 0
-        if none_is_free or self._queue.ready or self._returning.ready or self.paused or self._closed:
+        # With keys it costs more to see who is next; but no slot is there while anybody may be.
+        others_wait = keys is not None and not self._queue.no_more_than(0)
+        if others_wait or self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
 
@@ -357,6 +355,10 @@ class Line:
             hold(keys, slot)
         return slot
 
+    def has_free(self) -> bool:
+        """Whether there is a slot that nobody has."""
+        return bool(self._spare) or self.limiter.available_tokens > 0
+
     def _free(self) -> Slot | None:
         if self._spare:
             return self._spare.pop()
@@ -398,10 +400,9 @@ class Line:
 
     def serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not self.shared and self.is_wanted():
+        while not self.shared and self.has_free() and self.is_wanted():
             slot = self._free()
-            if slot is None:
-                break
+            assert slot is not None
             self.release(slot)
         self._mind_envoy()
         self.rings.break_rings()
