@@ -73,6 +73,22 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
     assert sorted(record) == [(0, "a0"), (0, "b0"), (0, "b1"), (2, "a3"), (3, "a1"), (4, "a2")]
 
 
+async def test_a_key_that_nobody_has_to_wait_for_makes_no_lane(autojump_clock: MockClock) -> None:
+    record: Record = []
+    lanes: list[int] = []
+    limit = KeyedLimit(2, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+        for number in range(6):
+            cm.start_soon(job, f"a{number}", record)
+        for _ in range(3):
+            await trio.sleep(0.9)
+            cm.pause()
+            cm.resume()  # looks who could start
+            lanes.append(len(cm._line._queue._lanes))  # type: ignore[union-attr]  # it has lanes
+    assert lanes == [0, 0, 0]
+    assert sorted(record) == [(0, "a0"), (0, "a1"), (1, "a2"), (1, "a3"), (2, "a4"), (2, "a5")]
+
+
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
     async with trio.open_nursery() as nursery:
