@@ -387,6 +387,12 @@ BUGS = [
         "                return False",
     ),
     Bug(
+        "who lacked a key while a slot was there is not looked at again",
+        "_limits.lanes",
+        "        return full_one(keys) is not None and line is not None and line.has_free()",
+        "        return False",
+    ),
+    Bug(
         "who was passed over waits behind those who came later",
         "_limits.lanes",
         "self._file(*road.pop(), is_early=True)",

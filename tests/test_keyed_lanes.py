@@ -89,6 +89,24 @@ async def test_a_key_that_nobody_has_to_wait_for_makes_no_lane(autojump_clock: M
     assert sorted(record) == [(0, "a0"), (0, "a1"), (1, "a2"), (1, "a3"), (2, "a4"), (2, "a5")]
 
 
+async def test_who_has_another_priority_still_hears_of_a_key_in_another_manager(
+    autojump_clock: MockClock,
+) -> None:
+    record: Record = []
+    limit, limiter = KeyedLimit(1, key=host), trio.CapacityLimiter(2)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, limiter, per_key=limit) as one,
+        ConMan[Any].open(nursery, limiter, per_key=limit) as two,
+    ):
+        two.start_soon(job, "a0", record, 2)
+        one.start_soon(job, "b0", record, 5)
+        waits = one.start_soon(job, "a1", record)
+        waits.priority = 1
+        await trio.sleep(6)  # to leave the block would look who could start
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (2, "a1")]
+
+
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
     async with trio.open_nursery() as nursery:

@@ -203,8 +203,8 @@ class Line:
     def reorder(self, handle: TaskHandle[Any], priority: int) -> None:
         """A task has another priority from here on: where it waits, and wherever it will."""
         returns = handle._state == "backing_off" or handle in self.parked
-        queue = self._returning if returns else self._queue
-        queue.reorder(handle, priority)
+        (self._returning if returns else self._queue).reorder(handle, priority)
+        self._mind_envoy()
 
     async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
         """Wait in the line, asleep, until `start` was called with the slot, or the line says no.
