@@ -19,8 +19,7 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # a Python that is not there is skipped, in CI too
 nox.options.reuse_venv = "yes"
 nox.options.allow_parallel = True
-# One more than there are processors: many tests wait for programs that they start.
-nox.options.parallel = (os.cpu_count() or 1) + 1
+nox.options.parallel = os.cpu_count()
 
 # The programs that tests start would compile the package, each anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
