@@ -109,42 +109,83 @@ async def test_who_has_another_priority_still_hears_of_a_key_in_another_manager(
 
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=host)) as cm:
-            cm.start_soon(job, "other", record, 9)
-            cm.start_soon(job, "c0", record)
-            for name in ("a0", "a1", "b0"):
-                cm.start_soon(job, name, record, priority=2 if name == "b0" else 0)
-    assert sorted(record)[2:] == [(1, "b0"), (2, "a0"), (3, "a1")]
+    limit = KeyedLimit(1, key=host)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        two.start_soon(job, "a", record, 0.5)
+        for name, seconds, priority in (
+            ("a0", 1, 0),
+            ("a1", 1, 0),
+            ("other", 9, 0),
+            ("c0", 1, 0),
+            ("b0", 1, 2),
+        ):
+            one.start_soon(job, name, record, seconds, priority=priority)
+    assert sorted(record)[:3] == [(0, "a"), (0, "c0"), (0, "other")]
+    assert sorted(record)[3:] == [(1, "b0"), (2, "a0"), (3, "a1")]
 
 
 async def test_a_lane_whose_first_has_gone_has_the_turn_of_the_next(autojump_clock: MockClock) -> None:
     record: Record = []
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=host)) as cm:
-            cm.start_soon(job, "other", record, 9)
-            names = ["d0", "a0", "a1", "c0", "c1", "a2"]
-            handles = {name: cm.start_soon(job, name, record) for name in names}
-            handles["a1"].cancel()
-    assert sorted(record)[2:] == [(1, "a0"), (2, "c0"), (3, "c1"), (4, "a2")]
+    limit = KeyedLimit(1, key=host)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        two.start_soon(job, "a0", record, 0.5)
+        first = one.start_soon(job, "a1", record)
+        one.start_soon(job, "other", record, 9)
+        for name in ("d0", "c0", "c1", "a2"):
+            one.start_soon(job, name, record)
+        await trio.sleep(0.7)
+        first.cancel()
+    assert sorted(record)[:3] == [(0, "a0"), (0, "d0"), (0, "other")]
+    assert sorted(record)[3:] == [(1, "c0"), (2, "c1"), (3, "a2")]
+
+
+async def test_who_gives_up_in_the_instant_of_its_turn_keeps_no_key(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limit, scope = KeyedLimit(1, key=host, limits={"b": 9}), trio.CancelScope()
+
+    async def gives_up(cm: ConMan[Any]) -> None:
+        with scope:
+            await cm.run(job, "a0", record)
+
+    async def job_and_cancel(name: str) -> None:
+        await job(name, record)
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+        cm.start_soon(job_and_cancel, "b0")
+        cm.start_soon(job, "b1", record, 9)
+        nursery.start_soon(gives_up, cm)
+        await trio.sleep(0.5)
+        cm.start_soon(job, "a1", record)
+    assert sorted(record) == [(0, "b0"), (0, "b1"), (1, "a1")]
+    assert limit.statistics() == {}
 
 
 async def test_a_map_gives_its_slot_to_who_waits_in_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
     limit = KeyedLimit(9, key=host, limits={"b": 1})
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, 2, per_key=limit) as cm:
 
-            async def a_job(name: str) -> None:
-                if name == "a0":
-                    on_the_road = cm.start_soon(job, "b0", record)
-                    cm.start_soon(job, "b1", record)
-                    on_the_road.cancel()
-                await job(name, record)
+    async def a_job(name: str) -> None:
+        await job(name, record)
 
-            async with cm.map(a_job, [f"a{number}" for number in range(6)]) as outcomes:
-                async for _ in outcomes:
-                    pass
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        two.start_soon(job, "b0", record, 0.5)
+        one.start_soon(job, "b1", record)
+        async with one.map(a_job, [f"a{number}" for number in range(6)]) as outcomes:
+            async for _ in outcomes:
+                pass
     assert (1, "b1") in record
 
 

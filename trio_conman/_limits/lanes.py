@@ -217,9 +217,10 @@ class Lanes:
         keys = waiter._keys
         lane = self._lanes.get(keys)
         if lane is None:
+            key = full_one(keys)
+            assert key is not None
             lane = self._lanes[keys] = Lane(keys, self)
-            if (key := full_one(keys)) is not None:
-                _park(lane, key)
+            _park(lane, key)
         lane.join(waiter, place, is_early=is_early)
         if lane.full is None:
             self.offer(lane)
