@@ -109,6 +109,7 @@ def main() -> int:
         return 0
     seed, text = tally.failed
     print(f"{text}\nthe program of seed {seed} failed; run it again: python -m tests.simulate --seed {seed}")
+    print("More than once, if need be: which task of a tick trio runs first is a matter of chance.")
     return 1
 
 
