@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.managed import manager
 from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
 from trio_conman._limits.ranked import MAX_STALE
 
@@ -33,11 +34,7 @@ async def job(name: str, record: Record, seconds: float = 1) -> None:
 async def test_who_was_passed_over_on_the_road_can_be_cancelled(autojump_clock: MockClock) -> None:
     record: Record = []
     limit = KeyedLimit(1, key=host, limits={"b": 9})
-    async with (
-        trio.open_nursery() as nursery,
-        ConMan[Any].open(nursery, 2, per_key=limit) as one,
-        ConMan[Any].open(nursery, 2, per_key=limit) as two,
-    ):
+    async with manager(per_key=limit) as one, manager(per_key=limit) as two:
         one.start_soon(job, "b0", record)
         one.start_soon(job, "b1", record, 3)
         passed_over = one.start_soon(job, "a1", record)  # nobody has the key yet
@@ -54,11 +51,7 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
     record: Record = []
     entries: list[int] = []
     limit = KeyedLimit(1, key=host, limits={"b": 9})
-    async with (
-        trio.open_nursery() as nursery,
-        ConMan[Any].open(nursery, 2, per_key=limit) as one,
-        ConMan[Any].open(nursery, 2, per_key=limit) as two,
-    ):
+    async with manager(per_key=limit) as one, manager(per_key=limit) as two:
         two.start_soon(job, "a0", record)
         for name in ("a1", "a2"):
             one.start_soon(job, name, record)
@@ -110,11 +103,7 @@ async def test_who_has_another_priority_still_hears_of_a_key_in_another_manager(
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
     limit = KeyedLimit(1, key=host)
-    async with (
-        trio.open_nursery() as nursery,
-        ConMan[Any].open(nursery, 2, per_key=limit) as one,
-        ConMan[Any].open(nursery, 2, per_key=limit) as two,
-    ):
+    async with manager(per_key=limit) as one, manager(per_key=limit) as two:
         two.start_soon(job, "a", record, 0.5)
         for name, seconds, priority in (
             ("a0", 1, 0),
@@ -131,11 +120,7 @@ async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockCl
 async def test_a_lane_whose_first_has_gone_has_the_turn_of_the_next(autojump_clock: MockClock) -> None:
     record: Record = []
     limit = KeyedLimit(1, key=host)
-    async with (
-        trio.open_nursery() as nursery,
-        ConMan[Any].open(nursery, 2, per_key=limit) as one,
-        ConMan[Any].open(nursery, 2, per_key=limit) as two,
-    ):
+    async with manager(per_key=limit) as one, manager(per_key=limit) as two:
         two.start_soon(job, "a0", record, 0.5)
         first = one.start_soon(job, "a1", record)
         one.start_soon(job, "other", record, 9)
@@ -176,11 +161,7 @@ async def test_a_map_gives_its_slot_to_who_waits_in_a_lane(autojump_clock: MockC
     async def a_job(name: str) -> None:
         await job(name, record)
 
-    async with (
-        trio.open_nursery() as nursery,
-        ConMan[Any].open(nursery, 2, per_key=limit) as one,
-        ConMan[Any].open(nursery, 2, per_key=limit) as two,
-    ):
+    async with manager(per_key=limit) as one, manager(per_key=limit) as two:
         two.start_soon(job, "b0", record, 0.5)
         one.start_soon(job, "b1", record)
         async with one.map(a_job, [f"a{number}" for number in range(6)]) as outcomes:

@@ -162,11 +162,13 @@ class Runner(Recalls):
         ready: Outcome[Any] | Answer | None = None
         try:
             records = handle._terms.records
-            if records is not None and (ready := self._recall(worker, handle, records)) is not Answer.RUN:
-                pass
-            elif self.permits is None or (ready := self._take_permit(handle)) is None:
-                self._begin_attempt(worker, handle)
-                return None
+            if records is not None:
+                ready = self._recall(worker, handle, records)
+            if ready is None or ready is Answer.RUN:
+                ready = None if self.permits is None else self._take_permit(handle)
+                if ready is None:
+                    self._begin_attempt(worker, handle)
+                    return None
             if not isinstance(ready, Answer):
                 return ready
             worker.lacks = ready

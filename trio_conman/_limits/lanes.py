@@ -7,7 +7,7 @@ Most never wait for a key. They stand in the *road*, in the order of their ranks
 their keys can be used. Who turns out at the head of the road to lack a key is moved to a *lane*, of which
 there is one for each combination of keys that somebody has lacked; whoever comes then stands there. So does
 at once who lacks a key when a slot is there: who finds others in the road finds none. To move somebody costs
-a twentieth of what it costs to hand in a task.
+a sixth of what `start_soon` does.
 
 A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when a task of
 the key has ended, or one more may run. The others are in a heap, by the ranks that their heads had: these can
