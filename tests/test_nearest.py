@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.nearest import ELSEWHERE, NEAREST, SLOW, module_at, paths_of
+from tests.nearest import NEAREST, module_at, path_of, paths_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,9 +15,9 @@ def test_it_names_each_module_of_the_core() -> None:
         for path in ROOT.glob("trio_conman/_*/*.py")
         if path.stem != "__init__" and path.parent.name != "_leaves"
     }
-    assert {module for module in NEAREST if not module.startswith("_leaves.")} == core
+    assert not core - set(NEAREST)
 
 
-def test_it_names_tests_that_there_are() -> None:
-    named = set(paths_of(" ".join([*NEAREST.values(), SLOW, ELSEWHERE])))
+def test_it_names_what_there_is() -> None:
+    named = {*map(path_of, NEAREST), *map(Path, paths_of(" ".join(NEAREST.values())))}
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]
