@@ -5,9 +5,10 @@
     python -m tests.mutants --most 500    # so many changes, drawn at random
 
 cosmic-ray makes the changes, in an order drawn at random, so that the share found so far is a fair guess at
-any moment. For a change only the tests nearest to its module run: what others might find does not count. They
-run in forks of a process that has imported what they need; there is one for each processor, in a copy of the
-tree. A test that takes longer than `HANG` counts as one that fails.
+any moment. All tests run once, to see which run what. For a change those run that run the changed
+statement, `BUDGET` seconds of them at most, those first in whose file the most do. They run in forks of a
+process that has imported what they need; there is one for each processor, in a copy of the tree. A test that
+takes longer than `HANG` counts as one that fails.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import pickle
 import random
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from difflib import unified_diff
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 
 from cosmic_ray.commands.init import init
@@ -32,13 +34,19 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 
-from tests.nearest import NEAREST, module_at, path_of, paths_of
+from tests.reach import Choosing, Measuring, Reach, file_of
 
 ROOT = Path(__file__).parent.parent
 HANG = 10  # seconds, of one test
-HANG_ALL = 60  # of a file
+BUDGET = 40  # seconds, as long as the tests take when they are measured
 # What takes long to import, but for the package itself: each fork has a changed one.
-IMPORTED = "attrs pytest sqlite3 trio trio.testing"
+IMPORTED = "attrs coverage pytest sqlite3 trio trio.testing"
+# What these run they run in other processes.
+OUTSIDE = (
+    "benchmarks demo demo_journal docs environments findings layers limiters neighbours packaging planted "
+    "progress_unread recipes security tried what_goes_wrong"
+)
+OUTPUT = Path("output.txt")
 
 
 def enter_copy(directory: str) -> None:
@@ -50,91 +58,114 @@ def enter_copy(directory: str) -> None:
     for each in IMPORTED.split():
         import_module(each)
     gc.freeze()
-    sys.dont_write_bytecode = False
-    run_tests(["--collect-only", "tests"])
-    # From here on each file may be a changed one.
-    sys.dont_write_bytecode = True
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
-def run_tests(arguments: Sequence[str]) -> bool:
-    """Whether the tests pass, in a fork."""
+def in_fork(files: list[str], plugin: object, seconds: float, *options: str) -> bool:
+    """Whether the tests pass, in so many seconds."""
     child = os.fork()
     if not child:
         status = 1
         try:
             os.setsid()
-            signal.alarm(HANG_ALL)
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            for stream in range(3):
-                os.dup2(nowhere, stream)
-            limits = [f"--timeout={HANG}", "--timeout-method=thread"]
-            status = import_module("pytest").main(["-x", "-p", "no:cacheprovider", *limits, *arguments])
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            with Path(os.devnull).open("rb") as nothing, OUTPUT.open("wb") as output:
+                for stream, file in enumerate([nothing, output, output]):
+                    os.dup2(file.fileno(), stream)
+            options = ("-x", "-p", "no:cacheprovider", *options)
+            status = import_module("pytest").main([*options, *files], [plugin])
         finally:
             os._exit(status)
     return os.waitpid(child, 0)[1] == 0
 
 
-def passes(module: str) -> bool:
-    """Whether all tests of a module do: one file after another, since most changes are found by the first."""
-    return all(run_tests([path]) for path in paths_of(NEAREST[module]))
+def measure(files: list[str]) -> Reach:
+    """Run the tests of these files on what is unchanged; from here on each module may be a changed one.
+
+    Raises:
+        RuntimeError: one of them fails: it would find each change.
+    """
+    sys.dont_write_bytecode = False
+    result = Path("reach.pickle")
+    if not in_fork(files, Measuring(result), 900):
+        raise RuntimeError(f"a test fails without a change:\n{OUTPUT.read_text()[-10_000:]}")
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    reach: Reach = pickle.loads(result.read_bytes())
+    return reach
 
 
-def try_out(mutation: MutationSpec) -> str | None:
+def try_out(mutation: MutationSpec, steps: list[list[str]]) -> str | None:
     """The change, if no test finds it."""
     path = mutation.module_path
     source = path.read_text()
-    operator = get_operator(mutation.operator_name)(**mutation.operator_args)
-    changed = mutate_code(source, operator, mutation.occurrence)
+    # cosmic-ray has annotations in parts only.
+    operator = get_operator(mutation.operator_name)(**mutation.operator_args)  # type: ignore[no-untyped-call]
+    changed: str = mutate_code(source, operator, mutation.occurrence)  # type: ignore[no-untyped-call]
     # Python takes what it has compiled from a file of the same second and size.
     for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
         compiled.unlink()
     path.write_text(changed)
-    found = not passes(module_at(path))
+    limits = (3 * BUDGET, f"--timeout={HANG}", "--timeout-method=thread")
+    passes = all(in_fork(sorted({*map(file_of, tests)}), Choosing(tests), *limits) for tests in steps)
     path.write_text(source)
     lines = unified_diff(source.splitlines(), changed.splitlines(), str(path), lineterm="", n=2)
-    return None if found else "\n".join(lines)
+    return "\n".join(lines) if passes else None
+
+
+def steps_for(mutation: MutationSpec, reach: Reach) -> list[list[str]]:
+    """The tests to run, one list after the other."""
+    files = reach.by_file(reach.tests_of(mutation.module_path, mutation.start_pos[0]))
+    rest = sorted([test for tests in files[2:] for test in tests], key=lambda test: reach.seconds[test])
+    within = sum(each <= BUDGET for each in accumulate(reach.seconds[test] for test in rest))
+    return [step for step in [*files[:2], rest[:within]] if step]
 
 
 def may_matter(mutation: MutationSpec) -> bool:
     """Whether tests can find it at all."""
-    changed = mutation.module_path.read_text().splitlines()[mutation.start_pos[0] - 1].strip()
+    row, column = mutation.start_pos
+    line = mutation.module_path.read_text().splitlines()[row - 1]
     return not (
-        # Nearly all | stand in annotations, which are not evaluated.
-        "BinaryOperator_BitOr" in mutation.operator_name
-        # What has no equality of its own, as all that is compared so, is equal to itself only.
-        or mutation.operator_name.endswith(("Is_Eq", "IsNot_NotEq"))
+        # Nearly all | stand in annotations. What is compared by `is` has no equality of its own.
+        mutation.operator_name.endswith(("Is_Eq", "IsNot_NotEq"))
+        or "BinaryOperator_BitOr" in mutation.operator_name
         # Only type checkers read these.
-        or changed in {"@final", "@overload"}
+        or line.strip() in {"@final", "@overload"}
+        # Nothing makes, compares, or shows so what attrs is told not to provide for.
+        or line[:column].endswith(("init=", "eq=", "repr="))
     )
 
 
-def mutations_of(modules: Sequence[str], directory: str) -> list[MutationSpec]:
+def mutations_of(modules: list[Path], directory: str) -> list[MutationSpec]:
     with use_db(str(Path(directory, "work.sqlite")), WorkDB.Mode.create) as database:
-        init([path_of(module) for module in modules], database, {})
+        init(modules, database, {})
         found = [mutation for item in database.work_items for mutation in item.mutations]
     found = [each for each in found if may_matter(each)]
     return random.Random(1).sample(found, len(found))
 
 
 def main() -> None:
+    known = {
+        ".".join(path.with_suffix("").parts[1:]): path for path in sorted(Path("trio_conman").rglob("*.py"))
+    }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("modules", nargs="*", choices=[*NEAREST, []], help="default: all")
+    parser.add_argument("modules", nargs="*", choices=[*known, []], help="default: all")
     parser.add_argument("--most", type=int, help="so many changes at most (default: all)")
     given = parser.parse_args()
-    modules = given.modules or list(NEAREST)
-    os.chdir(ROOT)
+    tests = [
+        str(path) for path in sorted(Path("tests").glob("test_*.py")) if path.stem[5:] not in OUTSIDE.split()
+    ]
+    processes = os.cpu_count() or 1
     killed = 0
     with (
         tempfile.TemporaryDirectory() as directory,
-        ProcessPoolExecutor(initializer=enter_copy, initargs=(directory,)) as pool,
+        ProcessPoolExecutor(processes, initializer=enter_copy, initargs=(directory,)) as pool,
     ):
-        # Else a test that fails anyway would find each change.
-        for module, fine in zip(modules, pool.map(passes, modules), strict=True):
-            if not fine:
-                sys.exit(f"the tests of {module} fail without a change")
-        mutations = mutations_of(modules, directory)[: given.most]
-        for done, future in enumerate(as_completed([pool.submit(try_out, each) for each in mutations]), 1):
+        reach = Reach()
+        for each in pool.map(measure, [tests[start::processes] for start in range(processes)]):
+            reach.add(each)
+        mutations = mutations_of([known[each] for each in given.modules or known], directory)[: given.most]
+        tried = [pool.submit(try_out, each, steps_for(each, reach)) for each in mutations]
+        for done, future in enumerate(as_completed(tried), 1):
             change = future.result()
             killed += change is None
             if change:

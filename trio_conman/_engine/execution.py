@@ -84,11 +84,11 @@ class Runner(Recalls):
         self.queued -= 1
         if slot is None:
             self._finish(handle, None)
-            return True
-        self.pool.hire(handle)
-        self.begin(handle, slot, self.now())
-        if self.permits is not None:
-            self.permits.join(handle)
+        else:
+            self.pool.hire(handle)
+            self.begin(handle, slot, self.now())
+            if self.permits is not None:
+                self.permits.join(handle)
         return True
 
     async def _live(self, worker: Worker) -> None:

@@ -288,9 +288,8 @@ class Pool:
         # Private, because nothing public keeps trio from raising once more, in the nursery of all workers.
         # Guarded by test_a_task_that_leaves_a_nursery_open_fails_alone.
         task._child_nurseries.clear()
-        self.workers.discard(
-            worker
-        )  # it is not idle: who is idle was dismissed first, if an interrupt hit it
+        # It is not idle: who is idle was dismissed first, if an interrupt hit it.
+        self.workers.discard(worker)
         if handle is not None and worker.is_called:
             del self._called[handle]
         source, slot = worker.source, worker.slot
@@ -304,7 +303,6 @@ class Pool:
         self._live = None  # it leads to who holds the pool
         for worker in self._idle:
             if worker.is_resting:
-                worker.is_resting = False
                 trio.lowlevel.reschedule(worker.task)
         self._idle.clear()
 
