@@ -18,6 +18,7 @@ import gc
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import sys
@@ -46,6 +47,7 @@ OUTSIDE = (
     "benchmarks demo demo_journal docs environments findings layers limiters neighbours packaging planted "
     "progress_unread recipes security tried what_goes_wrong"
 )
+DEMO = "^demo_|^__main__$"
 OUTPUT = Path("output.txt")
 
 
