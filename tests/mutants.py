@@ -146,9 +146,8 @@ def mutations_of(modules: list[Path], directory: str) -> list[MutationSpec]:
 
 
 def main() -> None:
-    known = {
-        ".".join(path.with_suffix("").parts[1:]): path for path in sorted(Path("trio_conman").rglob("*.py"))
-    }
+    paths = [path for path in sorted(Path("trio_conman").rglob("*.py")) if not re.search(DEMO, path.stem)]
+    known = {".".join(path.with_suffix("").parts[1:]): path for path in paths}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("modules", nargs="*", choices=[*known, []], help="default: all")
     parser.add_argument("--most", type=int, help="so many changes at most (default: all)")
