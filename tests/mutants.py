@@ -146,6 +146,7 @@ def mutations_of(modules: list[Path], directory: str) -> list[MutationSpec]:
 
 
 def main() -> None:
+    os.chdir(ROOT)
     paths = [path for path in sorted(Path("trio_conman").rglob("*.py")) if not re.search(DEMO, path.stem)]
     known = {".".join(path.with_suffix("").parts[1:]): path for path in paths}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
