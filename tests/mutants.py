@@ -35,7 +35,7 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec
 
-from tests.reach import Choosing, Measuring, Reach, file_of
+from tests.reach import Choosing, Measuring, Reach, file_of, is_overload
 
 ROOT = Path(__file__).parent.parent
 HANG = 10  # seconds, of one test
@@ -125,13 +125,15 @@ def steps_for(mutation: MutationSpec, reach: Reach) -> list[list[str]]:
 def may_matter(mutation: MutationSpec) -> bool:
     """Whether tests can find it at all."""
     row, column = mutation.start_pos
-    line = mutation.module_path.read_text().splitlines()[row - 1]
+    source = mutation.module_path.read_text()
+    line = source.splitlines()[row - 1]
     return not (
         # Nearly all | stand in annotations. What is compared by `is` has no equality of its own.
         mutation.operator_name.endswith(("Is_Eq", "IsNot_NotEq"))
         or "BinaryOperator_BitOr" in mutation.operator_name
         # Only type checkers read these.
-        or line.strip() in {"@final", "@overload"}
+        or line.strip() == "@final"
+        or is_overload(source, row)
         # Nothing makes, compares, or shows so what attrs is told not to provide for.
         or line[:column].endswith(("init=", "eq=", "repr="))
     )

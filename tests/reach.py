@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import pytest
 from coverage import Coverage
 
-MADE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+Made: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @attrs.define
@@ -31,9 +32,13 @@ class Reach:
         self.seconds |= other.seconds
 
     def tests_of(self, path: Path, row: int) -> set[str]:
-        """Those that run the statement in that row; if all do, those that use what it makes."""
-        rows = rows_to_run(path.read_text(), row)
-        return set().union(*[self.tests.get((str(path), each), ()) for each in rows])
+        """Those that run the statement in that row; if none does, or all do, those that use what it is in."""
+        source = path.read_text()
+        for rows in (rows_to_run(source, row), range(source.count("\n") + 1)):
+            found: set[str] = set().union(*[self.tests.get((str(path), each), ()) for each in rows])
+            if found:
+                return found
+        return set()
 
     def by_file(self, tests: set[str]) -> list[list[str]]:
         """The same tests, those first of whose file the greatest part is among them, then the quickest."""
@@ -56,15 +61,27 @@ def file_of(test: str) -> str:
 
 def rows_to_run(source: str, row: int) -> range:
     """Those of the statement in that row; of what is made by it, if it is run at import."""
-    inside = [each for each in _statements(source) if _first(each) <= row <= _last(each)]
-    made = [each for each in inside if isinstance(each, MADE)]
-    if not made:
+    inside, maker = _around(source, row)
+    if maker is None:
         return range(source.count("\n") + 1)
-    maker, statement = made[-1], inside[-1]
+    statement = inside[-1]
     if maker is statement or isinstance(maker, ast.ClassDef):
         return range(maker.body[0].lineno, _last(maker) + 1)
     body = getattr(statement, "body", None)
     return range(statement.lineno, body[0].lineno if body else _last(statement) + 1)
+
+
+def is_overload(source: str, row: int) -> bool:
+    """Whether only type checkers read that row, for this reason."""
+    _, maker = _around(source, row)
+    return maker is not None and any(ast.unparse(each) == "overload" for each in maker.decorator_list)
+
+
+def _around(source: str, row: int) -> tuple[list[ast.stmt], Made | None]:
+    """The statements around a row, from the outermost on, and the innermost function or class of them."""
+    inside = [each for each in _statements(source) if _first(each) <= row <= _last(each)]
+    made = [each for each in inside if isinstance(each, Made)]
+    return inside, made[-1] if made else None
 
 
 @cache
@@ -77,7 +94,7 @@ def _last(statement: ast.stmt) -> int:
 
 
 def _first(statement: ast.stmt) -> int:
-    decorators = statement.decorator_list if isinstance(statement, MADE) else []
+    decorators = statement.decorator_list if isinstance(statement, Made) else []
     return min([statement.lineno, *[each.lineno for each in decorators]])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reach import Reach, rows_to_run
+from tests.reach import Reach, is_overload, rows_to_run
 
 SOURCE = """\
 LIMIT = 1
@@ -53,3 +53,8 @@ def test_files_that_are_about_a_line_come_first() -> None:
     reach.seconds.update({"a::one": 1, "a::two": 2, "a::three": 3, "b::one": 9, "c::one": 4, "c::two": 1})
     chosen = {"a::one", "a::two", "b::one", "c::one", "c::two"}
     assert reach.by_file(chosen) == [["c::two", "c::one"], ["b::one"], ["a::one", "a::two"]]
+
+
+def test_what_only_type_checkers_read() -> None:
+    source = "@overload\ndef first(\n    *, n: int = 0\n) -> int: ...\ndef first(n=0):\n    return n\n"
+    assert [is_overload(source, row) for row in range(1, 7)] == [True] * 4 + [False] * 2
