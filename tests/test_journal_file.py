@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -223,6 +224,20 @@ async def test_a_lock_file_that_is_something_else(path: Path) -> None:
     assert "it is not a journal" in await refusal(path)
 
 
+async def test_a_name_that_looks_like_an_address(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    await make(Path("file:pages.journal?mode=memory"))
+    async with open_journal("file:pages.journal?mode=memory") as journal:
+        assert await run(journal, Counting(None), 0) == ("value 0", True)
+    assert (path.parent / "file:pages.journal?mode=memory").stat().st_size > 0
+
+
+async def test_a_program_may_end_with_its_journal_open(path: Path) -> None:
+    async with open_journal(path):
+        (thread,) = [each for each in threading.enumerate() if each.name == "trio_conman journal"]
+        assert thread.daemon
+
+
 # Reading
 
 
@@ -284,6 +299,29 @@ async def test_values_are_there_before_they_are_asked_for_in_order(
             assert journal._records.claim(str(number)) == f"value {number}"
             await journal._store.reader.end()
     assert reads < COUNT / 6  # in windows of 8
+
+
+async def test_more_is_read_at_once_where_it_is_wanted_in_order_and_less_where_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(path, 600)
+    monkeypatch.setattr(journal_store, "MOST", 16)
+    monkeypatch.setattr(journal_reader, "MOST", 100)
+    read, reads = JournalFile.read, list[tuple[int, int]]()
+
+    def noted(self: JournalFile, section: int, number: int, most: int, size: int) -> Any:
+        reads.append((number, most))
+        return read(self, section, number, most, size)
+
+    async with open_journal(path) as journal:
+        monkeypatch.setattr(JournalFile, "read", noted)
+        for number in range(250):
+            assert journal._records.claim(str(number)) == f"value {number}"
+            await journal._store.reader.end()
+        assert reads == [(17, 32), (49, 64), (113, 100), (213, 100), (313, 100)]
+        for number in (500, 590, 450, 420, 415, 412):
+            assert await run(journal, Counting(None), number) == (f"value {number}", True)
+    assert reads[5:] == [(501, 50), (591, 25), (451, 12), (421, 8), (416, 8), (413, 8)]
 
 
 @pytest.mark.usefixtures("small_windows")

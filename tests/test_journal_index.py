@@ -37,6 +37,15 @@ def test_more_may_be_added_than_a_table_has_room_for() -> None:
     assert all(index.find(str(number)) == [number] for number in numbers)
 
 
+def test_each_table_is_greater_than_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_index, "_SMALLEST", 2)
+    monkeypatch.setattr(journal_index, "_GROWTH", 1)
+    index = Index()
+    for number in range(1, 60):
+        index.add([str(number)], [number])
+    assert [len(table) for table, _ in index._tables] == [4, 8, 16, 32, 64]
+
+
 def test_no_table_grows_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_index, "_SMALLEST", 2)
     monkeypatch.setattr(journal_index, "_LARGEST", 6)

@@ -12,7 +12,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.rated import manager, note, waiting
-from trio_conman import ConMan, Failure, RateLimiter, RetriableError, RetryConfig, StopReason, Success
+from trio_conman import (
+    ConMan,
+    Failure,
+    RateLimiter,
+    RateLimiterStatistics,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    Success,
+)
 from trio_conman._base.texts import short
 
 
@@ -359,6 +368,9 @@ async def test_a_charge_beyond_any_float_stops_all_and_can_be_taken_back(autojum
 
 async def test_unlimited_only_pauses(autojump_clock: MockClock, record: list[Any]) -> None:
     rate = RateLimiter.unlimited()
+    assert rate.statistics() == RateLimiterStatistics(
+        rate=math.inf, per=1.0, burst=1, tasks_waiting=0, paused_for=0.0, available=math.inf
+    )
     assert repr(rate) == "<RateLimiter without a rate>"
 
     async def busy() -> None:

@@ -114,6 +114,24 @@ def test_pauses_and_what_the_service_has_said_go_on_too(wall: list[float]) -> No
     assert run(restored(snapshot), *[1] * 4) == [4, 4, 24, 54]
 
 
+def test_what_the_service_has_said_is_not_stored_when_it_is_over(wall: list[float]) -> None:
+    rate = RateLimiter(1)
+
+    async def main() -> None:
+        rate.observe(remaining=2, reset=30)
+        await trio.sleep(30)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert rate.snapshot() == {
+        "rate": 1.0,
+        "per": 1.0,
+        "burst": 1,
+        "time": wall[0],
+        "owed": 0.0,
+        "paused_for": 0.0,
+    }
+
+
 def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
     rate = RateLimiter.unlimited()
 
@@ -122,7 +140,9 @@ def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert rate.snapshot() == {"time": wall[0], "owed": 0.0, "paused_for": 5.0}
-    assert run(restored(rate.snapshot()), 100, 100) == [5, 5]
+    again = restored(rate.snapshot())
+    assert run(again, 100, 100) == [5, 5]
+    assert again.statistics() == RateLimiter.unlimited().statistics()
 
 
 def test_the_cost_is_given_anew(autojump_clock: MockClock) -> None:
