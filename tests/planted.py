@@ -347,8 +347,8 @@ BUGS = [
     Bug(
         "an idle worker is not dismissed",
         "_engine.pool",
-        "                worker.is_resting = False\n                trio.lowlevel.reschedule(worker.task)\n",
-        "                worker.is_resting = False\n",
+        "            if worker.is_resting:\n                trio.lowlevel.reschedule(worker.task)\n        self._idle",
+        "            pass\n        self._idle",
     ),
     Bug(
         "a worker runs a task in the context of the one before",
@@ -407,7 +407,7 @@ BUGS = [
     Bug(
         "a retry comes back without its key",
         "_limits.line",
-        "        if self.keyring is not None:\n            self.keyring.enlist_again(handle)\n        if not",
+        "        self._come_back(handle)\n        if not",
         "        handle._keys = None\n        if not",
     ),
     Bug(
@@ -419,7 +419,7 @@ BUGS = [
     Bug(
         "those who wait for each other by their keys are not told",
         "_limits.rings",
-        "        while self._held and (ring := self._ring_of_keys()):",
+        "        while self.held and (ring := self._ring_of_keys()):",
         "        while False and (ring := self._ring_of_keys()):",
     ),
     Bug(

@@ -152,7 +152,7 @@ class Lanes:
 
     def no_more_than(self, count: int) -> bool:
         """Whether so many at most wait for nothing but a slot, as far as is known."""
-        return not self._heap and self._road.no_more_than(count)
+        return len(self._road.ready) <= count and not self._heap and self._road.no_more_than(count)
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""

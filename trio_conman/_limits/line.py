@@ -49,11 +49,7 @@ Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
 Queue: TypeAlias = "Ranked[Grant] | Lanes"
 
 
-def _nothing() -> None:
-    pass
-
-
-def _no_keys(_: trio.lowlevel.Task) -> Keys:
+def _nothing(*_: object) -> Any:
     return ()
 
 
@@ -75,22 +71,20 @@ class Line:
     # Called when the limit has changed, by whoever shares it.
     resized: Callable[[], None] = attrs.field(default=_nothing, init=False)
     # The keys that a managed task holds.
-    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_no_keys, init=False)
+    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_nothing, init=False)
     rings: Rings = attrs.field(init=False)
-    _returning: Queue = attrs.field(init=False)
+    _returning: Queue = attrs.field(factory=Ranked, init=False)
     _queue: Queue = attrs.field(init=False)
     # Whether the next slot is for one who has not started, where one who returns waits too.
     _beginner_is_next: bool = attrs.field(default=False, init=False)
     _spare: list[Slot] = attrs.field(factory=list, init=False)
     _excess: int = attrs.field(default=0, init=False)
-    # Of a limiter that was given.
-    _envoy: Envoy | None = attrs.field(init=False)
+    _envoy: Envoy | None = attrs.field(init=False)  # of a limiter that was given
     _closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
         self._envoy = Envoy() if self.shared else None
-        self._returning = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
         self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
 
     def enter_run(self) -> None:
@@ -136,7 +130,7 @@ class Line:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
         self.rings.leave(self)
-        self.resized, self.keys_of = _nothing, _no_keys  # they lead back to whoever holds the line
+        self.resized = self.keys_of = _nothing  # they lead back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -194,8 +188,7 @@ class Line:
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
             return self.parked.pop(handle)(handle, slot)
 
-        if self.keyring is not None:
-            self.keyring.enlist_again(handle)
+        self._come_back(handle)
         self._returning.join(handle, granted)
         self.serve()
 
@@ -262,8 +255,7 @@ class Line:
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot, behind those of the same priority who returned earlier."""
-        if self.keyring is not None:
-            self.keyring.enlist_again(handle)
+        self._come_back(handle)
         if not (self._returning.ready or self.paused or self._closed):
             handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
             if handle._slot is not None:
@@ -291,6 +283,13 @@ class Line:
             self._returning.leave(handle)
             self._mind_envoy()
 
+    def _come_back(self, handle: TaskHandle[Any]) -> None:
+        """Have its keys again; until somebody does, there is a queue without keys: to ask it costs less."""
+        if self.keyring is not None:
+            self.keyring.enlist_again(handle)
+            if isinstance(self._returning, Ranked):
+                self._returning = Lanes(weakref.ref(self))
+
     def still_grants(self) -> bool:
         """Whether a slot that was granted a moment ago may still be used to start something."""
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
@@ -313,7 +312,8 @@ class Line:
             if lanes := free(slot):
                 self._release_among(slot, lanes)
                 return
-            self.rings.break_rings()  # of fewer keys than before, where their limit was lowered
+            if self.rings.held:  # now by fewer than before, where the limit of a key was lowered
+                self.rings.break_rings()
         if self.shared or self._closed or self._excess:
             self._return(slot)
             if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():

@@ -84,7 +84,7 @@ class Rings:
     _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
     # The keys of each, and how many of them hold each key.
     _keys: dict[trio.lowlevel.Task, Keys] = attrs.field(factory=dict, init=False)
-    _held: Counter[Key] = attrs.field(factory=Counter, init=False)
+    held: Counter[Key] = attrs.field(factory=Counter, init=False)
 
     def enter(self, line: Waiting) -> None:
         """A line lends tokens from here on, until it leaves or its trio run is over.
@@ -144,9 +144,9 @@ class Rings:
         wait = _Wait(line, holder, tell, is_stuck, needs)
         if holder not in self._holders and (held := line.keys_of(holder)):
             self._keys[holder] = held
-            self._held.update(held)
+            self.held.update(held)
         self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
-        if self._too_many() or (self._held and wait.lacks(self._held) and holder in self._ring_of_keys()):
+        if self._too_many() or (self.held and wait.lacks(self.held) and holder in self._ring_of_keys()):
             self.unblock(key)
             return False
         return True
@@ -160,9 +160,9 @@ class Rings:
             if not waits:
                 del self._holders[wait.holder]
                 for held in self._keys.pop(wait.holder, ()):
-                    self._held[held] -= 1
-                    if not self._held[held]:
-                        del self._held[held]
+                    self.held[held] -= 1
+                    if not self.held[held]:
+                        del self.held[held]
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
@@ -176,7 +176,7 @@ class Rings:
             for key, wait in last.values():
                 self.unblock(key)
                 wait.tell()
-        while self._held and (ring := self._ring_of_keys()):
+        while self.held and (ring := self._ring_of_keys()):
             key, wait = next(
                 (key, wait)
                 for key, wait in reversed(self._waits.items())
