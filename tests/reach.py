@@ -110,6 +110,15 @@ class Measuring:
         self._coverage.start()
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        """What runs when a file is imported, its tests may have as parameters."""
+        if isinstance(collector, pytest.Module):
+            self._coverage.switch_context(collector.nodeid)
+        report = yield
+        self._coverage.switch_context("")
+        return report
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         test = item.nodeid.partition("[")[0]
         self._coverage.switch_context(test)
@@ -121,10 +130,13 @@ class Measuring:
     def pytest_sessionfinish(self) -> None:
         self._coverage.stop()
         data = self._coverage.get_data()
+        tests_of = {test: {test} for test in self._reach.seconds}
+        for test in self._reach.seconds:
+            tests_of.setdefault(file_of(test), set()).add(test)
         for file in data.measured_files():
             path = str(Path(file).relative_to(Path.cwd()))
-            for row, tests in data.contexts_by_lineno(file).items():
-                self._reach.tests[path, row] = {*tests} - {""}
+            for row, contexts in data.contexts_by_lineno(file).items():
+                self._reach.tests[path, row] = set().union(*[tests_of.get(each, ()) for each in contexts])
         self._file.write_bytes(pickle.dumps(self._reach))
 
 

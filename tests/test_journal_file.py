@@ -238,6 +238,42 @@ async def test_a_program_may_end_with_its_journal_open(path: Path) -> None:
         assert thread.daemon
 
 
+# As the first release made it; another format needs another number.
+FORMAT_1 = (
+    "PRAGMA application_id = 2081425825",
+    "PRAGMA user_version = 1",
+    "CREATE TABLE sections (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version TEXT NOT NULL, "
+    "is_json INTEGER NOT NULL, created INTEGER NOT NULL, written INTEGER NOT NULL)",
+    "CREATE TABLE records_1 (key TEXT NOT NULL, value NOT NULL)",
+)
+
+
+async def test_the_format_stays_what_it_was(path: Path) -> None:
+    await make(path, 2)
+    made, version, tables, records = execute(
+        path,
+        "PRAGMA application_id",
+        "PRAGMA user_version",
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name DESC",
+        "SELECT rowid, key, value FROM records_1",
+    )
+    assert made + version == [(2081425825,), (1,)]
+    assert [sql for (sql,) in tables] == [*FORMAT_1[2:]]
+    assert records == [(1, "0", '"value 0"'), (2, "1", '"value 1"')]
+
+
+async def test_what_an_earlier_release_has_written_is_read(path: Path) -> None:
+    execute(
+        path,
+        *FORMAT_1,
+        "INSERT INTO sections VALUES (1, '', '1', 1, 1700000000, 1700000000)",
+        "INSERT INTO records_1 VALUES ('7', '\"early\"')",
+    )
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting("new"), 7) == ("early", True)
+        assert await run(journal, Counting("new"), 8) == ("new", False)
+
+
 # Reading
 
 

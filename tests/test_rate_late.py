@@ -272,6 +272,16 @@ async def test_those_that_wait_already_are_before_a_retry(
     assert record == [(0, "fails"), (10, "a"), (20, "fails"), (30, "fails"), (40, "b")]
 
 
+async def test_those_that_wait_without_a_deadline_are_before_a_retry_too(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10)) as cm:
+        handle = await cm.run(fail, record, after(1, max_elapsed=15), 2)
+        await cm.run(note, record, "a")
+        assert ending(await handle.wait()) == (MAX_ELAPSED, "ValueError('real')", 2)
+    assert record == [(0, "fails"), (10, "a")]
+
+
 @pytest.mark.parametrize(
     "options, config, reason",
     [({"task_timeout": 15}, after(3), DEADLINE), ({}, after(3, max_elapsed=15), MAX_ELAPSED)],
