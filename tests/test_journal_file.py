@@ -71,9 +71,10 @@ async def test_a_database_of_others(path: Path) -> None:
     assert [*path.parent.iterdir()] == [path]
 
 
+@pytest.mark.parametrize("number", [5, 0x7FFF_FFFF])
 @pytest.mark.parametrize("name", ["application_id", "user_version"])
-async def test_an_empty_database_of_others(path: Path, name: str) -> None:
-    execute(path, f"PRAGMA {name}=5")
+async def test_an_empty_database_of_others(path: Path, name: str, number: int) -> None:
+    execute(path, f"PRAGMA {name}={number}")
     assert "it is an SQLite database, but not a journal" in await refusal(path)
 
 
@@ -167,6 +168,11 @@ async def test_a_file_cut_short_is_refused(path: Path) -> None:
             assert isinstance(text, str), cut
             assert "begin anew" in text or "it is not a journal" in text
             assert text.startswith(str(path))
+    path.write_bytes(content[:-1])
+    assert await recalled(path, COUNT) == (
+        f"{path}: it was cut short, and has {len(content) - 1:,} of {len(content):,} bytes: "
+        "restore it from a copy, or move it away to begin anew"
+    )
     path.write_bytes(content)
     assert await recalled(path, COUNT) == ALL
 
@@ -242,8 +248,10 @@ async def test_a_program_may_end_with_its_journal_open(path: Path) -> None:
 FORMAT_1 = (
     "PRAGMA application_id = 2081425825",
     "PRAGMA user_version = 1",
-    "CREATE TABLE sections (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version TEXT NOT NULL, "
-    "is_json INTEGER NOT NULL, created INTEGER NOT NULL, written INTEGER NOT NULL)",
+    (
+        "CREATE TABLE sections (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version TEXT NOT NULL, "
+        "is_json INTEGER NOT NULL, created INTEGER NOT NULL, written INTEGER NOT NULL)"
+    ),
     "CREATE TABLE records_1 (key TEXT NOT NULL, value NOT NULL)",
 )
 

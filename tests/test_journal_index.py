@@ -17,6 +17,11 @@ def test_it_finds_every_key_and_no_other() -> None:
     assert not any(index.find(f"no {number}") for number in range(60_000))
 
 
+@pytest.mark.parametrize("expected, size", [(1, 2**15), (21_000, 2**15), (60_000, 2**17), (10**9, 2**21)])
+def test_it_begins_with_room_for_what_is_expected(expected: int, size: int) -> None:
+    assert [len(table) for table, _ in Index(expected)._tables] == [size]
+
+
 @pytest.mark.parametrize("expected", [0, 1, 1000, 60_000])
 def test_many_may_be_added_at_once(expected: int) -> None:
     index = Index(expected)
