@@ -114,6 +114,21 @@ def test_pauses_and_what_the_service_has_said_go_on_too(wall: list[float]) -> No
     assert run(restored(snapshot), *[1] * 4) == [4, 4, 24, 54]
 
 
+def test_what_is_given_back_counts_for_what_the_service_has_said_before(wall: list[float]) -> None:
+    snapshot = {"rate": 1.0, "per": 1.0, "burst": 5, "time": wall[0], "owed": 0.0, "paused_for": 0.0}
+    rate = restored(snapshot | {"left_0": 2.0, "for_0": 30.0})
+    times: list[float] = []
+
+    async def main() -> None:
+        for settled in (-1, 0, 0):
+            await rate.acquire(2 if settled else 1)
+            times.append(trio.current_time())
+            rate.charge(settled)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert times == [0, 0, 30]
+
+
 def test_what_the_service_has_said_is_not_stored_when_it_is_over(wall: list[float]) -> None:
     rate = RateLimiter(1)
 
