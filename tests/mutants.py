@@ -48,6 +48,8 @@ OUTSIDE = (
     "progress_unread recipes security tried what_goes_wrong"
 )
 DEMO = "^demo_|^__main__$"
+# These look at functions without running them, or at all that run.
+ALWAYS = {f"tests/test_{name}.py" for name in ("exports", "signatures", "protection")}
 OUTPUT = Path("output.txt")
 
 
@@ -119,7 +121,8 @@ def steps_for(mutation: MutationSpec, reach: Reach) -> list[list[str]]:
     files = reach.by_file(reach.tests_of(mutation.module_path, mutation.start_pos[0]))
     rest = sorted([test for tests in files[2:] for test in tests], key=lambda test: reach.seconds[test])
     within = sum(each <= BUDGET for each in accumulate(reach.seconds[test] for test in rest))
-    return [step for step in [*files[:2], rest[:within]] if step]
+    always = [test for test in reach.seconds if file_of(test) in ALWAYS]
+    return [step for step in [*files[:2], rest[:within], always] if step]
 
 
 def may_matter(mutation: MutationSpec) -> bool:
