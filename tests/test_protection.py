@@ -160,7 +160,7 @@ async def use_all(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> N
         cm.start_soon(noop)
         await cm.wait()
         assert rate.statistics().tasks_waiting == cm.statistics().queued == 0
-        assert len(cm.outcomes()) == len(cm.pop_outcomes())
+        assert len(cm.outputs() + cm.errors()) == len(cm.outcomes()) == len(cm.pop_outcomes())
         cm.start_soon(trio.sleep_forever)
         await cm.shutdown(grace=1)
         with pytest.raises(ConManClosedError):
