@@ -128,7 +128,7 @@ NONSENSE: list[tuple[Any, type[Exception], str]] = [
     (gives("1"), TypeError, "not '1'$"),
     (gives(True), TypeError, "not True$"),
     (gives(1j), TypeError, "not 1j$"),
-    (gives(is_async), TypeError, "not <coroutine object is_async"),
+    (gives(is_async), TypeError, "must be no coroutine: give a sync callable"),
     *(
         (gives(each), ValueError, rf"not {re.escape(short(each))}$")
         for each in (0, -1, -0.5, math.nan, math.inf, -math.inf, 10**400)

@@ -46,8 +46,11 @@ def price(limiter: object, cost: Callable[..., float], args: tuple[Any, ...]) ->
         TypeError: it gave no number.
         ValueError: the number is out of range.
     """
-    name = f"cost of {limiter!r}, by {name_of(cost)}(),"
     try:
-        return check_permits(name, ask(lambda: name, cost, args))
+        return check_permits(_describe(limiter, cost), ask(_describe, limiter, cost, args))
     finally:
         del args
+
+
+def _describe(limiter: object, cost: Callable[..., float]) -> str:
+    return f"cost of {limiter!r}, by {name_of(cost)}(),"

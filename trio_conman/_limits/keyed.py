@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
-from types import CoroutineType
 from typing import Any, final
 
 import attrs
@@ -117,9 +116,6 @@ class KeyedLimit:
             for value, key in self._keys.items()
         }
 
-    def _describe(self) -> str:
-        return f"key of {self!r}"
-
     @enable_ki_protection
     def _enter(self, value: Hashable) -> Key:
         """One more waits whose key that is.
@@ -127,14 +123,12 @@ class KeyedLimit:
         Raises:
             TypeError: it cannot be one.
         """
-        if type(value) is CoroutineType:
-            raise TypeError(f"{self._describe()} must be no coroutine: give a sync callable")
         try:
             key = self._keys.get(value)
             if key is None:
                 key = self._keys[value] = Key(self._keys, value, self._limits.known.get(value, self._limit))
         except Exception as error:
-            raise TypeError(f"{self._describe()} must be hashable, not {short(value)}") from error
+            raise TypeError(f"{describe(self)} must be hashable, not {short(value)}") from error
         key.waiting += 1
         return key
 
@@ -225,6 +219,11 @@ class _Limits(MutableMapping[Hashable, int]):
         used = self._owner._keys.get(key)
         if used is not None:
             self._owner._changed([used])
+
+
+def describe(limit: KeyedLimit, _: object = None) -> str:
+    """For errors, what the key is that a limit has been told."""
+    return f"key of {limit!r}"
 
 
 def _checked(key: object, limit: object) -> int:

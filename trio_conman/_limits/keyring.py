@@ -11,7 +11,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._books.handles import TaskHandle
 
 from .asking import ask
-from .keyed import KeyedLimit
+from .keyed import KeyedLimit, describe
 from .keys import Keys, forget
 
 
@@ -64,7 +64,7 @@ class Keyring:
             if records is not None and handle._claimed is None and records.holds(records.key_of(args)):
                 return
             for limit in self.limits:
-                keys += (limit._enter(ask(limit._describe, limit._fn, args)),)
+                keys += (limit._enter(ask(describe, limit, limit._fn, args)),)
             handle._keys = keys
         except BaseException:  # a Ctrl-C, too
             forget(keys)
