@@ -82,13 +82,13 @@ BUGS = [
     Bug(
         "a pause does not hold back who comes new",
         "_limits.line",
-        "self._queue.ready or self._returning.ready or self.paused or self._closed:",
-        "self._queue.ready or self._returning.ready or self._closed:",
+        "others_wait or self._returning.ready or self.paused or self._closed:",
+        "others_wait or self._returning.ready or self._closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
         "_limits.line",
-        "self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "others_wait or self._returning.ready or self.paused or self._closed:",
         "self.paused or self._closed:",
     ),
     Bug(

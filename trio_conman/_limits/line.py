@@ -33,7 +33,6 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.texts import SEE
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .envoy import Envoy
@@ -41,7 +40,7 @@ from .keyring import Keyring
 from .keys import Keys, are_awaited, forget, free, full_one, hold
 from .lanes import Lane, Lanes, serve_all
 from .ranked import Ranked
-from .rings import Rings, rings_of
+from .rings import Rings, deadlock_error, rings_of
 
 # Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
@@ -146,8 +145,8 @@ class Line:
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
         # With keys it costs more to see who is next; but no slot is there while anybody may be.
-        others_wait = keys is not None and not self._queue.no_more_than(0)
-        if others_wait or self._queue.ready or self._returning.ready or self.paused or self._closed:
+        others_wait = self._queue.ready if keys is None else not self._queue.no_more_than(0)
+        if others_wait or self._returning.ready or self.paused or self._closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
 
@@ -212,7 +211,7 @@ class Line:
                 return False  # it was cancelled, and has not woken yet
             if slot is not None:
                 start(handle, slot)
-            self._wake(handle)
+            trio.lowlevel.reschedule(self.sleepers.pop(handle))
             return True
 
         def deadlocked() -> None:
@@ -232,9 +231,11 @@ class Line:
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)
+            except BaseException:
+                self._queue.leave(handle)  # who was woken stands there no more
+                raise
             finally:
                 self.rings.unblock(handle)
-                self._queue.leave(handle)  # once started it may stand beside the line by now
                 self._mind_envoy()
         else:
             del self.sleepers[handle]
@@ -413,8 +414,4 @@ class Line:
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
-        slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
-        return RuntimeError(
-            f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
-            f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
-        )
+        return deadlock_error(self.name, what, instead, has_keys=self.keyring is not None)

@@ -29,6 +29,7 @@ import attrs
 import trio
 
 from trio_conman._base.outlast import is_over
+from trio_conman._base.texts import SEE
 
 from .keys import Key, Keys
 
@@ -223,3 +224,12 @@ def rings_of(limiter: trio.CapacityLimiter) -> Rings:
         if rings is None:
             rings = _shared[id(limiter)] = Rings(limiter)
         return rings
+
+
+def deadlock_error(manager: str, what: str, instead: str, *, has_keys: bool) -> RuntimeError:
+    """What to raise where a ring was closed."""
+    slot = "slot, or all that a key allows," if has_keys else "slot"
+    return RuntimeError(
+        f"{what} inside a task of {manager!r} while every {slot} is held by a task that itself waits "
+        f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
+    )
