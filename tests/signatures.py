@@ -51,8 +51,16 @@ def _parameters(function: Any) -> str:
         signature = inspect.signature(function)
     except ValueError:  # of exceptions that have none of their own
         return "(...)"
-    bare = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    bare = [
+        # A set has another order on other Pythons.
+        each.replace(annotation=inspect.Parameter.empty, default=_in_order(each.default))
+        for each in signature.parameters.values()
+    ]
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def _in_order(default: Any) -> Any:
+    return sorted(default) if isinstance(default, frozenset) else default
 
 
 if __name__ == "__main__":

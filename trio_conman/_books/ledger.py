@@ -106,11 +106,6 @@ class Ledger:
         if self.calm is not None and not self.attempts():
             self.calm.unpark_all()
 
-    def expect(self, count: int) -> None:
-        """So many more, or less, wait to hand in a task."""
-        self.coming += count
-        self.tell_if_idle()
-
     def tell_if_idle(self) -> None:
         """There may be nothing to wait for any more."""
         if not (self.unfinished or self.coming):

@@ -235,8 +235,10 @@ class Line:
                 self._queue.leave(handle)  # who was woken stands there no more
                 raise
             finally:
-                self.rings.unblock(handle)
-                self._mind_envoy()
+                if holder is not None:
+                    self.rings.unblock(handle)
+                if self._envoy is not None:
+                    self._envoy.mind(self)
         else:
             del self.sleepers[handle]
             forget(handle._keys)

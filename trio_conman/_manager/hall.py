@@ -105,11 +105,12 @@ class Hall:
     @enable_ki_protection
     async def _sleep_in_line(self, handle: TaskHandle[Any]) -> None:
         handle._context = copy_context()
-        self._runner.expect(1)
+        self._runner.coming += 1
         try:
             await self._line.sleep(handle, self._start_from_line, self._block.holder())
         finally:
-            self._runner.expect(-1)
+            self._runner.coming -= 1
+            self._runner.tell_if_idle()
         if handle._state == "queued":
             # What closed the manager may have cancelled the caller too: then that comes first.
             await trio.lowlevel.checkpoint_if_cancelled()
