@@ -237,7 +237,7 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Change the core bit by bit, or some of it, as in `-- _policy.budget --most 50`: what finds no test?"""
+    """Change the package bit by bit, or some of it, as in `-- _policy.budget --most 50`: what is missed?"""
     session.install("-e", SELF, *group("tests"), *group("mutants"))
     session.run("python", "-m", "tests.mutants", *session.posargs)
 

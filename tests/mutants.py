@@ -102,9 +102,9 @@ def try_out(mutation: MutationSpec, steps: list[list[str]]) -> str | None:
     """The change, if no test finds it."""
     path = mutation.module_path
     source = path.read_text()
-    # cosmic-ray has annotations in parts only.
-    operator = get_operator(mutation.operator_name)(**mutation.operator_args)  # type: ignore[no-untyped-call]
-    changed: str = mutate_code(source, operator, mutation.occurrence)  # type: ignore[no-untyped-call]
+    kind = get_operator(mutation.operator_name)  # type: ignore[no-untyped-call]  # not annotated there
+    operator, at = kind(**mutation.operator_args), mutation.occurrence
+    changed: str = mutate_code(source, operator, at)  # type: ignore[no-untyped-call]  # nor is this
     # Python takes what it has compiled from a file of the same second and size.
     for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
         compiled.unlink()
