@@ -16,7 +16,7 @@ from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
 
-from .keys import Key, released
+from .keys import Key, Keys, released
 from .lanes import serve_all
 
 
@@ -66,8 +66,8 @@ class KeyedLimit:
         if limits is not None:
             check_type("limits", limits, Mapping, "a mapping or None")
         self._limits = _Limits(self, {} if limits is None else limits)
-        # Those in use.
-        self._keys: dict[Hashable, Key] = {}
+        # Those in use, each alone in a tuple that all its tasks share.
+        self._keys: dict[Hashable, Keys] = {}
         self._run: trio.lowlevel.TrioToken | None = None
         self._lock = threading.Lock()  # for the change from one run to another
         self._users = 0  # of the run: managers that have not ended
@@ -113,29 +113,30 @@ class KeyedLimit:
         self._check_run()
         return {
             value: KeyStatistics(limit=key.most, running=key.running, waiting=key.waiting)
-            for value, key in self._keys.items()
+            for value, (key,) in self._keys.items()
         }
 
     @enable_ki_protection
-    def _enter(self, value: Hashable) -> Key:
-        """One more waits whose key that is.
+    def _enter(self, value: Hashable) -> Keys:
+        """One more waits whose only key that is.
 
         Raises:
             TypeError: it cannot be one.
         """
         try:
-            key = self._keys.get(value)
-            if key is None:
-                key = self._keys[value] = Key(self._keys, value, self._limits.known.get(value, self._limit))
+            keys = self._keys.get(value)
+            if keys is None:
+                most = self._limits.known.get(value, self._limit)
+                keys = self._keys[value] = (Key(self._keys, value, most),)
         except Exception as error:
             raise TypeError(f"{describe(self)} must be hashable, not {short(value)}") from error
-        key.waiting += 1
-        return key
+        keys[0].waiting += 1
+        return keys
 
     @enable_ki_protection
-    def _changed(self, keys: Iterable[Key]) -> None:
+    def _changed(self, changed: Iterable[Keys]) -> None:
         """Other limits hold for these keys."""
-        keys = list(keys)
+        keys = [key for (key,) in changed]
         for key in keys:
             key.most = self._limits.known.get(key.value, self._limit)
         serve_all(released(keys))

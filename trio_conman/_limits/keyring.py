@@ -64,7 +64,7 @@ class Keyring:
             if records is not None and handle._claimed is None and records.holds(records.key_of(args)):
                 return
             for limit in self.limits:
-                keys += (limit._enter(ask(describe, limit, limit._fn, args)),)
+                keys += limit._enter(ask(describe, limit, limit._fn, args))
             handle._keys = keys
         except BaseException:  # a Ctrl-C, too
             forget(keys)
@@ -83,5 +83,7 @@ class Keyring:
     def enlist_again(self, handle: TaskHandle[Any]) -> None:
         """A task waits again, with the same keys, if it has any."""
         if handle._keys is not None:
-            keys = zip(self.limits, handle._keys, strict=True)
-            handle._keys = tuple([limit._enter(key.value) for limit, key in keys])
+            keys: Keys = ()
+            for limit, key in zip(self.limits, handle._keys, strict=True):
+                keys += limit._enter(key.value)
+            handle._keys = keys

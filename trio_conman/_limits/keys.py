@@ -18,20 +18,30 @@ class Parked(Protocol):
         ...
 
 
+# At nearly all keys, which need no dict for it. Nothing is ever put in.
+_NOBODY: dict[Parked, None] = {}
+
+
 @final
 @attrs.define(eq=False, repr=False)
 class Key:
     """A value that tasks count for, and how many of them, from the first one to the last."""
 
     # Where it is known by its value as long as anybody counts for it.
-    home: dict[Hashable, Key]
+    home: dict[Hashable, Keys]
     value: Hashable
     # How many may run.
     most: int
     running: int = 0
     waiting: int = 0
     # The lanes that wait until one more may run, in whichever managers.
-    parked: dict[Parked, None] = attrs.field(factory=dict)
+    parked: dict[Parked, None] = _NOBODY
+
+    def park(self, lane: Parked) -> None:
+        """Here a lane waits."""
+        if not self.parked:
+            self.parked = {}
+        self.parked[lane] = None
 
     def drop(self) -> None:
         """Nobody counts for it any more."""

@@ -243,7 +243,7 @@ class Lanes:
 def _park(lane: Lane, key: Key) -> None:
     lane.entry = None
     lane.full = key
-    key.parked[lane] = None
+    key.park(lane)
 
 
 def serve_all(lanes: Iterable[Lane], *, last: Serving | None = None) -> None:
