@@ -2,10 +2,10 @@
 
     python -m tests.mutants            # all modules, for hours
     python -m tests.mutants _policy.budget _limits.meter    # some of them
-    python -m tests.mutants --most 500    # so many changes, drawn at random
+    python -m tests.mutants --most 20    # so many changes of each module, drawn at random
 
-cosmic-ray makes the changes, in an order drawn at random, so that the share found so far is a fair guess at
-any moment. All tests run once, to see which run what. For a change those run that run the changed
+cosmic-ray makes the changes. The modules take turns, each with its own in an order drawn at random: so the
+shares found so far, of each module, are a fair guess at any moment. All tests run once, to see which run what. For a change those run that run the changed
 statement, `BUDGET` seconds of them at most, those first in whose file the most do. They run in forks of a
 process that has imported what they need; there is one for each processor, in a copy of the tree. A test that
 takes longer than `HANG` counts as one that fails.
@@ -23,10 +23,11 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from difflib import unified_diff
 from importlib import import_module
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 
 from cosmic_ray.commands.init import init
@@ -142,12 +143,27 @@ def may_matter(mutation: MutationSpec) -> bool:
     )
 
 
-def mutations_of(modules: list[Path], directory: str) -> list[MutationSpec]:
+def mutations_of(modules: list[Path], directory: str, most: int | None) -> list[MutationSpec]:
+    """So many changes of each module at most, or all, by turns."""
     with use_db(str(Path(directory, "work.sqlite")), WorkDB.Mode.create) as database:
         init(modules, database, {})
         found = [mutation for item in database.work_items for mutation in item.mutations]
-    found = [each for each in found if may_matter(each)]
-    return random.Random(1).sample(found, len(found))
+    by_module: dict[Path, list[MutationSpec]] = {module: [] for module in modules}
+    for each in random.Random(1).sample(found, len(found)):
+        if may_matter(each):
+            by_module[each.module_path].append(each)
+    turns = zip_longest(*[changes[:most] for changes in by_module.values()])
+    return [each for turn in turns for each in turn if each is not None]
+
+
+def shares(found: Mapping[str, list[bool]]) -> str:
+    """How many of the changes of each module were found, and of all; the least share first."""
+    rows = sorted(found.items(), key=lambda row: (sum(row[1]) / len(row[1]), row[0]))
+    everything = [each for changes in found.values() for each in changes]
+    return "\n".join(
+        f"{sum(changes):5} of {len(changes):5} {sum(changes) / len(changes):6.1%}  {module}"
+        for module, changes in [*rows, ("all", everything)]
+    )
 
 
 def main() -> None:
@@ -156,13 +172,14 @@ def main() -> None:
     known = {".".join(path.with_suffix("").parts[1:]): path for path in paths}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("modules", nargs="*", choices=[*known, []], help="default: all")
-    parser.add_argument("--most", type=int, help="so many changes at most (default: all)")
+    parser.add_argument("--most", type=int, help="so many changes of each module (default: all)")
     given = parser.parse_args()
     tests = [
         str(path) for path in sorted(Path("tests").glob("test_*.py")) if path.stem[5:] not in OUTSIDE.split()
     ]
     processes = os.cpu_count() or 1
-    killed = 0
+    names = {path: name for name, path in known.items()}
+    found: dict[str, list[bool]] = {}
     with (
         tempfile.TemporaryDirectory() as directory,
         ProcessPoolExecutor(processes, initializer=enter_copy, initargs=(directory,)) as pool,
@@ -170,15 +187,15 @@ def main() -> None:
         reach = Reach()
         for each in pool.map(measure, [tests[start::processes] for start in range(processes)]):
             reach.add(each)
-        mutations = mutations_of([known[each] for each in given.modules or known], directory)[: given.most]
-        tried = [pool.submit(try_out, each, steps_for(each, reach)) for each in mutations]
+        mutations = mutations_of([known[each] for each in given.modules or known], directory, given.most)
+        tried = {pool.submit(try_out, each, steps_for(each, reach)): each for each in mutations}
         for done, future in enumerate(as_completed(tried), 1):
             change = future.result()
-            killed += change is None
+            found.setdefault(names[tried[future].module_path], []).append(change is None)
             if change:
                 print(change, flush=True)
-            if done % 20 == 0 or done == len(mutations):
-                print(f"{done} of {len(mutations)} changes: {killed} found, {killed / done:.1%}", flush=True)
+            if done % 100 == 0 or done == len(mutations):
+                print(f"{done} of {len(mutations)} changes\n{shares(found)}", flush=True)
 
 
 if __name__ == "__main__":
