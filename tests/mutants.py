@@ -5,10 +5,10 @@
     python -m tests.mutants --most 20    # so many changes of each module, drawn at random
 
 cosmic-ray makes the changes. The modules take turns, each with its own in an order drawn at random: so the
-shares found so far, of each module, are a fair guess at any moment. All tests run once, to see which run what. For a change those run that run the changed
-statement, `BUDGET` seconds of them at most, those first in whose file the most do. They run in forks of a
-process that has imported what they need; there is one for each processor, in a copy of the tree. A test that
-takes longer than `HANG` counts as one that fails.
+shares found so far, of each module, are a fair guess at any moment. All tests run once, to see which run
+what. For a change those run that run the changed statement, `BUDGET` seconds of them at most, those first in
+whose file the most do. They run in forks of a process that has imported what they need; there is one for each
+processor, in a copy of the tree. A test that takes longer than `HANG` counts as one that fails.
 """
 
 from __future__ import annotations
