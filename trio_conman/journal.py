@@ -210,8 +210,8 @@ def open_journal(
     Args:
         path: the file.
         durable: publish an outcome only when it is safely on the disk. Default: False.
-        flush_after: seconds from the end of a task until it is; finite. With `durable` it is not waited for.
-            Default: 0.05.
+        flush_after: seconds from the end of a task until it is, as long as the disk keeps up; finite. With
+            `durable` it is not waited for. Default: 0.05.
 
     Returns:
         an async context manager, which yields the `Journal`.
