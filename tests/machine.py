@@ -104,8 +104,8 @@ class World(Stage, trio.abc.Instrument):
             statistics = self.limiter.statistics()
             if (statistics.borrowed_tokens, statistics.tasks_waiting) != (0, 0):
                 self.fault(f"the shared limiter: {statistics}")
-        if self.keyed is not None and self.keyed.statistics():
-            self.fault(f"the limits by key: {self.keyed.statistics()}")
+        if self.keyed is not None and self.keyed._keys:
+            self.fault(f"the limits by key: {self.keyed._keys}")
 
     async def _watch(self) -> None:
         """Make a hang known: the clock ends it then."""

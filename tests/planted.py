@@ -411,6 +411,18 @@ BUGS = [
         "        handle._keys = None\n        if not",
     ),
     Bug(
+        "a key that tasks will come back under is forgotten",
+        "_limits.keys",
+        "if not (self.waiting or self.running or self.kept):",
+        "if not (self.waiting or self.running):",
+    ),
+    Bug(
+        "a key stays behind when its task is cancelled between two attempts",
+        "_engine.execution",
+        "        if lent:\n            let_go(handle._keys)",
+        "        if lent and handle._slot is not None:\n            let_go(handle._keys)",
+    ),
+    Bug(
         "a worker that goes on keeps the key of the task before",
         "_limits.line",
         "            return False\n        free(slot)",

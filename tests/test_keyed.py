@@ -82,7 +82,7 @@ async def test_500_of_one_key_keep_nobody_of_another_waiting(
     # In their order, two each second.
     expected = [(float(number // 2), f"a{number}") for number in range(500)]
     assert sorted(log.entries) == sorted([*expected, (0, "b0"), (0.5, "c0")])
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
 
 
 @each_kind
@@ -125,7 +125,7 @@ async def test_retries_come_back_under_their_key(autojump_clock: MockClock, log:
         await trio.sleep(0.5)
         assert limit.statistics()["a"] == KeyStatistics(limit=1, running=1, waiting=2)
     assert sorted(log.entries) == [(0, "a0"), (0, "b0"), (1, "a1"), (2, "a0"), (3, "a2")]
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
 
 
 async def test_a_retry_that_waits_for_its_key_alone_and_one_that_is_cancelled(
@@ -146,7 +146,32 @@ async def test_a_retry_that_waits_for_its_key_alone_and_one_that_is_cancelled(
         await trio.sleep(0)
         await wait_all_tasks_blocked()
         assert limit.statistics()["a"].waiting == 0
-    assert log.entries == [(0, "a0"), (1.5, "a0"), (2.5, "a1"), (3.5, "a2")]
+        asleep = cm.start_soon(log.flaky, "c")
+        await trio.sleep(1.25)
+        assert asleep.state == "backing_off"
+        asleep.cancel()
+        await trio.sleep(0)
+        await wait_all_tasks_blocked()
+        assert list(limit._keys) == ["a"]
+    assert log.entries == [(0, "a0"), (1.5, "a0"), (2.5, "a1"), (3.5, "a2"), (4.5, "c")]
+    assert limit.statistics() == limit._keys == {}
+
+
+async def test_while_a_task_backs_off_its_key_is_the_one_that_others_have(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4, per_key=limit, retry=RETRY) as cm:
+        cm.start_soon(log.flaky, "a0")
+        await trio.sleep(1.25)
+        limit.limit = 2
+        cm.start_soon(log.job, "a1")
+        await wait_all_tasks_blocked()
+        assert limit.statistics() == {"a": KeyStatistics(limit=2, running=1, waiting=0)}
+        limit.limits["a"] = 1
+        cm.start_soon(log.job, "a2")
+    assert log.entries == [(0, "a0"), (1.25, "a1"), (2.25, "a0"), (3.25, "a2")]
+    assert limit.statistics() == limit._keys == {}
 
 
 async def test_hold_slot_keeps_the_key_too(autojump_clock: MockClock, log: Log) -> None:
@@ -282,7 +307,7 @@ async def test_cancelled_and_closed_leave_nothing_behind(
             handle.cancel()
         assert sum(each.waiting for each in limit.statistics().values()) == 7
         cm.cancel()
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
     assert len(cm.outcomes()) == len(handles)
     assert [outcome.index for outcome in cm.outcomes()[-6:-2]] == sorted(
         outcome.index for outcome in cm.outcomes()[-6:-2]
@@ -399,7 +424,7 @@ async def test_a_cancelled_manager_keeps_what_a_map_has_passed_over(
                 await trio.sleep(1.25)
     failures = [outcome for outcome in cm.outcomes() if isinstance(outcome, Failure)]
     assert len(failures) + cm.statistics().succeeded == cm.statistics().submitted
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
     assert cm.timed_out
 
 
@@ -545,24 +570,32 @@ async def test_a_key_that_ends_its_manager(by: str, autojump_clock: MockClock, l
             async with cm.map(log.job, ["last", "never"]) as outcomes:
                 async for _ in outcomes:
                     pass
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
 
 
-async def test_a_key_whose_hash_fails_later_harms_nobody(autojump_clock: MockClock, log: Log) -> None:
-    class Moody:
-        hashes = 3  # to look for its limit, and for itself, and to be noted
+class Moody:
+    hashes = 3  # to look for its limit, and for itself, and to be noted
 
-        def __hash__(self) -> int:
-            self.hashes -= 1
-            if self.hashes < 0:
-                raise ValueError("no more")
-            return 1
+    def __hash__(self) -> int:
+        self.hashes -= 1
+        if self.hashes < 0:
+            raise ValueError("no more")
+        return 1
 
-    limit = KeyedLimit(1, key=lambda name: Moody())
-    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2, per_key=limit) as cm:
-        for name in ("a", "b"):
-            await cm.run(log.job, name)
-    assert sorted(cm.outputs()) == ["a", "b"]
+
+@pytest.mark.parametrize("may_hold_slot", [False, True])
+async def test_a_key_whose_hash_fails_later_harms_nobody(
+    may_hold_slot: bool, autojump_clock: MockClock, log: Log
+) -> None:
+    moody, limit = KeyedLimit(1, key=lambda name: Moody()), KeyedLimit(1, key=host)
+    retry = attrs.evolve(RETRY, hold_slot=may_hold_slot)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=[limit, moody], retry=retry) as cm:
+            for name in ("a", "b"):
+                await cm.run(log.flaky, name)
+    assert sorted(log.entries) == [(0, "a"), (0, "b"), (1.5, "a"), (1.5, "b")]
+    assert len(cm.outcomes()) == cm.statistics().succeeded == 2
+    assert limit.statistics() == moody.statistics() == limit._keys == {}
 
 
 WRONG: list[Any] = [True, 1.0, "1", None]
@@ -605,7 +638,7 @@ def test_its_limits_are_a_mapping() -> None:
         del limit.limits["c"]
     assert (limit.limit, dict(limit.limits)) == (4, {"b": 2})
     assert repr(limit) == "<KeyedLimit of 4 by host()>"
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
 
 
 async def test_what_open_and_map_refuse() -> None:
@@ -681,7 +714,7 @@ def test_a_run_that_has_crashed_leaves_nothing_to_the_next_one(log: Log) -> None
 
     trio.run(crash, clock=MockClock(autojump_threshold=0))
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
     assert limit._users == 0
 
 
@@ -722,6 +755,6 @@ async def test_distinct_keys_leave_nothing_behind(autojump_clock: MockClock) -> 
             cm.start_soon(item, number % 100)
         lanes: Any = cm._line._queue
         assert len(lanes._lanes) <= 100
-    assert limit.statistics() == {}
+    assert limit.statistics() == limit._keys == {}
     assert seen <= 110
     assert (lanes._lanes, bool(lanes.ready), len(lanes._heap)) == ({}, False, 0)

@@ -37,7 +37,7 @@ class Slots(Protocol):
         ...
 
     def lacks_keys(self, handle: TaskHandle[Any]) -> bool:
-        """Whether a task that has its slot has no keys, and needs some: from here on it knows which."""
+        """Whether a task that has its slot had no keys, and those that it needs are not free."""
         ...
 
     def unpark(self, handle: TaskHandle[Any]) -> None:

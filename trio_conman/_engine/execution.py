@@ -43,6 +43,7 @@ from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success
 from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
 from trio_conman._books.records import Answer
 from trio_conman._limits.adaptive import AdaptiveLimit
+from trio_conman._limits.keys import keep, let_go
 from trio_conman._policy.decision import Retry, asked_to_wait, decide, real_error
 from trio_conman._policy.retry import made_of
 
@@ -384,6 +385,7 @@ class Runner(Recalls):
             return False
         self.without_slot.add(handle)
         handle._slot = None
+        keep(slot.keys)
         self.slots.release(slot)
         return True
 
@@ -391,8 +393,10 @@ class Runner(Recalls):
     def _step_back(self, handle: TaskHandle[Any], lent: bool) -> None:
         handle._state = "running"
         self.backing_off -= 1
-        if lent and handle._slot is not None:
-            self.without_slot.discard(handle)
+        if lent:
+            let_go(handle._keys)
+            if handle._slot is not None:
+                self.without_slot.discard(handle)
 
     @enable_ki_protection
     def _count_retry(self, handle: TaskHandle[Any], error: Exception, retry: Retry) -> None:

@@ -22,6 +22,7 @@ from trio_conman._base.outcomes import Outcome, StopReason, Success
 from trio_conman._base.outlast import outlast
 from trio_conman._books.handles import Slot, TaskHandle
 from trio_conman._books.records import Answer, Records
+from trio_conman._limits.keys import keep, let_go
 
 from .endings import Endings, own, release
 from .pool import Pool, Worker
@@ -89,6 +90,7 @@ class Recalls(Endings):
         source, records = handle._terms.source, handle._terms.records
         assert records is not None
         slot = self.put_back(handle)
+        keep(slot.keys)
         self.tell_if_calm()
         self.slots.park(handle, self.granted)
         if handle._claimed is None:
@@ -108,6 +110,7 @@ class Recalls(Endings):
     def _ask_again(self, handle: TaskHandle[Any], records: Records[Any], key: str) -> None:
         """The one that a task has waited for has ended: where that has left a value, it needs no keys."""
         if handle._keys is not None and records.holds(key):
+            let_go(handle._keys)
             handle._keys = None
         self.slots.unpark(handle)
 

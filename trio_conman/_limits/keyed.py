@@ -114,6 +114,7 @@ class KeyedLimit:
         return {
             value: KeyStatistics(limit=key.most, running=key.running, waiting=key.waiting)
             for value, (key,) in self._keys.items()
+            if key.running or key.waiting
         }
 
     @enable_ki_protection

@@ -12,7 +12,7 @@ from trio_conman._books.handles import TaskHandle
 
 from .asking import ask
 from .keyed import KeyedLimit, describe
-from .keys import Keys, forget
+from .keys import Keys, forget, full_one, hold
 
 
 @final
@@ -74,16 +74,13 @@ class Keyring:
 
     @enable_ki_protection
     def look_up(self, handle: TaskHandle[Any]) -> bool:
-        """True; a task that was to be recalled, and is not, has keys from here on, for `enlist_again`."""
-        self.enlist(handle)
-        forget(handle._keys)
-        return True
+        """A task that was to be recalled, and is not, has keys from here on, and its slot has them.
 
-    @enable_ki_protection
-    def enlist_again(self, handle: TaskHandle[Any]) -> None:
-        """A task waits again, with the same keys, if it has any."""
-        if handle._keys is not None:
-            keys: Keys = ()
-            for limit, key in zip(self.limits, handle._keys, strict=True):
-                keys += limit._enter(key.value)
-            handle._keys = keys
+        Returns whether one of them was full: then it has to put the slot back.
+        """
+        self.enlist(handle)
+        keys, slot = handle._keys, handle._slot
+        assert slot is not None
+        is_full = full_one(keys) is not None
+        hold(keys, slot)
+        return is_full

@@ -34,6 +34,8 @@ class Key:
     most: int
     running: int = 0
     waiting: int = 0
+    # Those that will wait again: for them it stays, so that its value need not be looked up anew.
+    kept: int = 0
     # The lanes that wait until one more may run, in whichever managers.
     parked: dict[Parked, None] = _NOBODY
 
@@ -44,11 +46,12 @@ class Key:
         self.parked[lane] = None
 
     def drop(self) -> None:
-        """Nobody counts for it any more."""
-        try:  # noqa: SIM105  # suppress() costs more than all the rest
-            del self.home[self.value]
-        except Exception:  # what the value's own methods raise
-            pass
+        """Somebody does not count for it any more; the last one leaves nothing behind."""
+        if not (self.waiting or self.running or self.kept):
+            try:  # noqa: SIM105  # suppress() costs more than all the rest
+                del self.home[self.value]
+            except Exception:  # what the value's own methods raise
+                pass
 
 
 # Those of one task.
@@ -92,8 +95,26 @@ def forget(keys: Keys | None) -> None:
     """One waits no more, where it has keys."""
     for key in keys or ():
         key.waiting -= 1
-        if not (key.waiting or key.running):
-            key.drop()
+        key.drop()
+
+
+def keep(keys: Keys | None) -> None:
+    """One whose turn is over will wait again, until `let_go`, where it has keys."""
+    for key in keys or ():
+        key.kept += 1
+
+
+def wait_again(keys: Keys) -> None:
+    """One for whom they were kept waits."""
+    for key in keys:
+        key.waiting += 1
+
+
+def let_go(keys: Keys | None) -> None:
+    """One for whom they were kept has had another turn, or will not wait again."""
+    for key in keys or ():
+        key.kept -= 1
+        key.drop()
 
 
 def free(slot: Slot) -> Sequence[Any]:

@@ -15,10 +15,9 @@ that is released with somebody waiting is passed on: to ask the limiter each tim
 here. After the limit was lowered, `_excess` tokens go back to it first.
 
 *A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here who may
-be served, one trio task, the envoy, waits in the limiter for the head of the line, again and again, so that
-all who share it have their turn; else it is recalled, and what it was granted meanwhile goes back. A token
-that has gone back, and that nobody waits for in the limiter, is taken again at once; but not where other
-lines use the limiter, each of which has only one envoy there for all who wait in it.
+be served, one trio task, the envoy, waits in the limiter for each head of the line, so that all who share it
+have their turn; else it is recalled, and what it was granted meanwhile goes back. A token that nobody waits
+for there is taken again at once, unless other lines use the limiter, each with one envoy for all who wait.
 
 *Deadlock.* Who waits inside of a managed task is noted in the `Rings` of the limiter; see there.
 """
@@ -37,7 +36,7 @@ from trio_conman._books.handles import Slot, TaskHandle
 
 from .envoy import Envoy
 from .keyring import Keyring
-from .keys import Keys, are_awaited, forget, free, full_one, hold
+from .keys import Keys, are_awaited, forget, free, full_one, hold, let_go, wait_again
 from .lanes import Lane, Lanes, serve_all
 from .ranked import Ranked
 from .rings import Rings, deadlock_error, rings_of
@@ -161,6 +160,7 @@ class Line:
         waited = self._queue.leave(waiter) is not None
         if self.parked.pop(waiter, None) is not None:
             self._returning.leave(waiter)
+            let_go(waiter._keys)
             waited = True
         self._mind_envoy()
         return waited
@@ -175,7 +175,7 @@ class Line:
         return [*[each for each in self._queue.waiters() if each._index >= 0], *self.parked]
 
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
-        """Stand beside the line, without a slot, until `unpark`."""
+        """Stand beside the line, without a slot, until `unpark`; its keys are kept for it."""
         self.parked[handle] = grant
 
     @enable_ki_protection
@@ -185,6 +185,7 @@ class Line:
             return
 
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+            let_go(handle._keys)
             return self.parked.pop(handle)(handle, slot)
 
         self._come_back(handle)
@@ -257,7 +258,7 @@ class Line:
 
     @enable_ki_protection
     async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot, behind those of the same priority who returned earlier."""
+        """Wait for a slot, behind those of the same priority who returned earlier; its keys are kept."""
         self._come_back(handle)
         if not (self._returning.ready or self.paused or self._closed):
             handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
@@ -287,9 +288,9 @@ class Line:
             self._mind_envoy()
 
     def _come_back(self, handle: TaskHandle[Any]) -> None:
-        """Have its keys again; until somebody does, there is a queue without keys: to ask it costs less."""
-        if self.keyring is not None:
-            self.keyring.enlist_again(handle)
+        """Wait for its keys again; until somebody does, there is a queue without: to ask it costs less."""
+        if handle._keys is not None:
+            wait_again(handle._keys)
             if isinstance(self._returning, Ranked):
                 self._returning = Lanes(weakref.ref(self))
 
