@@ -376,6 +376,8 @@ async def test_what_is_no_limit() -> None:
         AdaptiveLimit(maximum=inf)  # type: ignore[arg-type]  # the mistake to be told
     with pytest.raises(ValueError, match=r"^maximum must be an int of at least 5, not 4$"):
         AdaptiveLimit(5, 4)
+    with pytest.raises(ValueError, match=r"^maximum must be a finite number, not 1000.*0$"):
+        AdaptiveLimit(maximum=10**400)
     with pytest.raises(ValueError, match=r"^initial must be an int of at least 1, not 0$"):
         AdaptiveLimit(initial=0)
     with pytest.raises(TypeError, match=r"^overloaded must be a sync function of an error, or None, not 3$"):

@@ -1,7 +1,12 @@
 """The input of a `map`: where it is drawn, what it may raise, and when it blocks."""
 
+import inspect
+import subprocess
+import sys
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -257,6 +262,58 @@ async def test_an_input_that_raises_what_ends_an_async_iteration_does_not_end_th
             with pytest.raises(RuntimeError) as caught:
                 await take(outcomes, [])
     assert caught.value.__cause__ is error
+
+
+@each_raising
+@pytest.mark.parametrize("package", ["", None, 5, "trio_conman_of_mine"])
+async def test_an_error_of_the_input_leads_to_the_input_wherever_that_is_written(
+    source: Any, package: Any, autojump_clock: MockClock
+) -> None:
+    elsewhere = {**globals(), "__package__": package}
+    exec(inspect.getsource(source), elsewhere)
+    error = OddError()
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, elsewhere[source.__name__]([], 1, error)) as outcomes:
+            with pytest.raises(OddError) as caught:
+                await take(outcomes, [])
+    assert caught.value is error
+    assert traceback.extract_tb(error.__traceback__)[-1].name == source.__name__
+
+
+SCRIPT = """
+import trio
+from trio_conman import ConMan
+
+async def job(n): return n
+
+def source():
+    yield 1
+    raise ValueError("in the source")
+
+async def async_source():
+    yield 2
+    raise ValueError("in the async source")
+
+async def main():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, 2) as cm:
+        for items in source(), async_source():
+            try:
+                async with cm.map(job, items) as outcomes:
+                    async for outcome in outcomes:
+                        print(outcome.value)
+            except ValueError as error:
+                print(error)
+
+trio.run(main)
+"""
+
+
+def test_an_error_of_the_input_reaches_a_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    ran = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    assert ran.stdout.splitlines() == ["1", "in the source", "2", "in the async source"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

@@ -84,11 +84,11 @@ async def test_nor_is_a_handle(where: str) -> None:
             RuntimeError, match=r"^TaskHandle\.cancel\(\) .* trio\.from_thread\.run_sync\(handle\.cancel\)$"
         ):
             await trio.to_thread.run_sync(handle.cancel)
-        for call in (handle.wait, handle.result):
+        for name in ("wait", "result"):
             with pytest.raises(
-                RuntimeError, match=r"^TaskHandle\.wait\(\) .* trio\.from_thread\.run\(handle\.wait\)$"
+                RuntimeError, match=rf"^TaskHandle\.{name}\(\) .* trio\.from_thread\.run\(handle\.{name}\)$"
             ):
-                await trio.to_thread.run_sync(drive, call)
+                await trio.to_thread.run_sync(drive, getattr(handle, name))
         assert handle.state == where
         gate.set()
     assert sorted(cm.outputs()) == [0, 1, 2]

@@ -218,6 +218,10 @@ class TaskHandle(Generic[T]):
     def __repr__(self) -> str:
         return f"<TaskHandle {self._name!r} index={self._index} {self._state}>"
 
+    def _check_thread(self, method: str) -> None:
+        if get_ident() != self._terms.thread:
+            raise wrong_thread(f"TaskHandle.{method}", f"run(handle.{method})")
+
     async def wait(self) -> Outcome[T]:
         """Wait until the task has ended; always a checkpoint. Giving up the wait does not touch the task.
 
@@ -228,8 +232,7 @@ class TaskHandle(Generic[T]):
             RuntimeError: called in another thread than that of its trio run, while the task has not ended.
         """
         if self._outcome is None:
-            if get_ident() != self._terms.thread:
-                raise wrong_thread("TaskHandle.wait", "run(handle.wait)")
+            self._check_thread("wait")
             if self._done is None:
                 self._done = trio.Event()
             await self._done.wait()
@@ -251,6 +254,8 @@ class TaskHandle(Generic[T]):
                 In place of a StopIteration, which no coroutine can raise, RuntimeError, with it as the cause.
             RuntimeError: as for `wait`.
         """
+        if self._outcome is None:
+            self._check_thread("result")
         outcome = await self.wait()
         if isinstance(outcome, Failure):
             # The error's traceback will hold this frame: the frame must not hold the error.

@@ -23,11 +23,12 @@ from typing import Any, Generic, TypeVar, final
 
 import attrs
 
+from trio_conman._base.tracebacks import foreign
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .mapping import Mapping
 from .pool import AT_ONCE, NO_TURN, Worker
-from .source import Source, foreign
+from .source import Source
 
 T = TypeVar("T")
 

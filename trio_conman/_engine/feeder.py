@@ -21,9 +21,10 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.stack import need_more_stack
+from trio_conman._base.tracebacks import foreign
 
 from .pool import AT_ONCE
-from .source import close, foreign
+from .source import close
 
 _NOTHING: Any = object()
 

@@ -31,9 +31,6 @@ def check_items(items: object) -> None:
         raise TypeError(f"items must be an iterable or an async iterable, not {short(items)}")
 
 
-_PACKAGE = __name__.partition(".")[0]
-
-
 @final
 class Source:
     """An iterable, and the context that all of it runs in."""
@@ -91,11 +88,3 @@ def presentable(error: Exception) -> Exception:
         substitute.__cause__ = error
         return substitute
     return error
-
-
-def foreign(error: Exception) -> Exception:
-    """An error without the traceback entries that lead to frames of this package, and what they hold."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals.get("__package__", "").startswith(_PACKAGE):
-        traceback = traceback.tb_next
-    return Exception.with_traceback(error, traceback)

@@ -10,7 +10,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_int, check_sync, check_type
+from trio_conman._base.checks import check_finite, check_int, check_sync, check_type
 from trio_conman._base.log import log_fault
 from trio_conman._base.texts import short
 from trio_conman._policy.adaptive import Controller
@@ -76,6 +76,7 @@ class AdaptiveLimit:
     ) -> None:
         check_int("minimum", minimum, minimum=1)
         check_int("maximum", maximum, minimum=minimum)
+        check_finite("maximum", maximum)  # as the limits between are
         check_int("initial", initial, minimum=1)
         if overloaded is not None:
             check_sync("overloaded", overloaded, "a sync function of an error, or None")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import Any
 
 from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.texts import short
+from trio_conman._base.tracebacks import foreign
 
 
 @disable_ki_protection
@@ -26,18 +27,10 @@ def ask(
     try:
         answer = fn(*args)
     except Exception as error:
-        raise RuntimeError(f"{describe(limit, fn)} has raised {short(error)}") from _without_us(error)
+        raise RuntimeError(f"{describe(limit, fn)} has raised {short(error)}") from foreign(error)
     finally:
         del args
     if type(answer) is CoroutineType:
         answer.close()  # else Python warns that it was never awaited
         raise TypeError(f"{describe(limit, fn)} must be no coroutine: give a sync callable")
     return answer
-
-
-def _without_us(error: Exception) -> Exception:
-    """An error without the traceback entries of this module, whose frames lead to the task."""
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-        traceback = traceback.tb_next
-    return Exception.with_traceback(error, traceback)
