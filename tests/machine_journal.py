@@ -23,8 +23,10 @@ from trio.testing import MockClock
 
 from trio_conman import (
     ConMan,
+    ConManClosedError,
     Failure,
     Instrument,
+    KeyedLimit,
     Outcome,
     RateLimiter,
     RetriableError,
@@ -45,6 +47,11 @@ SLACK = FLUSH / 4 + 3 * max(WRITING)  # from the end of a task to its commit, at
 RETRY = RetryConfig.linear(initial_delay=0.5, max_delay=0.5)
 
 Key: TypeAlias = tuple[str, int]  # of a section
+
+
+def group(key: Key) -> int:
+    """What a task counts for in a limit by key."""
+    return key[1] % 3
 
 
 class Bell:
@@ -88,21 +95,29 @@ class Night:
     number: int
     jobs: list[tuple[float, int, Job]]  # the pause before, and the manager
     limits: list[int]
+    is_shared: bool  # whether each limit is a CapacityLimiter
+    per_key: int | None  # of all managers together
     durable: bool
     rate: float | None
     killed_at: float
     fails_at: int  # that commit
-    discards: bool
+    discards: bool  # at the start
+    discards_at: float  # while tasks run; of section "a", too
     failed: float = attrs.field(default=inf, init=False)  # when a commit did
     was_killed: bool = attrs.field(default=False, init=False)
     # What runs, and in how many slots of each manager; what was returned, what of it is kept, and what was
     # published when.
     running: set[Key] = attrs.field(factory=set, init=False)
     busy: Counter[int] = attrs.field(factory=Counter, init=False)
+    of_key: Counter[int] = attrs.field(factory=Counter, init=False)
     returned: dict[Key, int] = attrs.field(factory=dict, init=False)
     kept: set[Key] = attrs.field(factory=set, init=False)
     published: list[tuple[float, Key, int]] = attrs.field(factory=list, init=False)
     recalled: int = attrs.field(default=0, init=False)
+
+    def may_forget(self, key: Key) -> bool:
+        """Whether what is kept of a key may be gone."""
+        return key[0] == "a" and self.discards_at < inf
 
     @property
     def safe(self) -> float:
@@ -150,11 +165,14 @@ class Overnight(Instrument):
             number,
             jobs,
             limits,
+            self.odds(0.5),
+            pick([None, 1, 2]),
             self.odds(0.4),
             pick([None, None, 2.0]),
             self.random.uniform(0, 12) if self.odds(0.4) else inf,
             self.random.randrange(6) if self.odds(0.2) else -1,
             self.odds(0.15),
+            self.random.uniform(0, 8) if self.odds(0.15) else inf,
         )
 
     # The stand-ins
@@ -309,22 +327,40 @@ class Overnight(Instrument):
         await journal.discard("a")
         self.recorded = {key: value for key, value in self.recorded.items() if key[0] != "a"}
 
-    async def work(self, sections: dict[str, Recorder[Any]]) -> None:
+    async def work(self, sections: dict[str, Any]) -> None:
         night = self.night
         rate = None if night.rate is None else RateLimiter(night.rate)
+        keyed = None if night.per_key is None else KeyedLimit(night.per_key, key=group)
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             self.managers = [
                 await stack.enter_async_context(
                     ConMan[int].open(
-                        nursery, trio.CapacityLimiter(limit), rate=rate, retry=RETRY, instruments=[self]
+                        nursery,
+                        trio.CapacityLimiter(limit) if night.is_shared or limit == 1 else limit,
+                        rate=rate,
+                        retry=RETRY,
+                        per_key=keyed,
+                        instruments=[self],
                     )
                 )
                 for limit in night.limits
             ]
             async with trio.open_nursery() as callers:
+                if night.discards_at < inf:
+                    callers.start_soon(self.discard_later, sections[""])
                 for pause, which, job in night.jobs:
                     await trio.sleep(pause)
                     callers.start_soon(self.hand_in, which, job, sections[job.key[0]])
+        if keyed is not None and keyed._keys:
+            self.fault(f"the limit by key: {keyed._keys}")
+
+    async def discard_later(self, journal: Journal) -> None:
+        await trio.sleep_until(self.night.discards_at)
+        try:
+            await journal.discard("a")
+        except JournalError:
+            if self.night.failed == inf:
+                self.fault("it was not discarded")
 
     async def hand_in(self, which: int, job: Job, section: Recorder[Any]) -> None:
         cm, fn = self.managers[which], partial(self.execute, which, job)
@@ -345,15 +381,21 @@ class Overnight(Instrument):
         except JournalError:
             if self.night.failed == inf:
                 self.fault(f"{job} was refused")
+        except ConManClosedError:
+            self.fault(f"{job} was refused by an open manager")
 
     async def execute(self, which: int, job: Job, key: Key) -> Any:
         night = self.night
-        if key in night.running or key in night.kept or key in self.recorded:
+        is_known = (key in night.kept or key in self.recorded) and not night.may_forget(key)
+        if key in night.running or is_known:
             self.fault(f"{key} runs again: {night.running}, {night.kept}, {self.recorded}")
         if night.failed < trio.current_time() and night.rate is None and job.ending != "retriable":
             self.fault(f"{key} runs, though it could not be kept")
         night.running.add(key)
         night.busy[which] += 1
+        night.of_key[group(key)] += 1
+        if night.per_key is not None and night.of_key[group(key)] > night.per_key:
+            self.fault(f"{night.of_key} run, {night.per_key} of a key may")
         if night.busy[which] > night.limits[which]:
             self.fault(f"{night.busy[which]} run, limit {night.limits[which]}")
         try:
@@ -370,6 +412,7 @@ class Overnight(Instrument):
         finally:
             night.running.remove(key)
             night.busy[which] -= 1
+            night.of_key[group(key)] -= 1
 
     def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
         self.counts["attempts"] += 1
@@ -387,7 +430,7 @@ class Overnight(Instrument):
             if outcome.value != known or outcome.retries:
                 self.fault(f"{outcome} is not {known}")
         else:
-            if now > night.failed or key in night.kept:
+            if now > night.failed or (key in night.kept and not night.may_forget(key)):
                 self.fault(f"{outcome} was published")
             night.kept.add(key)
 
@@ -414,9 +457,12 @@ class Overnight(Instrument):
                 found[name, item] = int(value)
         must = {key: value for when, key, value in night.published if when <= night.safe}
         for key, value in (must | self.recorded).items():
-            if found.get(key) != value and not (night.discards and night.was_killed and key[0] == "a"):
+            is_gone = night.may_forget(key) or (night.discards and night.was_killed and key[0] == "a")
+            if found.get(key) != value and not is_gone:
                 self.faults.append(f"run {night.number}: {key} has {found.get(key)}, not {value}: {night}")
         possible = self.recorded | night.returned
+        if night.was_killed or night.failed < inf:  # before what was to be discarded was gone, maybe
+            possible |= {key: value for key, value in found.items() if night.may_forget(key)}
         if unknown := {key for key, value in found.items() if possible.get(key) != value}:
             self.faults.append(f"run {night.number}: wrong values of {unknown}: {found}, {possible}")
         self.recorded = found

@@ -139,7 +139,7 @@ def test_what_is_no_exception_is_nothing_to_retry(error: type[BaseException]) ->
         raise_for_status(Interrupted(429))
 
 
-@pytest.mark.parametrize("statuses", [429, "429", None, ["429"], [429.0], [None]])
+@pytest.mark.parametrize("statuses", [429, "429", None, ["429"], [429.0], [None], [429, True]])
 def test_statuses_that_are_no_ints_are_refused(statuses: Any) -> None:
     with pytest.raises(TypeError, match=r"^statuses must be ints, as in \{429, 503\}, not "):
         raise_for_status(like_httpx(200), statuses=statuses)

@@ -156,8 +156,9 @@ def test_a_folder_that_cannot_be_written_to(public_folder: Path) -> None:
     public_folder.chmod(0o555)
     new = finished(public_folder / "new.journal", 10, "--nobody")
     assert new.lines == []
-    assert (
-        new.errors == f"{public_folder}/new.journal: it cannot be used (PermissionError: Permission denied)\n"
+    assert new.errors == (
+        f"{public_folder}/new.journal: it cannot be written to: change its permissions and those of its "
+        "folder (PermissionError: Permission denied)\n"
     )
     old = finished(path, 10, "--nobody")
     assert old.lines == []

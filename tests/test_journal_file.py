@@ -105,11 +105,10 @@ async def test_a_folder(path: Path) -> None:
 
 
 async def test_a_path_that_leads_nowhere(path: Path) -> None:
-    assert "it cannot be used (FileNotFoundError: No such file or directory)" in await refusal(
-        path / "deeper"
-    )
+    text = ": it cannot be opened: the folder must be there, and be one that can be written to"
+    assert await refusal(path / "deeper") == f"{text} (FileNotFoundError: No such file or directory)"
     path.write_bytes(b"")
-    assert "it cannot be used (NotADirectoryError: Not a directory)" in await refusal(path / "deeper")
+    assert await refusal(path / "deeper") == f"{text} (NotADirectoryError: Not a directory)"
 
 
 async def test_an_empty_file_is_where_a_journal_begins(path: Path) -> None:

@@ -256,6 +256,24 @@ async def test_one_that_waited_for_its_slot_in_run_waits_for_a_key(autojump_cloc
             again = await cm.run(work, f"a{turn}", 5)
             await cm.wait()
             assert value_of(again.outcome) == (None, True)
+    assert cm.statistics().recalled == 10
+
+
+@pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
+async def test_one_that_waits_for_its_key_as_soon_as_it_has_its_slot_was_accepted_all_the_same(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async def job(name: str, seconds: float) -> str:
+        await trio.sleep(seconds)
+        return name
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2), journal=Memory()) as cm:
+        for name, seconds in (("long", 4), ("b", 1), ("long", 4), ("c", 1), ("d", 1)):
+            await cm.run(job, name, seconds)
+        assert (trio.current_time(), cm.statistics().queued) == (2, 1)
+    assert sorted(cm.outputs()) == ["b", "c", "d", "long", "long"]
+    assert cm.statistics().recalled == 1
+    assert trio.current_time() == 4
 
 
 async def test_a_second_one_runs_when_the_first_has_failed(

@@ -11,7 +11,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
-from trio_conman import AdaptiveLimit, ConMan, Failure, KeyedLimit, KeyStatistics, Outcome, Success
+from trio_conman import (
+    AdaptiveLimit,
+    ConMan,
+    Failure,
+    KeyedLimit,
+    KeyStatistics,
+    Outcome,
+    RetriableError,
+    RetryConfig,
+    Success,
+)
 from trio_conman.journal import open_journal
 
 Record = list[tuple[float, str]]
@@ -140,6 +150,29 @@ async def test_where_a_task_of_the_same_arguments_fails_the_other_one_needs_its_
     assert isinstance(twin.outcome, Failure)
     started = [(10, "a-fails")] if end == "granted" else []
     assert sorted(record) == [(0, "a-fails"), (0, "a-long"), *started]
+    assert limit.statistics() == limit._keys == {}
+
+
+async def test_who_comes_back_with_a_key_forgets_nobody_who_comes_back_without(
+    autojump_clock: MockClock,
+) -> None:
+    tried: list[str] = []
+
+    async def job(name: str) -> str:
+        await trio.sleep(1)
+        tried.append(name)
+        if tried.count(name) == 1 and name != "d":
+            raise RetriableError(name)
+        return name.upper()
+
+    limit = KeyedLimit(10, key=host)
+    retry = RetryConfig.linear(initial_delay=0.5, max_delay=0.5, jitter=False)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, 2, retry=retry, journal=Memory(), per_key=limit) as cm:
+            for name in "dddddabcdef":
+                cm.start_soon(job, name)
+    assert "".join(sorted(cm.outputs())) == "ABCDDDDDDEF"
+    assert cm.statistics().recalled == 5
     assert limit.statistics() == limit._keys == {}
 
 

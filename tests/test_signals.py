@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan
+from trio_conman import ConMan, ConManClosedError
 from trio_conman.signals import shutdown_on_signal
 
 PROGRAM = Path(__file__).parent / "programs" / "graceful.py"
@@ -290,6 +290,7 @@ async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None
             ValueError,
             "each of signals must be one that a program can hear of, not SIGKILL",
         ),
+        ({"signals": [True]}, TypeError, "each of signals must be the number of a signal, not True"),
         ({"signals": [4711]}, ValueError, "each of signals must be the number of a signal, not 4711"),
     ],
 )
@@ -301,3 +302,18 @@ async def test_parameters_are_checked_at_once(
             shutdown_on_signal(cm, **options)
     with pytest.raises(TypeError, match=r"^cm must be a ConMan, not 3$"):
         shutdown_on_signal(3)  # type: ignore[arg-type]  # the mistake to be told
+
+
+async def test_it_is_entered_once_and_while_its_manager_is_there() -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[float].open(nursery) as cm:
+            listening = shutdown_on_signal(cm)
+            async with listening:
+                pass
+            with pytest.raises(
+                RuntimeError,
+                match=r"^what shutdown_on_signal\(\) returns can be entered once: call it again$",
+            ):
+                await listening.__aenter__()
+        with pytest.raises(ConManClosedError, match="'conman' is closed"):
+            await shutdown_on_signal(cm).__aenter__()

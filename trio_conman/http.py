@@ -112,7 +112,7 @@ def raise_for_status(
 def _codes(statuses: Any) -> frozenset[int]:
     if isinstance(statuses, Iterable):
         codes = tuple(statuses)
-        if all(isinstance(code, int) for code in codes):
+        if all(isinstance(code, int) and not isinstance(code, bool) for code in codes):
             return frozenset(codes)
     raise TypeError(f"statuses must be ints, as in {{429, 503}}, not {short(statuses)}")
 

@@ -218,13 +218,16 @@ def open_journal(
 
     Raises:
         TypeError: a parameter is of the wrong kind.
-        ValueError: `flush_after` is out of its range.
+        ValueError: `flush_after` is out of its range, or `path` cannot be one.
         JournalError: on entry, when the file is in use, cannot be used, or is no journal; on leaving, when
             something could not be written, unless the block has raised an error of its own.
         RuntimeError: on entry, when it was entered before, or trio does not run here.
     """
     check_type("path", path, (str, os.PathLike), "a str or a path of str")
-    check_type("path", os.fspath(path), str, "a str or a path of str")
+    name = os.fspath(path)
+    check_type("path", name, str, "a str or a path of str")
+    if not name or "\0" in name:
+        raise ValueError(f"path must be that of a file, not {short(name)}")
     check_bool("durable", durable)
     # Whole, as the current directory may change.
     return _Opening(

@@ -49,7 +49,8 @@ def shutdown_on_signal(
         expects, 0 what a service manager does.
 
     Raises:
-        RuntimeError: entered in another thread than the main one, which alone can have signals.
+        ConManClosedError: entered when the manager's block has ended.
+        RuntimeError: entered in another thread than the main one, which alone can have signals, or twice.
         TypeError: a parameter is of the wrong kind.
         ValueError: a parameter is out of its range, or there are no `signals`.
     """
@@ -61,7 +62,8 @@ def shutdown_on_signal(
 
 
 def _checked(number: int) -> signal.Signals:
-    check_type("each of signals", number, int, "the number of a signal")
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"each of signals must be the number of a signal, not {short(number)}")
     try:
         found = signal.Signals(number)
     except ValueError:
@@ -75,7 +77,7 @@ def _checked(number: int) -> signal.Signals:
 class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
     """A trio task in the manager's nursery that waits for signals, until the block is left."""
 
-    __slots__ = ("_came", "_cm", "_ended", "_scope", "_shutdown", "_signals")
+    __slots__ = ("_came", "_cm", "_ended", "_is_entered", "_scope", "_shutdown", "_signals")
 
     def __init__(
         self, cm: ConMan[Any], shutdown: Callable[[], Awaitable[None]], signals: list[signal.Signals]
@@ -88,8 +90,14 @@ class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
         self._came: list[signal.Signals] = []
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self._is_entered = False
 
     async def __aenter__(self) -> list[signal.Signals]:
+        if self._is_entered:
+            raise RuntimeError("what shutdown_on_signal() returns can be entered once: call it again")
+        if self._cm._block.ended:
+            raise self._cm._block.closed_error()
+        self._is_entered = True
         await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
         return self._came
 

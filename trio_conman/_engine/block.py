@@ -374,10 +374,11 @@ class Block:
         return error
 
     def _is_own_end(self, error: BaseException) -> bool:
-        """Whether `error` says nothing but that this manager is closed."""
+        """Whether `error` says nothing but that this manager is closed, and it is."""
         if isinstance(error, BaseExceptionGroup):
             return all(self._is_own_end(each) for each in error.exceptions)
-        return isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
+        is_own = isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
+        return is_own and self.closed
 
     def without_own_end(self, error: BaseException | None) -> BaseException | None:
         """What is to travel on when `error` left the body.

@@ -110,8 +110,8 @@ class Runner(Recalls):
                                 outcome = self._prepare(worker, handle)
                                 if worker.lacks is not None:
                                     outcome = await self._wait_to_begin(worker, handle, worker.lacks)
-                                    if worker.handle is not handle:
-                                        handle = None  # it waits for another one
+                                    if worker.lacks is not None:  # it waits for another one
+                                        worker.lacks = handle = None
                                         continue
                             if handle._cancelled is not None:
                                 break  # before its first step: nothing of it shall run
@@ -188,6 +188,7 @@ class Runner(Recalls):
                 assert records is not None
                 answer = await self._wait_for_value(worker, handle, records, answer)
                 if answer is Answer.WAIT:
+                    worker.lacks = answer
                     return None
                 if not isinstance(answer, Answer):
                     return answer

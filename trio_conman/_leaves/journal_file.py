@@ -78,11 +78,18 @@ _EXPLANATIONS = {
 }
 
 
+# What the system may say before SQLite has been asked.
+_LIKE = {
+    "FileNotFoundError": "SQLITE_CANTOPEN",
+    "NotADirectoryError": "SQLITE_CANTOPEN",
+    "PermissionError": "SQLITE_READONLY",
+}
+
+
 def _explanation(error: Exception) -> str:
-    name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
-    text = _EXPLANATIONS.get(name, "it cannot be used")
-    detail = getattr(error, "sqlite_errorname", name) or type(error).__name__
-    return f"{text} ({detail}: {getattr(error, 'strerror', None) or error})"
+    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    text = _EXPLANATIONS.get(_LIKE.get(name, "_".join(name.split("_")[:2])), "it cannot be used")
+    return f"{text} ({name}: {getattr(error, 'strerror', None) or error})"
 
 
 def connect(path: str, timeout: float, *, uri: bool = False) -> sqlite3.Connection:

@@ -111,7 +111,7 @@ class Hall:
         finally:
             self._runner.coming -= 1
             self._runner.tell_if_idle()
-        if handle._state == "queued":
+        if handle._index < 0:  # it was not accepted
             # What closed the manager may have cancelled the caller too: then that comes first.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise self._block.closed_error()
