@@ -406,3 +406,10 @@ async def test_a_slot_freed_by_a_cancellation_starts_nothing(
         assert sorted(record) == [0, 1, 2]
         assert ends(cm) == [CANCELLED, CANCELLED]
         record.clear()
+
+
+async def test_an_end_that_has_not_come_is_no_reason_to_leave_the_block_quietly() -> None:
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ConManClosedError):
+            async with ConMan[int].open(nursery) as cm:
+                raise cm._block.closed_error()  # which is not closed

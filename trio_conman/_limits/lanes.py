@@ -165,6 +165,12 @@ class Lanes:
         else:
             self._road.join(waiter, place)
 
+    def take_over(self, before: Ranked[Grant]) -> Lanes:
+        """Those wait here from now on who waited there, in the same order; returns itself."""
+        for waiter, grant in before.drain():
+            self.join(waiter, grant)
+        return self
+
     def _lacks_only(self, keys: Keys) -> bool:
         """Whether one of these is full, and a slot is there; who finds others in the road finds none."""
         line = self.line()

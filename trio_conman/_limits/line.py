@@ -292,9 +292,7 @@ class Line:
         if handle._keys is not None:
             wait_again(handle._keys)
             if isinstance(self._returning, Ranked):
-                before, self._returning = self._returning, Lanes(weakref.ref(self))
-                for waiter, grant in before.drain():
-                    self._returning.join(waiter, grant)
+                self._returning = Lanes(weakref.ref(self)).take_over(self._returning)
 
     def still_grants(self) -> bool:
         """Whether a slot that was granted a moment ago may still be used to start something."""
