@@ -423,6 +423,18 @@ BUGS = [
         "        if lent and handle._slot is not None:\n            let_go(handle._keys)",
     ),
     Bug(
+        "who comes back before one with a key does is forgotten",
+        "_limits.line",
+        "Lanes(weakref.ref(self)).take_over(self._returning)",
+        "Lanes(weakref.ref(self))",
+    ),
+    Bug(
+        "run says that the manager is closed, as its task waits for another one of its key",
+        "_manager.hall",
+        "if handle._index < 0:  # it was not accepted",
+        'if handle._state == "queued":',
+    ),
+    Bug(
         "a worker that goes on keeps the key of the task before",
         "_limits.line",
         "            return False\n        free(slot)",
