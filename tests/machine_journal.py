@@ -80,12 +80,16 @@ class Hang(BaseException):
 
 @attrs.frozen
 class Job:
-    """A task: its key, how long it takes, how it ends, and how it is handed in."""
+    """A task, or the items of a map: the key, how long it takes, how it ends, and how it is handed in."""
 
     key: Key
     seconds: float
     ending: str
     door: str
+    priority: int
+    task_timeout: float
+    ordered: bool
+    taken: int  # of how many outcomes, before the map is left
 
 
 @attrs.define(eq=False)
@@ -96,6 +100,7 @@ class Night:
     jobs: list[tuple[float, int, Job]]  # the pause before, and the manager
     limits: list[int]
     is_shared: bool  # whether each limit is a CapacityLimiter
+    is_one: bool  # the same one, with the first of the limits
     per_key: int | None  # of all managers together
     durable: bool
     rate: float | None
@@ -103,6 +108,8 @@ class Night:
     fails_at: int  # that commit
     discards: bool  # at the start
     discards_at: float  # while tasks run; of section "a", too
+    pauses_at: float  # a manager, for a time
+    shuts_down_at: float  # that manager
     failed: float = attrs.field(default=inf, init=False)  # when a commit did
     was_killed: bool = attrs.field(default=False, init=False)
     # What runs, and in how many slots of each manager; what was returned, what of it is kept, and what was
@@ -114,6 +121,7 @@ class Night:
     kept: set[Key] = attrs.field(factory=set, init=False)
     published: list[tuple[float, Key, int]] = attrs.field(factory=list, init=False)
     recalled: int = attrs.field(default=0, init=False)
+    shut_down: set[ConMan[int]] = attrs.field(factory=set, init=False)
 
     def may_forget(self, key: Key) -> bool:
         """Whether what is kept of a key may be gone."""
@@ -152,7 +160,16 @@ class Overnight(Instrument):
         pick = self.random.choice
         ending = pick(["return"] * 4 + ["error", "retriable", "refused", "cancelled"])
         door = pick(["start_soon", "start_soon", "run", "map"])
-        return Job((pick(["", "a"]), self.random.randrange(9)), pick([0, 0, 0.5, 1.0, 3.0]), ending, door)
+        return Job(
+            (pick(["", "a"]), self.random.randrange(9)),
+            pick([0, 0, 0.5, 1.0, 3.0]),
+            ending,
+            door,
+            pick([0, 0, 0, 1]),
+            pick([inf, inf, inf, 2.0]),
+            self.odds(0.4),
+            pick([1, 3, 3]),
+        )
 
     def new_night(self, number: int) -> Night:
         pick = self.random.choice
@@ -166,13 +183,14 @@ class Overnight(Instrument):
             jobs,
             limits,
             self.odds(0.5),
+            self.odds(0.3),
             pick([None, 1, 2]),
             self.odds(0.4),
             pick([None, None, 2.0]),
             self.random.uniform(0, 12) if self.odds(0.4) else inf,
             self.random.randrange(6) if self.odds(0.2) else -1,
             self.odds(0.15),
-            self.random.uniform(0, 8) if self.odds(0.15) else inf,
+            *[self.random.uniform(0, 8) if self.odds(0.15) else inf for _ in range(3)],
         )
 
     # The stand-ins
@@ -332,11 +350,12 @@ class Overnight(Instrument):
         rate = None if night.rate is None else RateLimiter(night.rate)
         keyed = None if night.per_key is None else KeyedLimit(night.per_key, key=group)
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+            one = trio.CapacityLimiter(night.limits[0])
             self.managers = [
                 await stack.enter_async_context(
                     ConMan[int].open(
                         nursery,
-                        trio.CapacityLimiter(limit) if night.is_shared or limit == 1 else limit,
+                        one if night.is_one else self.limit_of(limit),
                         rate=rate,
                         retry=RETRY,
                         per_key=keyed,
@@ -346,13 +365,21 @@ class Overnight(Instrument):
                 for limit in night.limits
             ]
             async with trio.open_nursery() as callers:
-                if night.discards_at < inf:
-                    callers.start_soon(self.discard_later, sections[""])
+                for call, when in (
+                    (partial(self.discard_later, sections[""]), night.discards_at),
+                    (self.pause_later, night.pauses_at),
+                    (self.shut_down_later, night.shuts_down_at),
+                ):
+                    if when < inf:
+                        callers.start_soon(call)
                 for pause, which, job in night.jobs:
                     await trio.sleep(pause)
                     callers.start_soon(self.hand_in, which, job, sections[job.key[0]])
         if keyed is not None and keyed._keys:
             self.fault(f"the limit by key: {keyed._keys}")
+
+    def limit_of(self, limit: int) -> int | trio.CapacityLimiter:
+        return trio.CapacityLimiter(limit) if self.night.is_shared or limit == 1 else limit
 
     async def discard_later(self, journal: Journal) -> None:
         await trio.sleep_until(self.night.discards_at)
@@ -362,19 +389,33 @@ class Overnight(Instrument):
             if self.night.failed == inf:
                 self.fault("it was not discarded")
 
+    async def pause_later(self) -> None:
+        cm = self.random.choice(self.managers)
+        await trio.sleep_until(self.night.pauses_at)
+        cm.pause()
+        await trio.sleep(self.random.choice([0, 0.5, 3.0]))
+        cm.resume()
+
+    async def shut_down_later(self) -> None:
+        cm = self.random.choice(self.managers)
+        await trio.sleep_until(self.night.shuts_down_at)
+        self.night.shut_down.add(cm)
+        await cm.shutdown(self.random.choice([0, 1.0, inf]), queued=self.random.choice(["run", "drop"]))
+
     async def hand_in(self, which: int, job: Job, section: Recorder[Any]) -> None:
         cm, fn = self.managers[which], partial(self.execute, which, job)
+        options: Any = {"journal": section, "priority": job.priority, "task_timeout": job.task_timeout}
         try:
             if job.door == "map":
                 name, number = job.key
                 items = [job.key, (name, number + 1), job.key]
-                async with cm.map(fn, items, journal=section) as outcomes:
-                    async for _ in outcomes:
-                        pass
+                async with cm.map(fn, items, ordered=job.ordered, **options) as outcomes:
+                    for _ in range(job.taken):
+                        await anext(outcomes)
             elif job.door == "run":
-                await cm.run(fn, job.key, journal=section)
+                await cm.run(fn, job.key, **options)
             else:
-                handle = cm.start_soon(fn, job.key, journal=section)
+                handle = cm.start_soon(fn, job.key, **options)
                 if job.ending == "cancelled":
                     await trio.sleep(0.25)
                     handle.cancel()
@@ -382,7 +423,8 @@ class Overnight(Instrument):
             if self.night.failed == inf:
                 self.fault(f"{job} was refused")
         except ConManClosedError:
-            self.fault(f"{job} was refused by an open manager")
+            if cm not in self.night.shut_down:
+                self.fault(f"{job} was refused by an open manager")
 
     async def execute(self, which: int, job: Job, key: Key) -> Any:
         night = self.night
@@ -396,8 +438,10 @@ class Overnight(Instrument):
         night.of_key[group(key)] += 1
         if night.per_key is not None and night.of_key[group(key)] > night.per_key:
             self.fault(f"{night.of_key} run, {night.per_key} of a key may")
-        if night.busy[which] > night.limits[which]:
-            self.fault(f"{night.busy[which]} run, limit {night.limits[which]}")
+        place = 0 if night.is_one else which
+        busy = night.busy.total() if night.is_one else night.busy[which]
+        if busy > night.limits[place]:
+            self.fault(f"{busy} run, limit {night.limits[place]}")
         try:
             await trio.sleep(job.seconds)
             if job.ending == "error":
