@@ -158,7 +158,7 @@ class Overnight(Instrument):
 
     def job(self) -> Job:
         pick = self.random.choice
-        ending = pick(["return"] * 4 + ["error", "retriable", "refused", "cancelled"])
+        ending = pick(["return"] * 4 + ["error", "retriable", "retriable", "refused", "cancelled"])
         door = pick(["start_soon", "start_soon", "run", "map"])
         return Job(
             (pick(["", "a"]), self.random.randrange(9)),
@@ -178,13 +178,15 @@ class Overnight(Instrument):
             (pick([0, 0, 0, 0.5, 2.0]), self.random.randrange(len(limits)), self.job())
             for _ in range(self.random.randint(2, 20))
         ]
+        if self.odds(0.5):  # a crowd, in which they wait for one another
+            jobs = [(0, which, job) for _, which, job in jobs for _ in range(pick([1, 1, 5]))]
         return Night(
             number,
             jobs,
             limits,
             self.odds(0.5),
             self.odds(0.3),
-            pick([None, 1, 2]),
+            pick([None, 1, 2, 9]),
             self.odds(0.4),
             pick([None, None, 2.0]),
             self.random.uniform(0, 12) if self.odds(0.4) else inf,
