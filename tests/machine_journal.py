@@ -156,9 +156,11 @@ class Overnight(Instrument):
 
     # The parts that are drawn
 
-    def job(self) -> Job:
+    def job(self, tries_again: bool) -> Job:
         pick = self.random.choice
-        ending = pick(["return"] * 4 + ["error", "retriable", "retriable", "refused", "cancelled"])
+        ending = pick(["return"] * 4 + ["error", "retriable", "refused", "cancelled"])
+        if tries_again and self.odds(0.4):
+            ending = "retriable"
         door = pick(["start_soon", "start_soon", "run", "map"])
         return Job(
             (pick(["", "a"]), self.random.randrange(9)),
@@ -173,12 +175,13 @@ class Overnight(Instrument):
 
     def new_night(self, number: int) -> Night:
         pick = self.random.choice
+        is_crowd = self.odds(0.5)
         limits = [pick([1, 2, 3]) for _ in range(pick([1, 1, 2]))]
         jobs = [
-            (pick([0, 0, 0, 0.5, 2.0]), self.random.randrange(len(limits)), self.job())
+            (pick([0, 0, 0, 0.5, 2.0]), self.random.randrange(len(limits)), self.job(is_crowd))
             for _ in range(self.random.randint(2, 20))
         ]
-        if self.odds(0.5):  # a crowd, in which they wait for one another
+        if is_crowd:  # in which they wait for one another
             jobs = [(0, which, job) for _, which, job in jobs for _ in range(pick([1, 1, 5]))]
         return Night(
             number,
@@ -186,7 +189,7 @@ class Overnight(Instrument):
             limits,
             self.odds(0.5),
             self.odds(0.3),
-            pick([None, 1, 2, 9]),
+            pick([None, 1, 2, 9, 9]),
             self.odds(0.4),
             pick([None, None, 2.0]),
             self.random.uniform(0, 12) if self.odds(0.4) else inf,

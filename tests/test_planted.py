@@ -15,7 +15,7 @@ from .planted import BUGS, Bug
 
 PACKAGE = Path(trio_conman.__file__).parent
 TESTS = Path(__file__).parent
-HISTORIES = 1_500
+HISTORIES = 3_000
 
 
 @pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
