@@ -107,6 +107,22 @@ async def test_a_dropped_outcome_frees_the_call_and_its_future(ending: str) -> N
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("submit_in_thread", [False, True])
+async def test_a_call_keeps_nothing_of_its_callers_context(submit_in_thread: bool) -> None:
+    async def call() -> weakref.ref[FreedError]:
+        value = FreedError()
+        of_context.set(value)
+        await run_in_executor(pool, operator.pow, 2, 3, submit_in_thread=submit_in_thread)
+        return weakref.ref(value)
+
+    with ThreadPoolExecutor(1) as pool:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
+            for _ in range(5):
+                await cm.run(call)
+    assert [ref() for ref in cm.outputs()] == [None] * 5
+
+
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("given", ["argument", "context", "too late"])
 async def test_the_traceback_of_an_error_does_not_lead_to_what_was_given(
     given: str, record: list[Any]

@@ -22,6 +22,7 @@ import trio_conman.journal
 from tests.journaled import Counting, run
 from trio_conman import ConMan, Failure, Success
 from trio_conman._books.records import Answer
+from trio_conman._leaves import journal_writer
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
@@ -777,6 +778,34 @@ async def test_no_thread_is_left(path: Path) -> None:
         if thread.name == "trio_conman journal":
             thread.join(60)
             assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_journal_whose_thread_cannot_be_started_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writer(**_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_writer, "Thread", writer)
+        with pytest.raises(RuntimeError, match=r"^can't start new thread$"):
+            async with open_journal(path):
+                pass
+    async with open_journal(path) as journal:
+        assert await run(journal, Counting(1), 1) == (1, False)
+
+
+async def test_threads_of_the_journal_may_find_that_the_run_has_crashed(path: Path) -> None:
+    class Crashed:
+        def run_sync_soon(self, *_: object) -> None:
+            raise OSError("Bad file descriptor")
+
+    async with open_journal(path) as journal:
+        writer = journal._store.writer
+        here, writer._run = writer._run, Crashed()  # type: ignore[assignment]  # as its sockets are closed
+        writer._tell(print)
+        writer._run = here
 
 
 def test_a_stored_form_with_more_than_a_value_is_refused() -> None:

@@ -1,6 +1,9 @@
 """The input of a `map`: where it is drawn, what it may raise, and when it blocks."""
 
+import compileall
 import inspect
+import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -13,6 +16,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import trio_conman
 from trio_conman import ConMan, ConManClosedError, Failure, Success
 
 where: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -314,6 +318,46 @@ def test_an_error_of_the_input_reaches_a_script(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
     assert (ran.stderr, ran.returncode) == ("", 0)
     assert ran.stdout.splitlines() == ["1", "in the source", "2", "in the async source"]
+
+
+SOURCELESS = """
+import traceback
+import trio, trio_conman
+
+def source():
+    raise ValueError("in the source")
+    yield
+
+async def main():
+    async with trio.open_nursery() as nursery, trio_conman.ConMan.open(nursery, 2) as cm:
+        try:
+            async with cm.map(trio.sleep, source()) as outcomes:
+                await anext(outcomes)
+        except ValueError as error:
+            frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+            print(trio_conman.__file__, "_begin_item" in frames, frames[0], frames[-1])
+
+trio.run(main)
+"""
+
+
+def test_an_error_of_the_input_leads_to_the_input_where_the_package_has_no_sources(tmp_path: Path) -> None:
+    build, library = tmp_path / "build", tmp_path / "library"
+    shutil.copytree(Path(trio_conman.__file__).parent, build / "trio_conman")
+    assert compileall.compile_dir(build, quiet=1, legacy=True)
+    for path in build.rglob("*.py"):
+        path.unlink()
+    build.rename(library)
+    script = tmp_path / "script.py"
+    script.write_text(SOURCELESS)
+    ran = subprocess.run(
+        [sys.executable, script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(library)},
+    )
+    assert ran.stdout.split() == [str(library / "trio_conman" / "__init__.pyc"), "False", "main", "source"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

@@ -60,7 +60,7 @@ MAY_BE_INTERRUPTED = {
         "Feeder.has_item",
         "_ended",
     },
-    "asking": {"_without_us", "ask"},
+    "asking": {"ask"},
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
     "hall": {"Hall._handle", "Hall._terms_with", "_terms"},

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import trio
@@ -26,6 +30,7 @@ from trio_conman import (
     RetryConfig,
     TaskHandle,
 )
+from trio_conman._books import unseen
 
 WAYS_OUT = (
     "(ConMan.raise_errors() raises the errors, LoggingInstrument logs each of them; "
@@ -429,10 +434,14 @@ print("ran")
 """
 
 
+@pytest.mark.parametrize("place", ["file", "command line"])
 @pytest.mark.parametrize("kept", ["no", "global", "cycle", "module"])
-def test_at_the_end_of_the_program(kept: str) -> None:
+def test_at_the_end_of_the_program(kept: str, place: str, tmp_path: Path) -> None:
+    program = PROGRAM.format(kept=kept)
+    script = tmp_path / "script.py"
+    script.write_text(program)
     ran = subprocess.run(
-        [sys.executable, *WARNINGS, "-c", PROGRAM.format(kept=kept)],
+        [sys.executable, *WARNINGS, *([str(script)] if place == "file" else ["-c", program])],
         capture_output=True,
         text=True,
         check=True,
@@ -441,3 +450,55 @@ def test_at_the_end_of_the_program(kept: str) -> None:
     first, *_, last = ran.stderr.splitlines()
     assert (first, last) == (text(100, 100), "NameError: undefined")
     assert ran.stderr.count("NameError: undefined") == 1
+
+
+def test_at_the_end_of_the_program_in_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = tmp_path / "script.py"
+    set_up = f"logging.basicConfig(filename={str(log)!r}, filemode='w', format='%(message)s')"
+    script.write_text(f"import logging\n{set_up}\n{PROGRAM.format(kept='global')}")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+    first, *_, last = log.read_text().splitlines()
+    assert (first, last) == (text(100, 100), "NameError: undefined")
+
+
+def test_it_is_said_once_where_the_program_ends(said: Callable[[], list[str]]) -> None:
+    async def main() -> Manager:
+        async with manager() as cm:
+            await cm.run(fail)
+        return cm
+
+    cm = trio.run(main)
+    unseen._ask_all()
+    assert said() == [text(1, 1)]
+    unseen._ask_all()
+    del cm
+    gc.collect()
+    assert said() == []
+
+
+def test_a_fork_leaves_to_its_parent_what_that_will_say(
+    said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with manager() as cm:
+            await cm.run(fail)
+        managers.append(cm)
+
+    managers: list[Manager] = []
+    asked: list[Callable[[], object]] = []
+    monkeypatch.setattr(unseen, "_processes", {os.getpid()})
+    monkeypatch.setattr(unseen, "_there", WeakSet())
+    monkeypatch.setattr(atexit, "register", asked.append)
+    trio.run(main)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    unseen._ask_all()
+    assert said() == []
+    trio.run(main)
+    assert asked == [unseen._ask_all]
+    unseen._ask_all()
+    assert said() == [text(1, 1)]
+    managers.clear()
+    gc.collect()
+    assert said() == [text(1, 1)]

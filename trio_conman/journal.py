@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, final
@@ -182,7 +182,12 @@ class _Opening:
             raise RuntimeError("what open_journal() returns can be entered once: call it again")
         check_in_trio("open_journal()")
         file, contents = await trio.to_thread.run_sync(load, self._path)
-        self._store = Store(file, contents, durable=self._durable, flush_after=self._flush_after)
+        try:
+            self._store = Store(file, contents, durable=self._durable, flush_after=self._flush_after)
+        except BaseException:  # no thread could be started
+            with suppress(JournalError):
+                file.close(in_order=False)
+            raise
         return Journal(self._store)
 
     @enable_ki_protection

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 import trio
 from trio.lowlevel import enable_ki_protection
 
+# What a call into a trio run raises when that is over: one that crashed has only closed its sockets.
+OVER = (trio.RunFinishedError, OSError)
+
 
 @enable_ki_protection
 async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
@@ -40,7 +43,7 @@ def is_over(run: trio.lowlevel.TrioToken) -> bool:
     """Whether a trio run, by its token, has ended or crashed."""
     try:
         run.run_sync_soon(_nothing, idempotent=True)
-    except (trio.RunFinishedError, OSError):  # one that crashed has not said so, but its sockets are closed
+    except OVER:
         return True
     return False
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-# As the code of its modules has it. Their globals would not do: a script's have no package, or None.
-_FOLDER = __file__.rpartition("_base")[0]
-
 
 def foreign(error: Exception) -> Exception:
     """An error without the traceback entries that lead to frames of this package, and what they hold."""
@@ -14,3 +11,7 @@ def foreign(error: Exception) -> Exception:
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_FOLDER):
         traceback = traceback.tb_next
     return Exception.with_traceback(error, traceback)
+
+
+# As its code has it, wherever that was compiled. Globals would not do: those of a script have no package.
+_FOLDER = foreign.__code__.co_filename.rpartition("_base")[0]

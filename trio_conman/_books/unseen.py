@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 from contextlib import suppress
 from typing import Any, final
+from weakref import WeakSet
 
 from trio_conman._base.log import log
 
@@ -20,15 +23,24 @@ class Unseen:
     ``pop_outcomes``: those are not with the collector. An instrument that hears of ends has heard of all.
     """
 
-    __slots__ = ("_collector", "_ledger", "_name")
+    __slots__ = ("__weakref__", "_collector", "_is_asked", "_ledger", "_name")
 
     def __init__(self, name: str, ledger: Ledger, collector: Collector[Any]) -> None:
         self._name = name
         self._ledger = ledger
         self._collector = collector
+        self._is_asked = False
+        _note(self)
 
     def __del__(self) -> None:
         # No finalizer of weakref: an error that is kept may lead to the manager, which would live for ever.
+        self.ask()
+
+    def ask(self) -> None:
+        """Say so, the first time."""
+        if self._is_asked:
+            return
+        self._is_asked = True
         ledger = self._ledger
         if ledger.failed == ledger.cancelled:
             return  # without a look at each outcome
@@ -43,3 +55,25 @@ class Unseen:
             finished = ledger.succeeded + ledger.failed
             with suppress(Exception):
                 log(logging.WARNING, text, len(unseen), finished, self._name, error=unseen[0].error)
+
+
+# Those that have not gone, and the processes in which they are asked at the end: in a fork of multiprocessing
+# nothing is left of what its parent has registered.
+_there: WeakSet[Unseen] = WeakSet()
+_processes: set[int] = set()
+
+
+def _note(each: Unseen) -> None:
+    process = os.getpid()
+    if process not in _processes:
+        _processes.add(process)
+        _there.clear()  # the parent asks its own
+        atexit.register(_ask_all)
+    _there.add(each)
+
+
+def _ask_all() -> None:
+    """At the end of the program: later what logging needs is gone, and globals go after that."""
+    if os.getpid() in _processes:
+        for each in list(_there):
+            each.ask()

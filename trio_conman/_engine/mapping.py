@@ -132,7 +132,7 @@ class Mapping(ABC, Generic[T]):
             for item in list(self._passed_over):
                 item._cancelled = item._cancelled or "its map was left"
                 self._runner.withdraw(item)
-        for worker in self._runner.pool.workers:
+        for worker in list(self._runner.pool.workers):  # a hook may hire
             handle = worker.handle
             if handle is not None and handle._terms is self._terms:
                 handle._cancelled = handle._cancelled or "its map was left"
@@ -191,7 +191,7 @@ class Mapping(ABC, Generic[T]):
 
     def _needs_keys(self) -> Sequence[Keys]:
         """The keys of those of whom one must go on before there is another outcome; no keys if any may be."""
-        waiting = [item._keys for item in self._passed_over if item._state == "queued"]
+        waiting = [item._keys or () for item in self._passed_over if item._state == "queued"]
         draws = self.is_coming or (self._stream.more and self._room() > 0)
         return [()] if draws or self._stream.unfinished > len(waiting) else waiting
 

@@ -20,6 +20,8 @@ from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple, final
 import trio
 from trio.lowlevel import Abort, RaiseCancelT
 
+from trio_conman._base.outlast import OVER
+
 from . import executor_kinds as kinds
 from .handover import Handover, Submit
 from .remote_errors import Guarded, GuardedByLoky
@@ -125,6 +127,7 @@ class ExecutorCall(Generic[T]):
         finally:
             # The future holds the error, whose traceback leads here; it also holds what tells of its end.
             self._future = self._error = None
+            self._submit = _taken_back  # that, too, leads here, and to the caller's context
 
     def _start(self) -> None:
         if self._handover is None:
@@ -166,7 +169,7 @@ class ExecutorCall(Generic[T]):
             self._in_context.drop()
         try:  # noqa: SIM105  # suppress() would cost most of a microsecond, in each call
             self._token.run_sync_soon(self._wake)
-        except trio.RunFinishedError:  # it was abandoned
+        except OVER:  # it was abandoned
             pass
 
     def _wake(self) -> None:

@@ -15,6 +15,8 @@ from typing import TypeAlias, final
 import attrs
 import trio
 
+from trio_conman._base.outlast import OVER
+
 from .journal_file import Data, JournalError, JournalFile
 
 MOST, LEAST = 1024, 8  # records in a window
@@ -168,7 +170,7 @@ class Reader:
 
         def do() -> None:
             job.do(self._file)
-            with suppress(trio.RunFinishedError):  # it has crashed
+            with suppress(*OVER):  # it has crashed
                 self._run.run_sync_soon(done)
 
         def done() -> None:

@@ -11,6 +11,8 @@ from typing import final
 
 import trio
 
+from trio_conman._base.outlast import OVER
+
 from .journal_file import JournalError, JournalFile
 from .journal_table import Table
 
@@ -73,7 +75,7 @@ class Writer:
         self._hurry.set()
 
     def _tell(self, call: Callable[..., None], *args: object) -> None:
-        with suppress(trio.RunFinishedError):  # it has crashed
+        with suppress(*OVER):  # it has crashed
             self._run.run_sync_soon(call, *args)
 
     def _write(self) -> None:

@@ -17,7 +17,7 @@ from trio_conman._base.texts import short
 from trio_conman._books.handles import name_of
 
 from .keys import Key, Keys, released
-from .lanes import serve_all
+from .lanes import lines_of, serve_all
 
 
 @final
@@ -140,7 +140,7 @@ class KeyedLimit:
         keys = [key for (key,) in changed]
         for key in keys:
             key.most = self._limits.known.get(key.value, self._limit)
-        serve_all(released(keys))
+        serve_all(lines_of(released(keys)))
 
     # The run that it belongs to
 

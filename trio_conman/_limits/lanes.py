@@ -26,10 +26,13 @@ from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
+from trio_conman._books.handles import Slot
+
 from .keys import Key, Keys, forget, full_one
 from .ranked import MAX_STALE, Ranked
 
-Grant: TypeAlias = Callable[[Any, Any], bool]
+# Called with who waits and its slot, or None when the line is closed. Returns whether it has taken the slot.
+Grant: TypeAlias = Callable[[Any, Slot | None], bool]
 # The number, and what is called with a slot.
 Place: TypeAlias = tuple[int, Grant]
 
@@ -252,9 +255,14 @@ def _park(lane: Lane, key: Key) -> None:
     key.park(lane)
 
 
-def serve_all(lanes: Iterable[Lane], *, last: Serving | None = None) -> None:
-    """Serve the lines of lanes that are not parked any more, the first in rank first; and one in any case."""
+def lines_of(lanes: Iterable[Lane]) -> list[Serving]:
+    """The lines of lanes that are not parked any more, the first in rank first."""
     lines = [lane.owner.line() for lane in sorted(lanes, key=Lane.rank)]
-    for line in [*dict.fromkeys(lines), last]:
+    return [line for line in dict.fromkeys(lines) if line is not None]
+
+
+def serve_all(lines: Iterable[Serving], *, last: Serving | None = None) -> None:
+    """Serve some lines, in this order, and one in any case."""
+    for line in [*lines, last]:
         if line is not None:
             line.serve()

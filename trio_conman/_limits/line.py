@@ -37,12 +37,10 @@ from trio_conman._books.handles import Slot, TaskHandle
 from .envoy import Envoy
 from .keyring import Keyring
 from .keys import Keys, are_awaited, forget, free, full_one, hold, let_go, wait_again
-from .lanes import Lane, Lanes, serve_all
+from .lanes import Grant, Lane, Lanes, lines_of, serve_all
 from .ranked import Ranked
 from .rings import Rings, deadlock_error, rings_of
 
-# Called with a key and its slot, or None when the line is closed. Returns whether it has taken the slot.
-Grant: TypeAlias = Callable[[Any, Slot | None], bool]
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
 Queue: TypeAlias = "Ranked[Grant] | Lanes"
 
@@ -134,8 +132,8 @@ class Line:
         for waiter, grant in self._queue.drain():
             grant(waiter, None)
         for handle, grant in list(self.parked.items()):
-            self.leave(handle)
-            grant(handle, None)
+            if self.leave(handle):  # else a hook has cancelled it
+                grant(handle, None)
         self._mind_envoy()
 
     def take(self, keys: Keys | None = None) -> Slot | None:
@@ -143,9 +141,9 @@ class Line:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        # With keys it costs more to see who is next; but no slot is there while anybody may be.
-        others_wait = self._queue.ready if keys is None else not self._queue.no_more_than(0)
-        if others_wait or self._returning.ready or self.paused or self._closed:
+        if keys is not None and not self.has_free():  # with keys it costs more to see who is next
+            return None
+        if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
 
@@ -210,9 +208,10 @@ class Line:
         def granted(handle: TaskHandle[Any], slot: Slot | None) -> bool:
             if handle not in self.sleepers:
                 return False  # it was cancelled, and has not woken yet
+            # First, as a hook may cancel it, or find a ring.
+            trio.lowlevel.reschedule(self.sleepers.pop(handle))
             if slot is not None:
                 start(handle, slot)
-            trio.lowlevel.reschedule(self.sleepers.pop(handle))
             return True
 
         def deadlocked() -> None:
@@ -335,11 +334,12 @@ class Line:
             self._mind_envoy()
             self.rings.break_rings()
             return
+        lines = lines_of(lanes)  # now: who is told of a ring leaves his lane
         if self.shared or self._closed or self._excess:
             self._return(slot)
         else:
             self._spare.append(slot)
-        serve_all(lanes, last=self)
+        serve_all(lines, last=self)
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""

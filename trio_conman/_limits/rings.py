@@ -178,10 +178,11 @@ class Rings:
                 self.unblock(key)
                 wait.tell()
         while self.held and (ring := self._ring_of_keys()):
+            held = self._held_by(ring)
             key, wait = next(
                 (key, wait)
                 for key, wait in reversed(self._waits.items())
-                if wait.holder in ring and wait.counts()
+                if wait.holder in ring and wait.counts() and wait.lacks(held)
             )
             self.unblock(key)
             wait.tell()
@@ -202,9 +203,12 @@ class Rings:
         left, ring = -1, set(self._holders)
         while left != len(ring):
             left = len(ring)
-            held = Counter(key for holder in ring for key in self._keys.get(holder, ()))
+            held = self._held_by(ring)
             ring = {holder for holder in ring if self._is_in_ring(holder, held)}
         return ring
+
+    def _held_by(self, holders: set[trio.lowlevel.Task]) -> Counter[Key]:
+        return Counter(key for holder in holders for key in self._keys.get(holder, ()))
 
     def _is_in_ring(self, holder: trio.lowlevel.Task, held: Mapping[Key, int]) -> bool:
         return any(wait.counts() and wait.lacks(held) for wait in self._holders[holder].values())
