@@ -82,14 +82,14 @@ BUGS = [
     Bug(
         "a pause does not hold back who comes new",
         "_limits.line",
-        "others_wait or self._returning.ready or self.paused or self._closed:",
-        "others_wait or self._returning.ready or self._closed:",
+        "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "if self._queue.ready or self._returning.ready or self._closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
         "_limits.line",
-        "others_wait or self._returning.ready or self.paused or self._closed:",
-        "self.paused or self._closed:",
+        "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
+        "if self.paused or self._closed:",
     ),
     Bug(
         "the last one to wait is served first",
@@ -377,7 +377,7 @@ BUGS = [
     Bug(
         "a limit of a key that is raised starts nobody",
         "_limits.keyed",
-        "        serve_all(released(keys))",
+        "        serve_all(lines_of(released(keys)))",
         "        released(keys)",
     ),
     Bug(
