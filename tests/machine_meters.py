@@ -24,13 +24,21 @@ class RateMeter:
     arrival: float = attrs.field(default=-math.inf, init=False)  # the theoretical one of the next
     paused_at: float = attrs.field(default=math.inf, init=False)
     resumes: float = attrs.field(default=-math.inf, init=False)
+    # When it was told to pause last, and when the next attempt was due before.
+    told: float = attrs.field(default=-math.inf, init=False)
+    due_before: float = attrs.field(default=-math.inf, init=False)
 
     def due(self) -> float:
         """When the next attempt may start."""
         return max(self.arrival - (self.burst - 1) / self.rate, self.resumes)
 
+    def least_due(self, now: float) -> float:
+        """What may have been said of that in this instant, before a pause was told."""
+        return self.due_before if now == self.told else self.due()
+
     def pause_for(self, seconds: float, now: float) -> None:
         if now + seconds > self.resumes:
+            self.told, self.due_before = now, self.least_due(now)
             self.paused_at = self.paused_at if now <= self.resumes else now
             self.resumes = now + seconds
 

@@ -494,7 +494,7 @@ class Witness:
             assert isinstance(outcome, Failure)
             found = re.search(r"due in (\S+) s", str(outcome.error))
             due = now + float(found[1]) if found else math.nan
-            if not due > deadline - 1e-4 or due < self.meter.due() - 1e-4:
+            if not due > deadline - 1e-4 or due < self.meter.least_due(now) - 1e-4:
                 self.stage.fault(f"{outcome}: {outcome.error}; {deadline}, {self.meter.due()}")
         elif (
             reason in {StopReason.TASK_TIMEOUT, StopReason.MANAGER_TIMEOUT}
