@@ -182,7 +182,7 @@ class Overnight(Instrument):
             for _ in range(self.random.randint(2, 20))
         ]
         if is_crowd:  # in which they wait for one another
-            jobs = [(0, which, job) for _, which, job in jobs for _ in range(pick([1, 1, 5]))]
+            jobs = [(0.0, which, job) for _, which, job in jobs for _ in range(pick([1, 1, 5]))]
         return Night(
             number,
             jobs,

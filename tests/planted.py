@@ -69,25 +69,25 @@ BUGS = [
     ),
     Bug(
         "a limit that is raised wakes one waiter only",
-        "_limits.line",
+        "_limits.tokens",
         "            self.release(slot)\n        self._mind_envoy()",
         "            self.release(slot)\n            break\n        self._mind_envoy()",
     ),
     Bug(
         "a lowered limit is not heeded while tasks run",
-        "_limits.line",
+        "_limits.tokens",
         "            self._excess = int(max(0, self.limiter.borrowed_tokens - limit))",
         "            self._excess = 0",
     ),
     Bug(
         "a pause does not hold back who comes new",
-        "_limits.line",
+        "_limits.tokens",
         "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
         "if self._queue.ready or self._returning.ready or self._closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
-        "_limits.line",
+        "_limits.tokens",
         "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
         "if self.paused or self._closed:",
     ),
@@ -99,7 +99,7 @@ BUGS = [
     ),
     Bug(
         "a slot that a map has no use for any more is lost",
-        "_limits.line",
+        "_limits.tokens",
         "            if grant(waiter, slot):",
         "            if grant(waiter, slot) or True:",
     ),
@@ -111,19 +111,19 @@ BUGS = [
     ),
     Bug(
         "who returns from a backoff goes before all who have not started",
-        "_limits.line",
+        "_limits.tokens",
         "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
         "            if self._returning.ready:",
     ),
     Bug(
         "who returns from a backoff waits behind all who have not started",
-        "_limits.line",
+        "_limits.tokens",
         "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
         "            if self._returning.ready and not queue.ready:",
     ),
     Bug(
         "the last one to return from a backoff is served first",
-        "_limits.line",
+        "_limits.tokens",
         "            waiter, grant = queue.pop()",
         "            last = queue is self._returning\n"
         "            waiter, grant = queue.ready.popitem() if last else queue.pop()",
@@ -436,7 +436,7 @@ BUGS = [
     ),
     Bug(
         "a worker that goes on keeps the key of the task before",
-        "_limits.line",
+        "_limits.tokens",
         "            return False\n        free(slot)",
         "            return False\n        slot.keys = None",
     ),

@@ -154,7 +154,7 @@ async def test_whatever_happens(
         assert slot.keys is None
         hold(keys, slot)
 
-    monkeypatch.setattr("trio_conman._limits.line.hold", checked_hold)
+    monkeypatch.setattr("trio_conman._limits.tokens.hold", checked_hold)
     chance = random.Random(seed)
     limits = [KeyedLimit(2, key=lambda work: work.host, limits={"c": 1})]
     if several:

@@ -1,23 +1,8 @@
-"""Who gets the next slot.
+"""The line in front of a manager: who waits for a slot, and how.
 
-**Theory of operation.** A slot is a token of a `trio.CapacityLimiter`, borrowed on behalf of a `Slot` object.
-Who waits for one has a place in one of two queues: tasks that return from a backoff, and all that have not
-started. While both have somebody, they take turns: so retries neither wait behind a long line, nor starve it.
-
-What must always hold:
-
-- While somebody waits, no slot is spare, unless the line is paused or closed.
-- Slots go to the heads of the queues only; `take` is for those who find nobody waiting.
-- A paused line grants nothing. A closed one never will: a slot that comes back goes to the limiter.
-
-*A limiter of our own* is asked by nobody else. Its tokens are kept between tasks, in `_spare`, and a slot
-that is released with somebody waiting is passed on: to ask the limiter each time costs more than all the rest
-here. After the limit was lowered, `_excess` tokens go back to it first.
-
-*A limiter that was given* may be shared. Each slot goes back to it. Exactly while somebody waits here who may
-be served, one trio task, the envoy, waits in the limiter for each head of the line, so that all who share it
-have their turn; else it is recalled, and what it was granted meanwhile goes back. A token that nobody waits
-for there is taken again at once, unless other lines use the limiter, each with one envoy for all who wait.
+A task that `start_soon` has accepted, and a map, wait with a place in the queue and nothing else. A caller of
+`run` is asleep in `sleep`, and a task that returns from a backoff in `reenter`. A task that waits for another
+one of its key in the journal is *parked*: it stands beside the line until it is told to wait again.
 
 *Deadlock.* Who waits inside of a managed task is noted in the `Rings` of the limiter; see there.
 """
@@ -25,7 +10,7 @@ for there is taken again at once, unless other lines use the limiter, each with 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
 import attrs
@@ -34,99 +19,30 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot, TaskHandle
 
-from .envoy import Envoy
-from .keyring import Keyring
-from .keys import Keys, are_awaited, forget, free, full_one, hold, let_go, wait_again
-from .lanes import Grant, Lane, Lanes, lines_of, serve_all
+from .keys import forget, let_go, wait_again
+from .lanes import Grant, Lanes
 from .ranked import Ranked
-from .rings import Rings, deadlock_error, rings_of
+from .rings import deadlock_error
+from .tokens import Tokens, nothing
 
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
-Queue: TypeAlias = "Ranked[Grant] | Lanes"
-
-
-def _nothing(*_: object) -> Any:
-    return ()
 
 
 @final
 @attrs.define(eq=False, repr=False)
-class Line:
-    """Hands the tokens of a limiter to those who wait, first come first served."""
+class Line(Tokens):
+    """Those who wait for the slots of one manager, first come first served."""
 
-    name: str
-    limiter: trio.CapacityLimiter
-    shared: bool
-    keyring: Keyring | None = None
-    nursery: trio.Nursery = attrs.field(init=False)
-    paused: bool = attrs.field(default=False, init=False)
     # Those who wait in `sleep`: their tasks are not accepted yet.
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     # Those who stand beside it, and those of them who wait for a slot again.
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
-    # Called when the limit has changed, by whoever shares it.
-    resized: Callable[[], None] = attrs.field(default=_nothing, init=False)
-    # The keys that a managed task holds.
-    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=_nothing, init=False)
-    rings: Rings = attrs.field(init=False)
-    _returning: Queue = attrs.field(factory=Ranked, init=False)
-    _queue: Queue = attrs.field(init=False)
-    # Whether the next slot is for one who has not started, where one who returns waits too.
-    _beginner_is_next: bool = attrs.field(default=False, init=False)
-    _spare: list[Slot] = attrs.field(factory=list, init=False)
-    _excess: int = attrs.field(default=0, init=False)
-    _envoy: Envoy | None = attrs.field(init=False)  # of a limiter that was given
-    _closed: bool = attrs.field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
-        self._envoy = Envoy() if self.shared else None
-        self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
-
-    def enter_run(self) -> None:
-        """From here on the limiter is in use in this trio run.
-
-        Raises:
-            RuntimeError: a manager of another trio run that has not ended is open on it.
-        """
-        self.rings.enter(self)
-
-    @property
-    def limit(self) -> int | float:
-        return self.limiter.total_tokens
-
-    @limit.setter
-    @enable_ki_protection
-    def limit(self, limit: int | float) -> None:
-        self.limiter.total_tokens = limit
-        if not self.shared:
-            while self._spare and self.limiter.available_tokens < 0:
-                self.limiter.release_on_behalf_of(self._spare.pop())
-            self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
-        self.serve()
-        self.rings.tell_resized()
-
-    def grants(self) -> bool:
-        """Whether it gives slots, as soon as there are some."""
-        return not (self.paused or self._closed)
-
-    @enable_ki_protection
-    def pause(self) -> None:
-        """Grant nothing until `resume`."""
-        self.paused = True
-        self._mind_envoy()
-
-    @enable_ki_protection
-    def resume(self) -> None:
-        """Grant again."""
-        self.paused = False
-        self.serve()
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self._closed = True
         self.rings.leave(self)
-        self.resized = self.keys_of = _nothing  # they lead back to whoever holds the line
+        self.resized = self.keys_of = nothing  # they lead back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -135,17 +51,6 @@ class Line:
             if self.leave(handle):  # else a hook has cancelled it
                 grant(handle, None)
         self._mind_envoy()
-
-    def take(self, keys: Keys | None = None) -> Slot | None:
-        """A slot for somebody who has not waited; None when others wait, or none is free.
-
-        Where it is for a task it has the task's keys, and None is also where one of them is full.
-        """
-        if keys is not None and not self.has_free():  # with keys it costs more to see who is next
-            return None
-        if self._queue.ready or self._returning.ready or self.paused or self._closed:
-            return None
-        return self._free() if keys is None else self._free_with(keys)
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait for a slot, behind those of the same priority."""
@@ -292,128 +197,6 @@ class Line:
             wait_again(handle._keys)
             if isinstance(self._returning, Ranked):
                 self._returning = Lanes(weakref.ref(self)).take_over(self._returning)
-
-    def still_grants(self) -> bool:
-        """Whether a slot that was granted a moment ago may still be used to start something."""
-        return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
-
-    def may_keep(self, slot: Slot | None, own_places: int) -> bool:
-        """Whether a slot may be used again by who has so many places in the line; then it has no keys."""
-        assert slot is not None
-        if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
-            return False
-        if slot.keys is None:
-            return self._queue.no_more_than(own_places)
-        if are_awaited(slot.keys) or not self._queue.no_more_than(own_places):
-            return False
-        free(slot)
-        return True
-
-    def release(self, slot: Slot) -> None:
-        """Give a slot back: to the head of the line, or for later."""
-        if slot.keys is not None:
-            if lanes := free(slot):
-                self._release_among(slot, lanes)
-                return
-            if self.rings.held:  # now by fewer than before, where the limit of a key was lowered
-                self.rings.break_rings()
-        if self.shared or self._closed or self._excess:
-            self._return(slot)
-            if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():
-                self.limiter.acquire_on_behalf_of_nowait(slot)
-                self.offer(slot)
-                self._mind_envoy()
-        elif self.paused or not self._grant(slot):
-            self._spare.append(slot)
-
-    def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
-        """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
-        if len(lanes) == 1 and lanes[0].owner.line() is self:
-            self.release(slot)  # one more at most can start
-            self.is_wanted()  # who lacks the key now is parked
-            self._mind_envoy()
-            self.rings.break_rings()
-            return
-        lines = lines_of(lanes)  # now: who is told of a ring leaves his lane
-        if self.shared or self._closed or self._excess:
-            self._return(slot)
-        else:
-            self._spare.append(slot)
-        serve_all(lines, last=self)
-
-    def _return(self, slot: Slot) -> None:
-        """Give a slot back to the limiter."""
-        if not (self.shared or self._closed):
-            self._excess -= 1
-        self.limiter.release_on_behalf_of(slot)
-        self.rings.break_rings()
-
-    def offer(self, slot: Slot) -> None:
-        """A slot of the limiter is there; since it was asked for the limit may be lower, or all have left."""
-        if not (self.is_wanted() and self.still_grants() and self._grant(slot)):
-            self._return(slot)
-
-    def _free_with(self, keys: Keys) -> Slot | None:
-        slot = None if full_one(keys) is not None else self._free()
-        if slot is not None:
-            hold(keys, slot)
-        return slot
-
-    def has_free(self) -> bool:
-        """Whether there is a slot that nobody has."""
-        return bool(self._spare) or self.limiter.available_tokens > 0
-
-    def _free(self) -> Slot | None:
-        if self._spare:
-            return self._spare.pop()
-        # Nobody waits in a limiter that has tokens: it gives them to whom they fit.
-        if self.limiter.available_tokens > 0:
-            slot = Slot(self.name)
-            self.limiter.acquire_on_behalf_of_nowait(slot)
-            return slot
-        return None
-
-    def is_wanted(self) -> bool:
-        """Whether somebody waits for nothing but a slot, and may have one."""
-        return bool(self._returning.ready or self._queue.ready) and self.grants()
-
-    def _grant(self, slot: Slot) -> bool:
-        """Offer a slot to the heads of the line, which leave it; whether one took it."""
-        while True:
-            queue = self._queue
-            if self._returning.ready and not (queue.ready and self._beginner_is_before()):
-                queue = self._returning
-                self._beginner_is_next = True
-            elif queue.ready:
-                self._beginner_is_next = False
-            else:
-                return False
-            waiter, grant = queue.pop()
-            if waiter._keys is not None:
-                hold(waiter._keys, slot)
-            if grant(waiter, slot):
-                return True
-            if slot.keys is not None:
-                free(slot)  # nobody was parked there, as there was room for one more
-
-    def _beginner_is_before(self) -> bool:
-        queue, returning = self._queue, self._returning
-        if queue.priority == returning.priority:
-            return self._beginner_is_next
-        return queue.priority > returning.priority
-
-    def serve(self) -> None:
-        """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
-        while not self.shared and self.has_free() and self.is_wanted():
-            slot = self._free()
-            assert slot is not None
-            self.release(slot)
-        self._mind_envoy()
-        self.rings.break_rings()
-
-    def _mind_envoy(self) -> None:
-        if self._envoy is not None:
-            self._envoy.mind(self)
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
