@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,10 @@ async def work(name: str, seconds: float = 1) -> str:
 
 def initial(name: str, *_: object) -> str:
     return name[0]
+
+
+async def nothing(_: object) -> None:
+    pass
 
 
 def ended(handle: TaskHandle[Any]) -> Any:
@@ -207,3 +212,104 @@ async def test_a_hook_hands_in_a_task_while_another_one_is_let_in(autojump_clock
             assert follower.state == "done"
     assert follower.outcome is not None
     assert follower.outcome.waited == 0
+
+
+async def test_an_item_that_may_find_its_value_in_the_journal_waits_for_no_key(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async def consume(_: str) -> list[Any]:
+        async with cm.map(work, ["kx"], journal=same, lookahead=1) as outcomes:
+            return [outcome.args[0] async for outcome in outcomes]
+
+    async def ask(_: str) -> float:
+        await cm.run(work, "k inside")
+        return trio.current_time()
+
+    async with open_journal(tmp_path / "journal") as journal, trio.open_nursery() as nursery:
+        same = journal.section("s", key=lambda *_: "same")
+        limit = KeyedLimit(2, key=initial)
+        async with ConMan[Any].open(nursery, 9, per_key=limit) as cm, ConMan[Any].open(nursery) as other:
+            other.start_soon(work, "y", 5, journal=same)
+            await wait_all_tasks_blocked()
+            first = cm.start_soon(work, "k")
+            consumer = cm.start_soon(consume, "k")
+            await first.wait()
+            await trio.sleep(0.5)
+            asker = cm.start_soon(ask, "k")
+    assert (ended(consumer), ended(asker)) == (["kx"], 5)
+
+
+async def test_a_ring_of_keys_is_seen_when_a_slot_without_keys_gets_free(
+    autojump_clock: MockClock,
+) -> None:
+    async def outer(_: str) -> str | None:
+        await trio.sleep(1)
+        try:
+            await cm.run(work, "k inside")
+        except RuntimeError:
+            return "told"
+        return None
+
+    limit, journal = KeyedLimit(3, key=initial), Memory({"x": "known"})
+    send, receive = trio.open_memory_channel[Outcome[Any]](0)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 3, per_key=limit, send_to=send) as cm:
+            cm.start_soon(lambda _: trio.sleep(0), "x", journal=journal)  # it has its slot until it is taken
+            handles = [cm.start_soon(outer, f"k{number}") for number in range(2)]
+            await trio.sleep(2)
+            limit.limit = 2
+            await trio.sleep(1)
+            assert [handle.state for handle in handles] == ["running", "running"]
+            assert (await receive.receive()).args == ("x",)
+            with trio.move_on_after(5):
+                async for _ in receive:
+                    pass
+            assert [handle.state for handle in handles] == ["done", "done"]
+    assert sorted(str(ended(handle)) for handle in handles) == ["None", "told"]
+
+
+async def test_a_limit_is_raised_while_the_hash_of_one_key_fails(autojump_clock: MockClock) -> None:
+    class Moody:
+        may_be_hashed = True
+
+        def __hash__(self) -> int:
+            if not self.may_be_hashed:
+                raise ValueError("no more")
+            return 1
+
+    moody = Moody()
+    limit = KeyedLimit(1, key=lambda name, *_: moody if name == "m" else name[0])
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        handles = [cm.start_soon(work, name) for name in ("a1", "m", "a2")]
+        await wait_all_tasks_blocked()
+        moody.may_be_hashed = False
+        limit.limit = 2
+        await handles[2].wait()
+        assert trio.current_time() == 1
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_the_error_of_a_key_that_is_looked_up_late_keeps_nothing(autojump_clock: MockClock) -> None:
+    class Argument:
+        def __str__(self) -> str:
+            return "x"
+
+    def key(_: object) -> str:
+        raise ValueError("no key")
+
+    journal = Memory({"x": "known"})
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, per_key=KeyedLimit(1, key=key), journal=journal) as cm:
+            cm.pause()
+            argument = Argument()
+            gone = weakref.ref(argument)
+            handle = cm.start_soon(nothing, argument)
+            del argument
+            journal.records.values.clear()
+            cm.resume()
+            await handle.wait()
+            assert ended(handle) == "RuntimeError"
+            del handle
+            cm.pop_outcomes()
+    await wait_all_tasks_blocked()
+    assert gone() is None

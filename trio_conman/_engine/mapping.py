@@ -191,7 +191,9 @@ class Mapping(ABC, Generic[T]):
 
     def _needs_keys(self) -> Sequence[Keys]:
         """The keys of those of whom one must go on before there is another outcome; no keys if any may be."""
-        waiting = [item._keys or () for item in self._passed_over if item._state == "queued"]
+        beside = self._line.beside  # who finds a value there needs no keys
+        queued = [item for item in self._passed_over if item._state == "queued"]
+        waiting = [() if item in beside else item._keys or () for item in queued]
         draws = self.is_coming or (self._stream.more and self._room() > 0)
         return [()] if draws or self._stream.unfinished > len(waiting) else waiting
 

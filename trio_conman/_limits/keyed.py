@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, final
 
 import attrs
@@ -139,7 +140,8 @@ class KeyedLimit:
         """Other limits hold for these keys."""
         keys = [key for (key,) in changed]
         for key in keys:
-            key.most = self._limits.known.get(key.value, self._limit)
+            with suppress(Exception):  # what the value's own methods raise
+                key.most = self._limits.known.get(key.value, self._limit)
         serve_all(lines_of(released(keys)))
 
     # The run that it belongs to

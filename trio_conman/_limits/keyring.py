@@ -78,9 +78,12 @@ class Keyring:
 
         Returns whether one of them was full: then it has to put the slot back.
         """
-        self.enlist(handle)
-        keys, slot = handle._keys, handle._slot
-        assert slot is not None
-        is_full = full_one(keys) is not None
-        hold(keys, slot)
-        return is_full
+        try:
+            self.enlist(handle)
+            keys, slot = handle._keys, handle._slot
+            assert slot is not None
+            is_full = full_one(keys) is not None
+            hold(keys, slot)
+            return is_full
+        finally:
+            del self, handle  # as above

@@ -37,6 +37,8 @@ class Line(Tokens):
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     # Those who stand beside it, and those of them who wait for a slot again.
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
+    # Those of them who do not yet.
+    beside: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
@@ -63,6 +65,7 @@ class Line(Tokens):
         waited = self._queue.leave(waiter) is not None
         if self.parked.pop(waiter, None) is not None:
             self._returning.leave(waiter)
+            self.beside.discard(waiter)
             let_go(waiter._keys)
             waited = True
         self._mind_envoy()
@@ -70,7 +73,10 @@ class Line(Tokens):
 
     def lacks_keys(self, handle: TaskHandle[Any]) -> bool:
         """See `Keyring.look_up`; False where there are no limits by key."""
-        return self.keyring is not None and handle._keys is None and self.keyring.look_up(handle)
+        try:
+            return self.keyring is not None and handle._keys is None and self.keyring.look_up(handle)
+        finally:
+            del self, handle  # where an error led to this frame
 
     def queued(self) -> list[TaskHandle[Any]]:
         """Who was accepted and has not started, when no map waits, and nobody sleeps."""
@@ -80,6 +86,7 @@ class Line(Tokens):
     def park(self, handle: TaskHandle[Any], grant: Grant) -> None:
         """Stand beside the line, without a slot, until `unpark`; its keys are kept for it."""
         self.parked[handle] = grant
+        self.beside.add(handle)
 
     @enable_ki_protection
     def unpark(self, handle: TaskHandle[Any]) -> None:
@@ -91,6 +98,7 @@ class Line(Tokens):
             let_go(handle._keys)
             return self.parked.pop(handle)(handle, slot)
 
+        self.beside.discard(handle)
         self._come_back(handle)
         self._returning.join(handle, granted)
         self.serve()

@@ -143,12 +143,11 @@ class Tokens:
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        if slot.keys is not None:
-            if lanes := free(slot):
-                self._release_among(slot, lanes)
-                return
-            if self.rings.held:  # now by fewer than before, where the limit of a key was lowered
-                self.rings.break_rings()
+        if slot.keys is not None and (lanes := free(slot)):
+            self._release_among(slot, lanes)
+            return
+        if self.rings.held:  # now by fewer than before, or the limit of a key was lowered
+            self.rings.break_rings()
         if self.shared or self._closed or self._excess:
             self._return(slot)
             if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():
