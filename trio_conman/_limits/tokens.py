@@ -119,7 +119,8 @@ class Tokens:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        if keys is not None and not self.has_free():  # with keys it costs more to see who is next
+        # With keys it costs more to see who is next than whether a slot is there.
+        if keys is not None and not (self._spare or self.limiter.available_tokens > 0):
             return None
         if self._queue.ready or self._returning.ready or self.paused or self._closed:
             return None
