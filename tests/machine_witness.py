@@ -176,7 +176,7 @@ class Witness:
 
     def check_idle_slots(self) -> None:
         """Nothing will happen before time passes: then nobody waits who could run."""
-        if self.paused or self.ended or not self.highest or self.cm._line._closed:
+        if self.paused or self.ended or not self.highest or self.cm._line.closed:
             return
         own, now = self.stage.shared is None, trio.current_time()
         if (self.limit - len(self.slots()) if own else self.stage.limiter.available_tokens) < 1:
@@ -306,7 +306,7 @@ class Witness:
                 fault(f"{handle} does not run")
             if settled and handle.retries != max(0, entry.attempts - 1):
                 fault(f"{handle}: {entry.attempts} attempts, {handle.retries} retries")
-        is_told = not (self.adapts and cm._line._closed)
+        is_told = not (self.adapts and cm._line.closed)
         if is_told and (cm.limit != self.limit or now.limit != self.limit):
             fault(f"the limit is {cm.limit}, not {self.limit}")
         self.check_views(cm.outcomes())

@@ -82,14 +82,14 @@ BUGS = [
     Bug(
         "a pause does not hold back who comes new",
         "_limits.tokens",
-        "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
-        "if self._queue.ready or self._returning.ready or self._closed:",
+        "if self._queue.ready or self._returning.ready or self.paused or self.closed:",
+        "if self._queue.ready or self._returning.ready or self.closed:",
     ),
     Bug(
         "who comes new pushes in before those who wait",
         "_limits.tokens",
-        "if self._queue.ready or self._returning.ready or self.paused or self._closed:",
-        "if self.paused or self._closed:",
+        "if self._queue.ready or self._returning.ready or self.paused or self.closed:",
+        "if self.paused or self.closed:",
     ),
     Bug(
         "the last one to wait is served first",
@@ -275,8 +275,8 @@ BUGS = [
     Bug(
         "a task that was cancelled when its submission was told starts",
         "_engine.execution",
-        "if handle._cancelled is not None:\n                                break  # before",
-        "if False:\n                                break  # before",
+        "if handle._cancelled is not None:\n                            break  # before",
+        "if False:\n                            break  # before",
     ),
     Bug(
         "what a consumer has left by its own will is kept",

@@ -3,10 +3,11 @@
 import operator
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from threading import Event
 from typing import Any, NoReturn
 
 import pytest
@@ -211,3 +212,27 @@ async def test_a_pool_of_a_kind_that_repeats_calls_may_do_so(record: list[Any]) 
 
     with Repeats(1) as pool:
         assert await run_in_executor(pool, fail_once) == 2
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_that_is_left_and_cannot_be_submitted_is_freed(gate: Gate) -> None:
+    class Full(Executor):
+        def submit(self, *_: object, **__: object) -> NoReturn:
+            begun.set()
+            gate.let_go.wait()
+            raise RuntimeError("full")
+
+    begun = Event()
+    job = Job()
+    gone = weakref.ref(job)
+    with trio.move_on_after(60) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(run_in_executor, Full(), job, abandon_on_cancel=True))
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+    del job
+    gate.let_go.set()
+    with trio.fail_after(60):
+        while gone() is not None:
+            await trio.sleep(0.01)
+    assert not scope.cancelled_caught

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
-from trio_conman import ConMan, Failure, Instrument, KeyedLimit, Outcome, TaskHandle
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    Failure,
+    Instrument,
+    KeyedLimit,
+    Outcome,
+    RetriableError,
+    StopReason,
+    TaskHandle,
+)
 from trio_conman.journal import open_journal
 
 Calls = list[tuple[float, str]]
@@ -313,3 +323,259 @@ async def test_the_error_of_a_key_that_is_looked_up_late_keeps_nothing(autojump_
             cm.pop_outcomes()
     await wait_all_tasks_blocked()
     assert gone() is None
+
+
+# What a key, a source or a hook does amid what called it
+
+
+async def from_async(number: int) -> AsyncIterator[int]:
+    for each in range(number):
+        yield each
+
+
+each_source = pytest.mark.parametrize("source", [range, from_async])
+
+
+class Interrupt(BaseException):
+    """Like a Ctrl-C."""
+
+
+@each_source
+@pytest.mark.parametrize("call", [1, 2, 4])
+async def test_a_key_of_an_item_is_interrupted(source: Any, call: int, autojump_clock: MockClock) -> None:
+    asked: list[int] = []
+
+    def key(number: int) -> str:
+        asked.append(number)
+        if len(asked) == call:
+            raise Interrupt
+        return "k"
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 3, per_key=KeyedLimit(1, key=key)) as cm:
+                managers.append(cm)
+                async with cm.map(nothing, source(5)) as outcomes:
+                    async for _ in outcomes:
+                        pass
+
+    managers: list[ConMan[Any]] = []
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await main()
+    assert caught.value.split(Interrupt)[1] is None
+    now = managers[0].statistics()
+    assert (now.submitted, now.queued, now.running) == (now.succeeded + now.failed, 0, 0)
+
+
+async def test_who_resumes_does_not_get_the_interrupt_of_a_key(autojump_clock: MockClock) -> None:
+    def key(number: int) -> int:
+        if number == 1:
+            raise Interrupt
+        return number
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 3, per_key=KeyedLimit(1, key=key)) as cm:
+                cm.pause()
+                async with cm.map(nothing, from_async(5)):
+                    await trio.sleep(1)
+                    cm.resume()
+                    resumed.append(trio.current_time())
+                    await trio.sleep_forever()
+
+    resumed: list[float] = []
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await main()
+    assert resumed == [1]
+    assert caught.value.split(Interrupt)[1] is None
+
+
+@each_source
+@pytest.mark.parametrize("way", ["manager", "nursery"])
+@pytest.mark.parametrize("others_have_it", [False, True])
+async def test_a_key_of_an_item_ends_the_manager(
+    source: Any, way: str, others_have_it: bool, autojump_clock: MockClock
+) -> None:
+    def key(number: int) -> str:
+        if number == 1:
+            (cm.cancel if way == "manager" else nursery.cancel_scope.cancel)()
+        return "k"
+
+    limit = KeyedLimit(1, key=key)
+    async with trio.open_nursery() as around, ConMan[Any].open(around, per_key=limit) as other:
+        if others_have_it:
+            other.start_soon(trio.sleep, 9)
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 3, per_key=limit) as cm:
+                async with cm.map(nothing, source(5)) as outcomes:
+                    async for _ in outcomes:
+                        pass
+        assert trio.current_time() == 0
+        now = cm.statistics()
+        assert (now.submitted, now.queued, now.running) == (now.succeeded + now.failed, 0, 0)
+
+
+class Ending:
+    """A source that calls something when it is asked for its iterator."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+    def __iter__(self) -> Iterator[int]:
+        self.call()
+        return iter(range(5))
+
+
+async def test_a_source_ends_the_manager_when_it_is_opened(autojump_clock: MockClock) -> None:
+    async def consume() -> None:
+        with pytest.raises(ConManClosedError):
+            async with cm.map(nothing, Ending(cm.cancel)):
+                pass
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+        nursery.start_soon(consume)
+        await trio.sleep_forever()
+    assert cm.statistics().submitted == 0
+
+
+@pytest.mark.parametrize("way", ["pause", "lower"])
+async def test_a_key_changes_the_line_and_fails(way: str, autojump_clock: MockClock) -> None:
+    started: Calls = []
+
+    def key(name: object) -> object:
+        if name == 0:
+            cm.pause() if way == "pause" else setattr(cm, "limit", 2)
+            raise ValueError(name)
+        return name
+
+    async def queued(name: str) -> None:
+        started.append((trio.current_time(), name))
+        await trio.sleep(1)
+
+    async def consume() -> None:
+        async with cm.map(nothing, slow()) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    async def slow() -> AsyncIterator[int]:
+        yield 0
+        await trio.sleep(20)
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 3, per_key=KeyedLimit(5, key=key)) as cm:
+            for seconds in (1, 9, 9):
+                cm.start_soon(trio.sleep, seconds)
+            nursery.start_soon(consume)
+            await trio.sleep(0.5)
+            for name in "abc":
+                cm.start_soon(queued, name)
+            await trio.sleep(5)
+            assert started == []
+            cm.resume()
+            await trio.sleep(5)
+    assert [when for when, _ in started][:2] == ([5.5, 6.5] if way == "pause" else [9, 9])
+
+
+async def test_a_key_lowers_the_limit_and_fails_where_nobody_else_waits(
+    autojump_clock: MockClock,
+) -> None:
+    def key(seconds: float) -> float:
+        if seconds == 0:
+            cm.limit = 2
+            raise ValueError(seconds)
+        return seconds
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 4, per_key=KeyedLimit(5, key=key)) as cm:
+            for seconds in (1, 9, 9, 9):
+                cm.start_soon(trio.sleep, seconds)
+            async with cm.map(trio.sleep, from_async(1)) as outcomes:
+                async for _ in outcomes:
+                    pass
+            assert trio.current_time() == 1
+            late = cm.start_soon(trio.sleep, 1)
+            assert (late.state, cm.statistics().running) == ("queued", 3)
+
+
+async def test_a_hook_lets_an_item_in_that_waits_for_its_slot_while_its_map_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    ran: list[str] = []
+
+    async def item(name: str) -> None:
+        if name == "same":
+            ran.append(name)
+        else:
+            async with trio.open_nursery() as nursery:
+                hooks = [Hooks("task_finished", "inner", lambda: setattr(cm, "limit", 10))]
+                async with ConMan[None].open(nursery, 2, instruments=hooks) as inner:
+                    for _ in range(8):
+                        inner.start_soon(trio.sleep_forever, name="inner")
+
+    async def fail(_: str) -> None:
+        await trio.sleep(1)
+        raise ValueError
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4, journal=Memory()) as cm:
+        cm.start_soon(fail, "same")
+        async with cm.map(item, ["a", "b", "same"]):
+            await trio.sleep(0.5)
+            for seconds in (9, 9.5):
+                cm.start_soon(trio.sleep, seconds, priority=5)
+            await trio.sleep(1)
+        assert (trio.current_time(), ran) == (1.5, [])
+
+
+async def test_a_handle_is_cancelled_when_its_retry_is_told_to_begin(autojump_clock: MockClock) -> None:
+    class Cancels(Instrument):
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            if attempt == 2:
+                handle.cancel()
+
+    tried: list[float] = []
+
+    async def job() -> str:
+        tried.append(trio.current_time())
+        if len(tried) == 1:
+            raise RetriableError("again")
+        return "done"
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, instruments=[Cancels()]) as cm:
+            handle = cm.start_soon(job)
+    assert isinstance(handle.outcome, Failure)
+    assert (len(tried), handle.outcome.reason) == (1, StopReason.CANCELLED)
+
+
+async def test_an_instrument_that_failed_inside_of_a_call_is_not_called_again() -> None:
+    calls: list[str] = []
+
+    class Broken(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            calls.append(handle.name)
+            raise ValueError
+
+    follow = Hooks("task_submitted", "one", lambda: cm.start_soon(trio.sleep, 0, name="two"))
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 3, instruments=[follow, Broken()]) as cm:
+            cm.start_soon(trio.sleep, 0, name="one")
+    assert calls == ["two"]
+
+
+async def test_the_hash_of_a_key_hands_in_another_task_of_that_key(autojump_clock: MockClock) -> None:
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            hashes.append(self)
+            if len(hashes) == 2:
+                cm.start_soon(trio.sleep, 1)
+            return 1
+
+    hashes: list[str] = []
+    limit = KeyedLimit(1, key=lambda _: Key("k"), limits={"other": 3})
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        cm.start_soon(trio.sleep, 1)
+        cm.start_soon(trio.sleep, 1)
+    assert trio.current_time() == 3
+    assert limit._keys == {}

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError
+from trio_conman import ConMan, ConManClosedError, signals
 from trio_conman.signals import shutdown_on_signal
 
 PROGRAM = Path(__file__).parent / "programs" / "graceful.py"
@@ -317,3 +317,48 @@ async def test_it_is_entered_once_and_while_its_manager_is_there() -> None:
                 await listening.__aenter__()
         with pytest.raises(ConManClosedError, match="'conman' is closed"):
             await shutdown_on_signal(cm).__aenter__()
+
+
+FORKED = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import trio
+from trio_conman import ConMan
+from trio_conman.executors import run_in_executor
+from trio_conman.signals import shutdown_on_signal
+
+def die():
+    time.sleep(0.2)
+    os._exit(1)
+
+async def main():
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        async with trio.open_nursery() as nursery, ConMan.open(nursery, 4) as cm:
+            async with shutdown_on_signal(cm):
+                cm.start_soon(run_in_executor, pool, time.sleep, 100)
+                cm.start_soon(run_in_executor, pool, die)
+                await cm.wait()
+                print([type(error).__name__ for error in cm.errors()])
+
+trio.run(main)
+"""
+
+
+def test_a_forked_worker_can_be_terminated(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FORKED)
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "['BrokenProcessPool', 'BrokenProcessPool']\n"
+
+
+async def test_a_fork_has_the_handlers_of_before_but_for_ctrl_c() -> None:
+    both = [signal.SIGINT, signal.SIGTERM]
+    interrupt, before = map(signal.getsignal, both)
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with shutdown_on_signal(cm), shutdown_on_signal(cm):
+            signals._restore()
+            assert signal.getsignal(signal.SIGTERM) is before
+            assert signal.getsignal(signal.SIGINT) is not interrupt
+    assert [signal.getsignal(each) for each in both] == [interrupt, before]
+    assert signals._replaced == []

@@ -95,9 +95,22 @@ def test_texts_are_on_one_line() -> None:
     assert one_line("a\r\n  b\tc ") == "a b c"
 
 
+class OddText(str):
+    __slots__ = ()
+
+    def split(self, *_: object) -> Any:
+        raise ValueError
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        return OddText("odd")
+
+
 def test_the_text_of_an_error_is_never_missing() -> None:
     assert text_of(ValueError("no")) == "no"
     assert text_of(HostileError()) == "(its text could not be had)"
+    assert type(text_of(OddError())) is str
 
 
 def test_a_long_repr_loses_its_middle() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from math import inf
 from types import TracebackType
@@ -113,6 +114,10 @@ class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
             await outlast(self._ended.wait)
 
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
+        # Ctrl-C is left out: it comes to the whole group, and what a forked worker does is to be finished.
+        numbers = [each for each in self._signals if each is not signal.SIGINT]
+        before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in numbers}
+        _replaced.append(before)
         try:
             with self._scope, trio.open_signal_receiver(*self._signals) as coming:
                 task_status.started()
@@ -122,4 +127,20 @@ class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
                     self._came.append(signal.Signals(await anext(coming)))
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
         finally:
+            _replaced.remove(before)
             self._ended.set()
+
+
+# What was there before, by the blocks that listen.
+_replaced: list[dict[signal.Signals, Any]] = []
+
+
+def _restore() -> None:
+    """A forked process must not keep what tells its parent's trio only: it could not be terminated."""
+    for before in reversed(_replaced):
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+with suppress(AttributeError):  # of Windows, which has no forks
+    os.register_at_fork(after_in_child=_restore)

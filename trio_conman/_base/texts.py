@@ -31,7 +31,7 @@ def whole(value: object) -> str:
 def text_of(error: Exception) -> str:
     """The text of an exception, whatever it may be."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # not one with methods of its own
     except Exception:
         return "(its text could not be had)"
 

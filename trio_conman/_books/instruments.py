@@ -232,6 +232,8 @@ class Instruments:
 
     def _tell(self, hook: str, args: tuple[Any, ...]) -> None:
         for instrument in self._by_hook[hook]:
+            if not any(each is instrument for each in self._by_hook[hook]):
+                continue  # what another one has done has told it of a task, and it has failed
             try:
                 getattr(instrument, hook)(*args)
             except RecursionError as error:

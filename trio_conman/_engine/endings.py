@@ -174,6 +174,12 @@ class Endings(Ledger):
         del handle, error
 
     @enable_ki_protection
+    def cut_short(self, handle: TaskHandle[Any], interrupt: BaseException | None = None) -> None:
+        """Accept a task that cannot begin, as all are cancelled, or what would begin it was interrupted."""
+        self.accept(handle)
+        self._finish(handle, self._cut_short(handle, interrupt))
+
+    @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:
         """End a task that was cancelled in the queue. One that is not there looks at that itself."""
         if self.slots.leave(handle):

@@ -57,7 +57,13 @@ class FedMap(Mapping[T], Generic[T]):
 
     def _give(self, slot: Slot) -> bool:
         handle = self._new(self._feeder.take())
-        may_begin = self._line.keyring is None or self._may_begin(handle, slot)
+        try:
+            may_begin = self._line.keyring is None or self._may_begin(handle, slot)
+        except BaseException as interrupt:
+            self._stream.refused = True
+            self._end_drawing(None)
+            self._feeder.interrupt(interrupt)
+            return False
         if may_begin:
             self._runner.start(handle, slot, handle._submitted)
         self._feeder.wake()

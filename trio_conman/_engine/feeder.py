@@ -62,6 +62,7 @@ class Feeder:
         self._inside = False
         self._sleeper: trio.lowlevel.Task | None = None
         self._closed = False
+        self._interrupt: BaseException | None = None
         self._close_error: Exception | None = None
 
     def has_item(self) -> bool:
@@ -85,6 +86,11 @@ class Feeder:
             self._scope.cancel(reason=reason)
         elif self._sleeper is not None:
             self._rouse()
+
+    def interrupt(self, error: BaseException) -> None:
+        """Stop with an error that is no Exception: whoever asked for the key of an item is not to get it."""
+        self._interrupt = error
+        self.stop("the key of an item was interrupted")
 
     def _rouse(self) -> None:
         assert self._sleeper is not None
@@ -112,6 +118,12 @@ class Feeder:
         finally:
             # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
+            interrupt, self._interrupt = self._interrupt, None
+            if interrupt is not None:
+                try:
+                    raise interrupt
+                finally:
+                    del interrupt
 
     async def _draw_all(self) -> Exception | None:
         try:

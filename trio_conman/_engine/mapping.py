@@ -29,7 +29,7 @@ from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle, Terms
-from trio_conman._limits.keys import Keys, may_hold
+from trio_conman._limits.keys import Keys, forget, may_hold
 from trio_conman._limits.line import Line
 
 from .block import Block
@@ -83,6 +83,8 @@ class Mapping(ABC, Generic[T]):
         # Items see the context as it is now.
         self._context = copy_context()
         self._prepare()
+        if self._block.closed:  # by the source
+            raise self._block.closed_error()
         # From here on there are cycles, until the map is left.
         self._stream = Stream(
             self._block,
@@ -132,14 +134,16 @@ class Mapping(ABC, Generic[T]):
             for item in list(self._passed_over):
                 item._cancelled = item._cancelled or "its map was left"
                 self._runner.withdraw(item)
+        parked = [item for item in self._line.parked if item._terms is self._terms]
+        for item in parked:  # before a hook lets one of them in
+            item._cancelled = item._cancelled or "its map was left"
+        self._runner.drop(parked, "its map was left")
         for worker in list(self._runner.pool.workers):  # a hook may hire
             handle = worker.handle
             if handle is not None and handle._terms is self._terms:
                 handle._cancelled = handle._cancelled or "its map was left"
                 if handle._scope is not None:
                     handle._scope.cancel(reason="the map was left")
-        parked = [handle for handle in self._line.parked if handle._terms is self._terms]
-        self._runner.drop(parked, "its map was left")
 
     # What differs
 
@@ -263,6 +267,13 @@ class Mapping(ABC, Generic[T]):
             keyring.enlist(handle)
         except Exception as error:
             self._runner.refuse(handle, error)
+            return False
+        except BaseException as interrupt:
+            self._runner.cut_short(handle, interrupt)
+            raise
+        if self._line.closed:  # by the key, or the source
+            forget(handle._keys)
+            self._runner.cut_short(handle)
             return False
         if may_hold(handle._keys, slot):
             return True

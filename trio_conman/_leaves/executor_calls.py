@@ -156,7 +156,7 @@ class ExecutorCall(Generic[T]):
         if self._raise_cancel is not None:
             _ask(future, "cancel")
             if self._is_left:  # nobody will look after it
-                self._future = None
+                self._future = self._error = None
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -129,7 +129,8 @@ class KeyedLimit:
             keys = self._keys.get(value)
             if keys is None:
                 most = self._limits.known.get(value, self._limit)
-                keys = self._keys[value] = (Key(self._keys, value, most),)
+                # Its hash may have handed in a task of the same key.
+                keys = self._keys.setdefault(value, (Key(self._keys, value, most),))
         except Exception as error:
             raise TypeError(f"{describe(self)} must be hashable, not {short(value)}") from error
         keys[0].waiting += 1

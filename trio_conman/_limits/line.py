@@ -42,7 +42,7 @@ class Line(Tokens):
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
-        self._closed = True
+        self.closed = True
         self.rings.leave(self)
         self.resized = self.keys_of = nothing  # they lead back to whoever holds the line
         while self._spare:
@@ -172,7 +172,7 @@ class Line(Tokens):
     async def reenter(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot, behind those of the same priority who returned earlier; its keys are kept."""
         self._come_back(handle)
-        if not (self._returning.ready or self.paused or self._closed):
+        if not (self._returning.ready or self.paused or self.closed):
             handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
             if handle._slot is not None:
                 return

@@ -68,7 +68,7 @@ class Tokens:
     _spare: list[Slot] = attrs.field(factory=list, init=False)
     _excess: int = attrs.field(default=0, init=False)
     _envoy: Envoy | None = attrs.field(init=False)  # of a limiter that was given
-    _closed: bool = attrs.field(default=False, init=False)
+    closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
@@ -100,7 +100,7 @@ class Tokens:
 
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
-        return not (self.paused or self._closed)
+        return not (self.paused or self.closed)
 
     @enable_ki_protection
     def pause(self) -> None:
@@ -122,7 +122,7 @@ class Tokens:
         # With keys it costs more to see who is next than whether a slot is there.
         if keys is not None and not (self._spare or self.limiter.available_tokens > 0):
             return None
-        if self._queue.ready or self._returning.ready or self.paused or self._closed:
+        if self._queue.ready or self._returning.ready or self.paused or self.closed:
             return None
         return self._free() if keys is None else self._free_with(keys)
 
@@ -133,7 +133,7 @@ class Tokens:
     def may_keep(self, slot: Slot | None, own_places: int) -> bool:
         """Whether a slot may be used again by who has so many places in the line; then it has no keys."""
         assert slot is not None
-        if self.shared or self.paused or self._closed or self._excess or self._returning.ready:
+        if self.shared or self.paused or self.closed or self._excess or self._returning.ready:
             return False
         if slot.keys is None:
             return self._queue.no_more_than(own_places)
@@ -149,13 +149,20 @@ class Tokens:
             return
         if self.rings.held:  # now by fewer than before, or the limit of a key was lowered
             self.rings.break_rings()
-        if self.shared or self._closed or self._excess:
+        if self.shared or self.closed or self._excess:
             self._return(slot)
             if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():
                 self.limiter.acquire_on_behalf_of_nowait(slot)
                 self.offer(slot)
                 self._mind_envoy()
         elif self.paused or not self._grant(slot):
+            self._keep(slot)
+
+    def _keep(self, slot: Slot) -> None:
+        """Have a slot for later, if that is still right: what was called may have closed the line."""
+        if self.closed or self._excess:
+            self._return(slot)
+        else:
             self._spare.append(slot)
 
     def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
@@ -167,7 +174,7 @@ class Tokens:
             self.rings.break_rings()
             return
         lines = lines_of(lanes)  # now: who is told of a ring leaves his lane
-        if self.shared or self._closed or self._excess:
+        if self.shared or self.closed or self._excess:
             self._return(slot)
         else:
             self._spare.append(slot)
@@ -175,7 +182,7 @@ class Tokens:
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""
-        if not (self.shared or self._closed):
+        if not (self.shared or self.closed):
             self._excess -= 1
         self.limiter.release_on_behalf_of(slot)
         self.rings.break_rings()
@@ -227,6 +234,8 @@ class Tokens:
                 return True
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more
+            if not (self.grants() and self.still_grants()):  # what was called has changed that
+                return False
 
     def _beginner_is_before(self) -> bool:
         queue, returning = self._queue, self._returning
