@@ -657,6 +657,7 @@ async def test_a_flush_may_be_as_late_as_no_thread_can_wait(path: Path) -> None:
         ([5], {}, TypeError, "path must be a str or a path of str, not 5"),
         ([b"x"], {}, TypeError, "path must be a str or a path of str, not b'x'"),
         ([""], {}, ValueError, "path must be that of a file, not ''"),
+        (["\ud800"], {}, ValueError, "path must be that of a file, not '\\ud800'"),
         (["a\0b"], {}, ValueError, "path must be that of a file, not 'a\\x00b'"),
         (["x"], {"durable": 1}, TypeError, "durable must be True or False, not 1"),
         (

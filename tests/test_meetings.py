@@ -278,6 +278,33 @@ async def test_a_ring_of_keys_is_seen_when_a_slot_without_keys_gets_free(
     assert sorted(str(ended(handle)) for handle in handles) == ["None", "told"]
 
 
+@pytest.mark.parametrize("holder", ["one", "two"])
+async def test_a_ring_of_keys_is_seen_when_the_last_one_outside_of_it_ends(
+    holder: str, autojump_clock: MockClock
+) -> None:
+    limit = KeyedLimit(2, key=initial)
+
+    async def outer(_: str) -> str | None:
+        await trio.sleep(1)
+        try:
+            await one.run(work, "k inside")
+        except RuntimeError:
+            return "told"
+        return None
+
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, per_key=limit, name="one") as one,
+        ConMan[Any].open(nursery, per_key=limit, name="two") as two,
+    ):
+        handle = one.start_soon(outer, "k")
+        (one if holder == "one" else two).start_soon(work, "k", 3)
+        await trio.sleep(2)
+        limit.limit = 1
+        await trio.sleep(2)
+        assert ended(handle) == "told"
+
+
 async def test_a_limit_is_raised_while_the_hash_of_one_key_fails(autojump_clock: MockClock) -> None:
     class Moody:
         may_be_hashed = True

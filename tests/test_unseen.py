@@ -501,4 +501,4 @@ def test_a_fork_leaves_to_its_parent_what_that_will_say(
     assert said() == [text(1, 1)]
     managers.clear()
     gc.collect()
-    assert said() == [text(1, 1)]
+    assert said() == []

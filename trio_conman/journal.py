@@ -158,6 +158,14 @@ class Journal(Recorder[Any]):
         )
 
 
+def _is_encodable(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_text(option: str, text: str) -> None:
     check_type(option, text, str, "a str")
     try:
@@ -231,7 +239,7 @@ def open_journal(
     check_type("path", path, (str, os.PathLike), "a str or a path of str")
     name = os.fspath(path)
     check_type("path", name, str, "a str or a path of str")
-    if not name or "\0" in name:
+    if not name or "\0" in name or not _is_encodable(name):
         raise ValueError(f"path must be that of a file, not {short(name)}")
     check_bool("durable", durable)
     # Whole, as the current directory may change.

@@ -34,12 +34,11 @@ class Unseen:
 
     def __del__(self) -> None:
         # No finalizer of weakref: an error that is kept may lead to the manager, which would live for ever.
-        self.ask()
+        if not self._is_asked and os.getpid() in _processes:
+            self.ask()
 
     def ask(self) -> None:
-        """Say so, the first time."""
-        if self._is_asked:
-            return
+        """Say so, if there is anything to say."""
         self._is_asked = True
         ledger = self._ledger
         if ledger.failed == ledger.cancelled:
@@ -57,8 +56,8 @@ class Unseen:
                 log(logging.WARNING, text, len(unseen), finished, self._name, error=unseen[0].error)
 
 
-# Those that have not gone, and the processes in which they are asked at the end: in a fork of multiprocessing
-# nothing is left of what its parent has registered.
+# Those that have not gone, and the process that asks them at its end. A fork asks its own, and may have
+# forgotten what was registered before.
 _there: WeakSet[Unseen] = WeakSet()
 _processes: set[int] = set()
 
@@ -66,8 +65,11 @@ _processes: set[int] = set()
 def _note(each: Unseen) -> None:
     process = os.getpid()
     if process not in _processes:
+        _processes.clear()
         _processes.add(process)
-        _there.clear()  # the parent asks its own
+        for other in list(_there):
+            other._is_asked = True  # by the parent
+        _there.clear()
         atexit.register(_ask_all)
     _there.add(each)
 
@@ -76,4 +78,5 @@ def _ask_all() -> None:
     """At the end of the program: later what logging needs is gone, and globals go after that."""
     if os.getpid() in _processes:
         for each in list(_there):
-            each.ask()
+            if not each._is_asked:
+                each.ask()

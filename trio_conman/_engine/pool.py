@@ -96,7 +96,8 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
-    # What the first attempt of its task is to wait for: a value, or where it is only to run, a permit.
+    # What the first attempt of its task is to wait for: a value, or where it is only to run, a permit. Or
+    # that the task waits for another one of its key, and is not this worker's any more.
     lacks: Answer | None = None
     # The key of its task, for who asks again for its value.
     key: str | None = None

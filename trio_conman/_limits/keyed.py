@@ -67,7 +67,7 @@ class KeyedLimit:
         if limits is not None:
             check_type("limits", limits, Mapping, "a mapping or None")
         self._limits = _Limits(self, {} if limits is None else limits)
-        # Those in use, each alone in a tuple that all its tasks share.
+        # Those in use, each alone in a tuple, which its tasks share that have no other keys.
         self._keys: dict[Hashable, Keys] = {}
         self._run: trio.lowlevel.TrioToken | None = None
         self._lock = threading.Lock()  # for the change from one run to another

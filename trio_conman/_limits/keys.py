@@ -117,8 +117,11 @@ def let_go(keys: Keys | None) -> None:
         key.drop()
 
 
-def free(slot: Slot) -> Sequence[Any]:
-    """One runs no more: its slot has no keys from here on. Returns who is parked no more by that."""
+def free(slot: Slot) -> Sequence[Any] | None:
+    """One runs no more: its slot has no keys from here on.
+
+    Returns who is parked no more by that; None where nobody was parked.
+    """
     keys: Keys = slot.keys
     slot.keys = None
     is_awaited = False
@@ -128,7 +131,7 @@ def free(slot: Slot) -> Sequence[Any]:
             is_awaited = True
         elif not (key.waiting or key.running):
             key.drop()
-    return released(keys) if is_awaited else ()
+    return released(keys) if is_awaited else None
 
 
 def released(keys: Iterable[Key]) -> Sequence[Any]:

@@ -144,9 +144,13 @@ class Tokens:
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        if slot.keys is not None and (lanes := free(slot)):
-            self._release_among(slot, lanes)
-            return
+        if (keys := slot.keys) is not None:
+            lanes = free(slot)
+            if lanes:
+                self._release_among(slot, lanes)
+                return
+            if lanes is not None:  # a key's limit was lowered: that fewer hold it now may close a ring
+                serve_all(lines_of([lane for key in keys for lane in key.parked]))
         if self.rings.held:  # now by fewer than before, or the limit of a key was lowered
             self.rings.break_rings()
         if self.shared or self.closed or self._excess:
