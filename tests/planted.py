@@ -275,8 +275,8 @@ BUGS = [
     Bug(
         "a task that was cancelled when its submission was told starts",
         "_engine.execution",
-        "if handle._cancelled is not None:\n                            break  # before",
-        "if False:\n                            break  # before",
+        "if handle._cancelled is not None:\n                                break  # before",
+        "if False:\n                                break  # before",
     ),
     Bug(
         "what a consumer has left by its own will is kept",

@@ -217,7 +217,7 @@ async def test_a_pool_of_a_kind_that_repeats_calls_may_do_so(record: list[Any]) 
 @pytest.mark.usefixtures("no_collector")
 async def test_a_call_that_is_left_and_cannot_be_submitted_is_freed(gate: Gate) -> None:
     class Full(Executor):
-        def submit(self, *_: object, **__: object) -> NoReturn:
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
             begun.set()
             gate.let_go.wait()
             raise RuntimeError("full")

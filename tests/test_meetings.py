@@ -20,8 +20,6 @@ from trio_conman import (
     Instrument,
     KeyedLimit,
     Outcome,
-    RetriableError,
-    StopReason,
     TaskHandle,
 )
 from trio_conman.journal import open_journal
@@ -551,27 +549,6 @@ async def test_a_hook_lets_an_item_in_that_waits_for_its_slot_while_its_map_is_l
                 cm.start_soon(trio.sleep, seconds, priority=5)
             await trio.sleep(1)
         assert (trio.current_time(), ran) == (1.5, [])
-
-
-async def test_a_handle_is_cancelled_when_its_retry_is_told_to_begin(autojump_clock: MockClock) -> None:
-    class Cancels(Instrument):
-        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
-            if attempt == 2:
-                handle.cancel()
-
-    tried: list[float] = []
-
-    async def job() -> str:
-        tried.append(trio.current_time())
-        if len(tried) == 1:
-            raise RetriableError("again")
-        return "done"
-
-    async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, instruments=[Cancels()]) as cm:
-            handle = cm.start_soon(job)
-    assert isinstance(handle.outcome, Failure)
-    assert (len(tried), handle.outcome.reason) == (1, StopReason.CANCELLED)
 
 
 async def test_an_instrument_that_failed_inside_of_a_call_is_not_called_again() -> None:

@@ -113,10 +113,10 @@ class Runner(Recalls):
                                     if worker.lacks is not None:  # it waits for another one
                                         worker.lacks = handle = None
                                         continue
+                            if handle._cancelled is not None:
+                                break  # before its first step: nothing of it shall run
                         else:
                             outcome = await self._prepare_retry(worker, handle)
-                        if handle._cancelled is not None:
-                            break  # before its first step: nothing of it shall run
                         if outcome is None:
                             try:
                                 value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
