@@ -20,3 +20,14 @@ class HostileError(Exception):
         raise ZeroDivisionError("hostile")
 
     __repr__ = __str__ = __bool__ = __eq__ = __ne__ = __reduce__ = __hash__ = _raise
+
+
+class Moody:
+    """A key that can be hashed until it is told otherwise."""
+
+    may_be_hashed = True
+
+    def __hash__(self) -> int:
+        if not self.may_be_hashed:
+            raise ValueError("no more")
+        return 1

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.hostile import Moody
 from tests.journaled import Memory
 from trio_conman import (
     AdaptiveLimit,
@@ -101,14 +102,6 @@ async def test_who_waits_for_a_task_of_the_same_arguments_has_no_key_meanwhile(
 async def test_who_waits_for_one_of_the_same_arguments_needs_no_hash_of_its_key(
     autojump_clock: MockClock,
 ) -> None:
-    class Moody:
-        may_be_hashed = True
-
-        def __hash__(self) -> int:
-            if not self.may_be_hashed:
-                raise ValueError("no more")
-            return 1
-
     record: Record = []
     key = Moody()
     job, limit = job_of(record), KeyedLimit(2, key=lambda name: key)

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.hostile import Moody
 from tests.journaled import Memory
 from trio_conman import (
     ConMan,
@@ -30,6 +31,15 @@ Calls = list[tuple[float, str]]
 async def work(name: str, seconds: float = 1) -> str:
     await trio.sleep(seconds)
     return name
+
+
+async def ask(cm: ConMan[Any], name: str) -> str | None:
+    """Have a task run, and wait for its slot; or what came of it."""
+    try:
+        await cm.run(work, name)
+    except RuntimeError:
+        return "told"
+    return None
 
 
 def initial(name: str, *_: object) -> str:
@@ -72,11 +82,7 @@ async def test_a_limiter_is_lowered_while_two_managers_wait_for_the_same_key(
     limiter, limit = trio.CapacityLimiter(3), KeyedLimit(1, key=initial)
 
     async def asks(_: str, cm: ConMan[Any]) -> str | None:
-        try:
-            await cm.run(work, "k")
-        except RuntimeError:
-            return "told"
-        return None
+        return await ask(cm, "k")
 
     async with (
         trio.open_nursery() as nursery,
@@ -101,11 +107,8 @@ async def test_of_two_waits_of_one_task_the_one_that_can_end_is_not_told_of_a_de
     calls: Calls = []
 
     async def child(key: str) -> None:
-        try:
-            await cm.run(work, key)
-        except RuntimeError:
-            key = f"{key} told"
-        calls.append((trio.current_time(), key))
+        told = await ask(cm, key)
+        calls.append((trio.current_time(), f"{key} {told}"))
 
     async def parent(_: str) -> None:
         async with trio.open_nursery() as nursery:
@@ -121,7 +124,7 @@ async def test_of_two_waits_of_one_task_the_one_that_can_end_is_not_told_of_a_de
             cm.pause()
             await trio.sleep(1)
             cm.resume()
-    assert calls == [(1, "a told"), (3, "x")]
+    assert calls == [(1, "a told"), (3, "x None")]
 
 
 class Hooks(Instrument):
@@ -252,11 +255,7 @@ async def test_a_ring_of_keys_is_seen_when_a_slot_without_keys_gets_free(
 ) -> None:
     async def outer(_: str) -> str | None:
         await trio.sleep(1)
-        try:
-            await cm.run(work, "k inside")
-        except RuntimeError:
-            return "told"
-        return None
+        return await ask(cm, "k inside")
 
     limit, journal = KeyedLimit(3, key=initial), Memory({"x": "known"})
     send, receive = trio.open_memory_channel[Outcome[Any]](0)
@@ -284,11 +283,7 @@ async def test_a_ring_of_keys_is_seen_when_the_last_one_outside_of_it_ends(
 
     async def outer(_: str) -> str | None:
         await trio.sleep(1)
-        try:
-            await one.run(work, "k inside")
-        except RuntimeError:
-            return "told"
-        return None
+        return await ask(one, "k inside")
 
     async with (
         trio.open_nursery() as nursery,
@@ -304,14 +299,6 @@ async def test_a_ring_of_keys_is_seen_when_the_last_one_outside_of_it_ends(
 
 
 async def test_a_limit_is_raised_while_the_hash_of_one_key_fails(autojump_clock: MockClock) -> None:
-    class Moody:
-        may_be_hashed = True
-
-        def __hash__(self) -> int:
-            if not self.may_be_hashed:
-                raise ValueError("no more")
-            return 1
-
     moody = Moody()
     limit = KeyedLimit(1, key=lambda name, *_: moody if name == "m" else name[0])
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
@@ -583,3 +570,40 @@ async def test_the_hash_of_a_key_hands_in_another_task_of_that_key(autojump_cloc
         cm.start_soon(trio.sleep, 1)
     assert trio.current_time() == 3
     assert limit._keys == {}
+
+
+async def test_a_hook_raises_the_limit_while_the_manager_ends(autojump_clock: MockClock) -> None:
+    async def source() -> AsyncIterator[int]:
+        async with trio.open_nursery() as nursery:
+            hooks = [Hooks("task_finished", "inner", lambda: setattr(managers[0], "limit", 20))]
+            async with ConMan[None].open(nursery, 2, instruments=hooks) as inner:
+                for _ in range(4):
+                    inner.start_soon(trio.sleep_forever, name="inner")
+                yield 1
+                await trio.sleep_forever()
+
+    async def fail() -> None:
+        await trio.sleep(3)
+        raise ValueError
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, max_errors=0) as cm:
+            managers.append(cm)
+            async with cm.map(nothing_for, source()) as outcomes:
+                await trio.sleep(1)
+                cm.start_soon(fail)
+                await trio.sleep(1)
+                for number in range(10):
+                    cm.start_soon(nothing_for, number)
+                async for _ in outcomes:
+                    pass
+
+    managers: list[ConMan[Any]] = []
+    with pytest.raises(BaseExceptionGroup):
+        await main()
+    now = managers[0].statistics()
+    assert (now.submitted, now.queued, now.running) == (now.succeeded + now.failed, 0, 0)
+
+
+async def nothing_for(_: object) -> None:
+    await trio.sleep(5)

@@ -352,6 +352,17 @@ def test_a_forked_worker_can_be_terminated(tmp_path: Path) -> None:
     assert ran.stdout == "['BrokenProcessPool', 'BrokenProcessPool']\n"
 
 
+def test_a_fork_has_the_default_where_python_had_not_set_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr(signals, "_replaced", [{signal.SIGUSR1: None}])
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        signals._restore()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 async def test_a_fork_has_the_handlers_of_before_but_for_ctrl_c() -> None:
     both = [signal.SIGINT, signal.SIGTERM]
     interrupt, before = map(signal.getsignal, both)

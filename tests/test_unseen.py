@@ -488,8 +488,7 @@ def test_a_fork_leaves_to_its_parent_what_that_will_say(
 
     managers: list[Manager] = []
     asked: list[Callable[[], object]] = []
-    monkeypatch.setattr(unseen, "_processes", {os.getpid()})
-    monkeypatch.setattr(unseen, "_there", WeakSet())
+    monkeypatch.setattr(unseen, "_there", {os.getpid(): WeakSet()})
     monkeypatch.setattr(atexit, "register", asked.append)
     trio.run(main)
     monkeypatch.setattr(os, "getpid", lambda: -1)

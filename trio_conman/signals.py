@@ -139,7 +139,8 @@ def _restore() -> None:
     """A forked process must not keep what tells its parent's trio only: it could not be terminated."""
     for before in reversed(_replaced):
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # What was not set by Python cannot be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 with suppress(AttributeError):  # of Windows, which has no forks

@@ -231,9 +231,12 @@ class Instruments:
             self._late.popleft()()
 
     def _tell(self, hook: str, args: tuple[Any, ...]) -> None:
-        for instrument in self._by_hook[hook]:
-            if not any(each is instrument for each in self._by_hook[hook]):
-                continue  # what another one has done has told it of a task, and it has failed
+        watching = self._by_hook[hook]
+        for instrument in watching:
+            # What another one has done may have told it of a task, where it has failed.
+            now = self._by_hook[hook]
+            if now is not watching and not any(each is instrument for each in now):
+                continue
             try:
                 getattr(instrument, hook)(*args)
             except RecursionError as error:

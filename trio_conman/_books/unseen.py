@@ -23,18 +23,19 @@ class Unseen:
     ``pop_outcomes``: those are not with the collector. An instrument that hears of ends has heard of all.
     """
 
-    __slots__ = ("__weakref__", "_collector", "_is_asked", "_ledger", "_name")
+    __slots__ = ("__weakref__", "_collector", "_is_asked", "_ledger", "_name", "_process")
 
     def __init__(self, name: str, ledger: Ledger, collector: Collector[Any]) -> None:
         self._name = name
         self._ledger = ledger
         self._collector = collector
+        self._process = os.getpid()
         self._is_asked = False
         _note(self)
 
     def __del__(self) -> None:
         # No finalizer of weakref: an error that is kept may lead to the manager, which would live for ever.
-        if not self._is_asked and os.getpid() in _processes:
+        if not self._is_asked and self._process == os.getpid():
             self.ask()
 
     def ask(self) -> None:
@@ -56,27 +57,21 @@ class Unseen:
                 log(logging.WARNING, text, len(unseen), finished, self._name, error=unseen[0].error)
 
 
-# Those that have not gone, and the process that asks them at its end. A fork asks its own, and may have
+# Those that have not gone, by the process that made them, which asks them at its end. A fork may have
 # forgotten what was registered before.
-_there: WeakSet[Unseen] = WeakSet()
-_processes: set[int] = set()
+_there: dict[int, WeakSet[Unseen]] = {}
 
 
 def _note(each: Unseen) -> None:
-    process = os.getpid()
-    if process not in _processes:
-        _processes.clear()
-        _processes.add(process)
-        for other in list(_there):
-            other._is_asked = True  # by the parent
-        _there.clear()
+    there = _there.get(each._process)
+    if there is None:
+        there = _there[each._process] = WeakSet()
         atexit.register(_ask_all)
-    _there.add(each)
+    there.add(each)
 
 
 def _ask_all() -> None:
     """At the end of the program: later what logging needs is gone, and globals go after that."""
-    if os.getpid() in _processes:
-        for each in list(_there):
-            if not each._is_asked:
-                each.ask()
+    for each in list(_there.get(os.getpid(), ())):
+        if not each._is_asked:
+            each.ask()

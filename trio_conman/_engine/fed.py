@@ -59,7 +59,7 @@ class FedMap(Mapping[T], Generic[T]):
         handle = self._new(self._feeder.take())
         try:
             may_begin = self._line.keyring is None or self._may_begin(handle, slot)
-        except BaseException as interrupt:
+        except BaseException as interrupt:  # which its own trio task raises
             self._stream.refused = True
             self._end_drawing(None)
             self._feeder.interrupt(interrupt)

@@ -119,7 +119,7 @@ class Tokens:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        # With keys it costs more to see who is next than whether a slot is there.
+        # With keys it costs more to see who is next than whether a slot is there: has_free(), without a call.
         if keys is not None and not (self._spare or self.limiter.available_tokens > 0):
             return None
         if self._queue.ready or self._returning.ready or self.paused or self.closed:
@@ -163,8 +163,8 @@ class Tokens:
             self._keep(slot)
 
     def _keep(self, slot: Slot) -> None:
-        """Have a slot for later, if that is still right: what was called may have closed the line."""
-        if self.closed or self._excess:
+        """Have a slot for later, unless the limiter is to have it: so it may be since it was offered."""
+        if self.shared or self.closed or self._excess:
             self._return(slot)
         else:
             self._spare.append(slot)
@@ -178,10 +178,7 @@ class Tokens:
             self.rings.break_rings()
             return
         lines = lines_of(lanes)  # now: who is told of a ring leaves his lane
-        if self.shared or self.closed or self._excess:
-            self._return(slot)
-        else:
-            self._spare.append(slot)
+        self._keep(slot)
         serve_all(lines, last=self)
 
     def _return(self, slot: Slot) -> None:
