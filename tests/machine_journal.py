@@ -89,7 +89,7 @@ class Job:
     priority: int
     task_timeout: float
     ordered: bool
-    taken: int  # of how many outcomes, before the map is left
+    taken: float  # outcomes, before the map is left
 
 
 @attrs.define(eq=False)
@@ -170,7 +170,7 @@ class Overnight(Instrument):
             pick([0, 0, 0, 1]),
             pick([inf, inf, inf, 2.0]),
             self.odds(0.4),
-            pick([1, 3, 3]),
+            pick([1, inf, inf]),
         )
 
     def new_night(self, number: int) -> Night:
@@ -415,8 +415,11 @@ class Overnight(Instrument):
                 name, number = job.key
                 items = [job.key, (name, number + 1), job.key]
                 async with cm.map(fn, items, ordered=job.ordered, **options) as outcomes:
-                    for _ in range(job.taken):
-                        await anext(outcomes)
+                    left = job.taken
+                    async for _ in outcomes:
+                        left -= 1
+                        if not left:
+                            break
             elif job.door == "run":
                 await cm.run(fn, job.key, **options)
             else:
