@@ -1,5 +1,8 @@
 """`trio_conman.testing`: what users test their own code with."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +24,11 @@ async def test_fixed_jitter_draws_the_same_share_of_each_delay(
         async with ConMan[None].open(nursery, retry=RETRY, rng=FixedJitter(share)) as cm:
             await cm.run(task)
     assert [time for time, _ in task.calls] == times
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_of_fixed_jitter_draws_the_same(again: Callable[[FixedJitter], FixedJitter]) -> None:
+    assert again(FixedJitter(0.25)).uniform(0, 8) == 2
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])

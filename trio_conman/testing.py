@@ -39,6 +39,9 @@ class FixedJitter(random.Random):
             raise ValueError(f"share must be from 0 to 1, not {short(share)}")
         self._share = float(share)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FixedJitter, (self._share,)
+
     def random(self) -> float:
         """The share."""
         return self._share
