@@ -16,12 +16,14 @@ from trio.testing import MockClock
 from tests.journaled import Memory
 from trio_conman import (
     ConMan,
+    Failure,
     Instrument,
     LoggingInstrument,
     Outcome,
     RateLimiter,
     RetriableError,
     RetryConfig,
+    StopReason,
     Success,
     TaskHandle,
 )
@@ -284,6 +286,28 @@ async def test_an_attempt_that_an_instrument_cancels_at_its_start_never_runs(
         for number in range(2)
     ]
     assert (ran, trio.current_time()) == ([], 1)
+
+
+async def test_a_retry_that_an_instrument_cancels_at_its_start_never_runs(autojump_clock: MockClock) -> None:
+    class Cancels(Instrument):
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            if attempt == 2:
+                handle.cancel("enough")
+
+    task = FlakyTask[None](OSError("busy"), None)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=RETRY, instruments=[Cancels()]) as cm:
+            handle = cm.start_soon(task, name="task")
+            failure = await handle.wait()
+            await cm.run(second)  # on the same worker
+    assert isinstance(failure, Failure)
+    assert (str(failure.error), failure.reason, failure.retries, len(failure.history)) == (
+        "task 'task' (index 0) was cancelled: its handle was cancelled: enough",
+        StopReason.CANCELLED,
+        1,
+        1,
+    )
+    assert (len(task.calls), cm.statistics().succeeded) == (1, 1)
 
 
 def test_an_interrupt_waits_until_the_instrument_is_through() -> None:

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.managed import failure, manager
 from tests.retried import Flaky, Scripted, always, doubling, every
-from trio_conman import RetriableError, RetryConfig, StopReason
+from trio_conman import RateLimiter, RetriableError, RetryConfig, StopReason
 
 # What stops the retries
 
@@ -141,6 +141,35 @@ async def test_cancelling_ends_the_wait_for_a_slot_after_a_backoff(autojump_cloc
     assert task.calls == [0]
     assert trio.current_time() == 9
     assert failure(handle).reason is StopReason.CANCELLED
+
+
+@pytest.mark.parametrize("rate", [None, RateLimiter(1000)])
+async def test_a_task_that_is_cancelled_as_it_gets_its_slot_again_does_not_run(
+    autojump_clock: MockClock, rate: RateLimiter | None
+) -> None:
+    async def hold() -> None:
+        await trio.sleep(3)
+        is_over.set()
+
+    async def cancel() -> None:
+        await is_over.wait()
+        ran.append(len(task.calls) == 2)
+        handle.cancel()
+
+    ran: list[bool] = []
+    for _ in range(20):  # trio has an order of its own for those that wake together
+        is_over, task = trio.Event(), Flaky(RetriableError("no"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel)
+            async with manager(retry=every(1), rate=rate) as cm:
+                await cm.run(trio.sleep, 9)
+                handle = await cm.run(task)
+                cm.start_soon(hold)
+        if not ran[-1]:
+            assert isinstance(failure(handle).error, RetriableError)
+            assert failure(handle).reason is StopReason.CANCELLED
+        assert len(task.calls) == 1 + ran[-1]
+    assert set(ran) == {False, True}
 
 
 async def test_a_task_can_be_cancelled_between_retries_without_delay(autojump_clock: MockClock) -> None:

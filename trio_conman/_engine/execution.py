@@ -113,10 +113,10 @@ class Runner(Recalls):
                                     if worker.lacks is not None:  # it waits for another one
                                         worker.lacks = handle = None
                                         continue
-                            if handle._cancelled is not None:
-                                break  # before its first step: nothing of it shall run
                         else:
                             outcome = await self._prepare_retry(worker, handle)
+                        if handle._cancelled is not None:
+                            break  # before its attempt's first step: nothing of that shall run
                         if outcome is None:
                             try:
                                 value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
@@ -280,8 +280,9 @@ class Runner(Recalls):
                 outcome = await self._wait_for_permit(worker, handle, verdict.latest)
                 if outcome is not None:
                     return outcome
-            self._count_retry(handle, error, verdict)
-            self._begin_attempt(worker, handle)
+            if handle._cancelled is None:  # else it ends as if it backed off yet
+                self._count_retry(handle, error, verdict)
+                self._begin_attempt(worker, handle)
             return None
         finally:
             del self, worker, handle, error, outcome
