@@ -6,6 +6,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from typing import Any
 
 import attrs
@@ -13,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, Outcome
+from trio_conman import ConMan, Failure, KeyedLimit, Outcome
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Rings, _shared, _Wait
 
@@ -78,11 +79,21 @@ def test_a_ring_of_many_that_a_lowered_limit_closes_is_seen_once(
 
 @each_kind
 @pytest.mark.parametrize("task", [parent, consumer])
+@pytest.mark.parametrize("has_keys", [False, True])
 def test_as_long_as_somebody_goes_on_nobody_is_looked_at(
-    task: Callable[..., Any], limit_of: Callable[[int], int | trio.CapacityLimiter], asked: list[_Wait]
+    has_keys: bool,
+    task: Callable[..., Any],
+    limit_of: Callable[[int], int | trio.CapacityLimiter],
+    asked: list[_Wait],
 ) -> None:
+    numbers = count()
+    per_key = KeyedLimit(1, key=lambda *_: next(numbers)) if has_keys else None
+
     async def main() -> None:
-        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(102)) as cm:
+        async with (
+            trio.open_nursery() as nursery,
+            ConMan[Any].open(nursery, limit_of(102), per_key=per_key) as cm,
+        ):
             cm.start_soon(job, 0, 1000)
             cm.start_soon(job, 0, 10)
             for _ in range(100):

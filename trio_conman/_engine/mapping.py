@@ -201,6 +201,12 @@ class Mapping(ABC, Generic[T]):
         draws = self.is_coming or (self._stream.more and self._room() > 0)
         return [()] if draws or self._stream.unfinished > len(waiting) else waiting
 
+    def _look_for_rings(self) -> None:
+        """All that is left may be those who wait for keys."""
+        if self._passed_over:
+            for task in self._stream.sleepers():
+                self._line.rings.look_at(task)
+
     @enable_ki_protection
     def want(self) -> None:
         """There may be more room than before: take as many slots as can be used, or a place in the line."""
@@ -211,8 +217,7 @@ class Mapping(ABC, Generic[T]):
             need_stack()
             self._take_slots()
             return
-        if self._passed_over:
-            self._line.rings.break_rings()
+        self._look_for_rings()
 
     @enable_ki_protection
     def _take_slots(self) -> None:
@@ -226,8 +231,7 @@ class Mapping(ABC, Generic[T]):
                 self._in_line = True
                 self._line.join(self, self._granted)
                 self._line.rings.break_rings()  # a consumer needs slots now
-        if self._passed_over:
-            self._line.rings.break_rings()  # or keys
+        self._look_for_rings()
 
     def _granted(self, _: object, slot: Slot | None) -> bool:
         assert slot is not None  # a map is told to refuse() before its line is closed
@@ -237,6 +241,7 @@ class Mapping(ABC, Generic[T]):
         if is_used:
             self._take_slots()
         else:
+            self._look_for_rings()
             self._runner.tell_if_idle()
         return is_used
 
@@ -285,7 +290,9 @@ class Mapping(ABC, Generic[T]):
 
     def _put(self, handle: TaskHandle[Any]) -> bool:
         self._passed_over.pop(handle, None)
-        return self._stream.put(handle)
+        arrived = self._stream.put(handle)
+        self._look_for_rings()
+        return arrived
 
     # What the manager asks and tells
 
@@ -314,8 +321,7 @@ class Mapping(ABC, Generic[T]):
         if self._in_line:
             self._in_line = False
             self._line.leave(self)
-        if self._passed_over:
-            self._line.rings.break_rings()
+        self._look_for_rings()
         self._runner.tell_if_idle()
 
 

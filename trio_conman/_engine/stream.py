@@ -177,6 +177,10 @@ class Stream(Generic[T]):
         self._sleepers[task] = None
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def sleepers(self) -> list[trio.lowlevel.Task]:
+        """The consumers that sleep."""
+        return list(self._sleepers)
+
     def wake(self) -> None:
         """Let the consumers that sleep have a turn, after those who have been woken by now."""
         self.waits = False

@@ -17,6 +17,10 @@ class Parked(Protocol):
         """That is so."""
         ...
 
+    def stay(self) -> None:
+        """That is not so yet, though one has ended, or another limit holds."""
+        ...
+
 
 # At nearly all keys, which need no dict for it. Nothing is ever put in.
 _NOBODY: dict[Parked, None] = {}
@@ -117,10 +121,10 @@ def let_go(keys: Keys | None) -> None:
         key.drop()
 
 
-def free(slot: Slot) -> Sequence[Any] | None:
+def free(slot: Slot) -> Sequence[Any]:
     """One runs no more: its slot has no keys from here on.
 
-    Returns who is parked no more by that; None where nobody was parked.
+    Returns who was parked at one of them.
     """
     keys: Keys = slot.keys
     slot.keys = None
@@ -131,16 +135,24 @@ def free(slot: Slot) -> Sequence[Any] | None:
             is_awaited = True
         elif not (key.waiting or key.running):
             key.drop()
-    return released(keys) if is_awaited else None
+    return released(keys) if is_awaited else ()
 
 
 def released(keys: Iterable[Key]) -> Sequence[Any]:
-    """More may run of these keys than before, maybe: who has waited for that is parked no more."""
+    """More may run of these keys than before, maybe: who has waited for that is parked no more.
+
+    Returns who was parked at one of them.
+    """
     parked: list[Parked] = []
+    stay: list[Parked] = []
     for key in keys:
-        if key.parked and key.running < key.most:
+        if key.running < key.most:
             parked += key.parked
             key.parked.clear()
+        else:
+            stay += key.parked
     for each in parked:
         each.unpark()
-    return parked
+    for each in stay:
+        each.stay()
+    return parked + stay

@@ -30,6 +30,7 @@ from trio_conman._books.handles import Slot
 
 from .keys import Key, Keys, forget, full_one
 from .ranked import MAX_STALE, Ranked
+from .rings import Rings
 
 # Called with who waits and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
@@ -98,6 +99,11 @@ class Lane:
         self.full = None
         self.owner.offer(self)
 
+    def stay(self) -> None:
+        """It may not, still."""
+        assert self.full is not None
+        self.owner.rings.suspect(self.full)
+
     def items(self) -> list[tuple[Any, Place]]:
         """All, with their places."""
         return self._others.items() + (self._early.items() if self._early is not None else [])
@@ -113,6 +119,7 @@ class Lanes:
 
     # Weak: it leads back here, and a manager that is dropped goes at once.
     line: weakref.ref[Serving]
+    rings: Rings
     _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
     _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
     _heap: list[Entry] = attrs.field(factory=list, init=False)
@@ -253,10 +260,11 @@ def _park(lane: Lane, key: Key) -> None:
     lane.entry = None
     lane.full = key
     key.park(lane)
+    lane.owner.rings.suspect(key)
 
 
 def lines_of(lanes: Iterable[Lane]) -> list[Serving]:
-    """The lines of lanes that are not parked any more, the first in rank first."""
+    """The lines of some lanes, the first in rank first."""
     lines = [lane.owner.line() for lane in sorted(lanes, key=Lane.rank)]
     return [line for line in dict.fromkeys(lines) if line is not None]
 

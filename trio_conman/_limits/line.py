@@ -101,6 +101,7 @@ class Line(Tokens):
         self.beside.discard(handle)
         self._come_back(handle)
         self._returning.join(handle, granted)
+        self.rings.suspected = True  # a map may wait for it, which stood beside the line
         self.serve()
 
     @enable_ki_protection
@@ -204,7 +205,7 @@ class Line(Tokens):
         if handle._keys is not None:
             wait_again(handle._keys)
             if isinstance(self._returning, Ranked):
-                self._returning = Lanes(weakref.ref(self)).take_over(self._returning)
+                self._returning = Lanes(weakref.ref(self), self.rings).take_over(self._returning)
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""

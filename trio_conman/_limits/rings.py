@@ -8,7 +8,9 @@ sleeps joins its line: then whoever did that calls `break_rings`.
 
 Keys make smaller rings. Who waits for one that is full waits for one of those who hold it. So of all holders
 that wait those are taken away, again and again, of whom a wait can end because a key of it is not full, or is
-held by somebody who has been taken away. Who is left then waits for others of them, and these for him.
+held by somebody who has been taken away. Who is left then waits for others of them, and these for him. That
+is looked for only where such a ring is `suspected`: where somebody begins to wait, or is found to lack a key
+that all who hold it wait inside of, and where what a map waits for has changed, or a pause ends.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
@@ -86,6 +88,8 @@ class Rings:
     # The keys of each, and how many of them hold each key.
     _keys: dict[trio.lowlevel.Task, Keys] = attrs.field(factory=dict, init=False)
     held: Counter[Key] = attrs.field(factory=Counter, init=False)
+    # Whether a ring of keys may have closed since one was looked for.
+    suspected: bool = attrs.field(default=False, init=False)
 
     def enter(self, line: Waiting) -> None:
         """A line lends tokens from here on, until it leaves or its trio run is over.
@@ -165,6 +169,18 @@ class Rings:
                     if not self.held[held]:
                         del self.held[held]
 
+    def suspect(self, key: Key) -> None:
+        """Who waits for a key lacks it."""
+        if self.held and self.held[key] >= key.running:
+            self.suspected = True
+
+    def look_at(self, key: Any) -> None:
+        """What `key` waits for has changed, if it waits."""
+        wait = self._waits.get(key)
+        if wait is not None and wait.lacks(self.held):
+            self.suspected = True
+        self.break_rings()
+
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
         while self._holders and (too_many := self._too_many()):
@@ -177,7 +193,8 @@ class Rings:
             for key, wait in last.values():
                 self.unblock(key)
                 wait.tell()
-        while self.held and (ring := self._ring_of_keys()):
+        is_suspected, self.suspected = self.suspected, False
+        while is_suspected and self.held and (ring := self._ring_of_keys()):
             held = self._held_by(ring)
             key, wait = next(
                 (key, wait)

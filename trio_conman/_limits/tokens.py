@@ -73,7 +73,7 @@ class Tokens:
     def __attrs_post_init__(self) -> None:
         self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
         self._envoy = Envoy() if self.shared else None
-        self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self))
+        self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self), self.rings)
 
     def enter_run(self) -> None:
         """From here on the limiter is in use in this trio run.
@@ -112,6 +112,7 @@ class Tokens:
     def resume(self) -> None:
         """Grant again."""
         self.paused = False
+        self.rings.suspected = True  # who waits here may be in one now
         self.serve()
 
     def take(self, keys: Keys | None = None) -> Slot | None:
@@ -144,15 +145,9 @@ class Tokens:
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        if (keys := slot.keys) is not None:
-            lanes = free(slot)
-            if lanes:
-                self._release_among(slot, lanes)
-                return
-            if lanes is not None:  # a key's limit was lowered: that fewer hold it now may close a ring
-                serve_all(lines_of([lane for key in keys for lane in key.parked]))
-        if self.rings.held:  # now by fewer than before, or the limit of a key was lowered
-            self.rings.break_rings()
+        if slot.keys is not None and (lanes := free(slot)):
+            self._release_among(slot, lanes)
+            return
         if self.shared or self.closed or self._excess:
             self._return(slot)
             if self.is_wanted() and self.limiter.available_tokens > 0 and not self.rings.has_several():
@@ -161,6 +156,8 @@ class Tokens:
                 self._mind_envoy()
         elif self.paused or not self._grant(slot):
             self._keep(slot)
+        if self.rings.suspected:
+            self.rings.break_rings()
 
     def _keep(self, slot: Slot) -> None:
         """Have a slot for later, unless the limiter is to have it: so it may be since it was offered."""
