@@ -275,8 +275,8 @@ BUGS = [
     Bug(
         "a task that was cancelled when its submission was told starts",
         "_engine.execution",
-        "if handle._cancelled is not None:\n                                break  # before",
-        "if False:\n                                break  # before",
+        "if handle._cancelled is not None:\n                            break  # before",
+        "if False:\n                            break  # before",
     ),
     Bug(
         "what a consumer has left by its own will is kept",
@@ -425,8 +425,8 @@ BUGS = [
     Bug(
         "who comes back before one with a key does is forgotten",
         "_limits.line",
-        "Lanes(weakref.ref(self)).take_over(self._returning)",
-        "Lanes(weakref.ref(self))",
+        "Lanes(weakref.ref(self), self.rings).take_over(self._returning)",
+        "Lanes(weakref.ref(self), self.rings)",
     ),
     Bug(
         "run says that the manager is closed, as its task waits for another one of its key",
@@ -443,8 +443,14 @@ BUGS = [
     Bug(
         "those who wait for each other by their keys are not told",
         "_limits.rings",
-        "        while self.held and (ring := self._ring_of_keys()):",
-        "        while False and (ring := self._ring_of_keys()):",
+        "while is_suspected and self.held and (ring := self._ring_of_keys()):",
+        "while False and (ring := self._ring_of_keys()):",
+    ),
+    Bug(
+        "a retry that was cancelled before its first step begins",
+        "_engine.execution",
+        "            if handle._cancelled is None:  # else it ends as if it backed off yet",
+        "            if True:",
     ),
     Bug(
         "a map looks further ahead than it may",

@@ -194,3 +194,37 @@ async def test_a_map_that_may_go_on_is_no_ring(autojump_clock: MockClock) -> Non
         await cm.run(child, "b", 3)
         handle = await cm.run(consumer, "a")
         assert await handle.result() == ["c1", "b1", "b2"]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("source", [list, as_async])
+@each_kind
+async def test_an_item_that_waits_for_what_its_consumer_holds(
+    ordered: bool,
+    source: Callable[[list[str]], Any],
+    limit_of: Callable[[int], Any],
+    autojump_clock: MockClock,
+) -> None:
+    async def item(name: str) -> str:
+        return await (parent(name, cm, "a2") if name == "b" else child(name, 5))
+
+    async def consumer(_: str) -> None:
+        async with cm.map(item, source(["b", "c", "d"]), ordered=ordered) as outcomes:
+            async for outcome in outcomes:
+                taken[outcome.args[0]] = isinstance(outcome, Failure), trio.current_time()
+
+    taken: dict[str, tuple[bool, float]] = {}
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9), per_key=limit) as cm:
+        handle = await cm.run(consumer, "a")
+        with trio.fail_after(99):
+            outcome = await handle.wait()
+    # As long as other items run, they may free the item: its consumer may have enough.
+    if ordered:
+        assert taken == {"b": (True, 5), "c": (False, 5), "d": (False, 5)}
+    else:  # it is the consumer that closes the ring, when it has taken the others
+        assert taken == {"c": (False, 5), "d": (False, 5)}
+        assert isinstance(outcome, Failure)
+        with pytest.raises(RuntimeError, match=MAP_NEVER):
+            raise outcome.error
+    assert (limit.statistics(), limit._keys) == ({}, {})

@@ -364,19 +364,51 @@ async def test_what_map_returns_holds_nothing_when_it_was_left(alive: weakref.We
     assert len(alive) == 0
 
 
+@pytest.mark.parametrize("door", ["run", "map"])
 async def test_the_error_of_a_deadlock_frees_what_its_task_held(
-    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+    door: str, alive: weakref.WeakSet[Thing], autojump_clock: MockClock
 ) -> None:
     async def outer(thing: Thing) -> None:
         await trio.sleep(1)
-        async with cm.map(keep, [thing]) as outcomes:
-            await anext(outcomes)
+        if door == "run":
+            await cm.run(keep, thing)
+            await trio.sleep(1)
+        else:
+            async with cm.map(keep, [thing]) as outcomes:
+                await anext(outcomes)
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         for _ in range(2):
             await cm.run(outer, Thing(alive))
         await cm.wait()
         assert [type(error) for error in cm.errors()] == [RuntimeError]
+        cm.pop_outcomes()
+        await wait_all_tasks_blocked()
+        assert len(alive) == 0
+
+
+@pytest.mark.parametrize("door", ["run", "map"])
+async def test_a_wait_inside_of_a_task_that_is_cancelled_frees_what_the_task_held(
+    door: str, alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+) -> None:
+    async def outer(thing: Thing) -> None:
+        try:
+            if door == "run":
+                await cm.run(keep, thing)
+            else:
+                async with cm.map(keep, [thing]) as outcomes:
+                    await anext(outcomes)
+        except trio.Cancelled as cancelled:
+            raise ValueError("not now") from cancelled
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        await cm.run(trio.sleep, 9)
+        handle = await cm.run(outer, Thing(alive))
+        await trio.sleep(1)
+        handle.cancel()
+        await handle.wait()
+        del handle
+        assert [type(error) for error in cm.errors()] == [ValueError]
         cm.pop_outcomes()
         await wait_all_tasks_blocked()
         assert len(alive) == 0

@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, KeyedLimit, Outcome
+from trio_conman._books.handles import DONE, TaskHandle
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Rings, _shared, _Wait
 
@@ -204,9 +205,6 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
         def grants(self) -> bool:
             return True
 
-        def keys_of(self, _: object, /) -> tuple[()]:
-            return ()
-
         def resized(self) -> None:
             record.append(self.name)
 
@@ -217,7 +215,7 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
         assert rings.block(
             lost,
             "key",
-            trio.lowlevel.current_task(),
+            TaskHandle("task", (), None, DONE, 0.0),
             lambda: record.append("told"),
             lambda: True,
             lambda: [()],

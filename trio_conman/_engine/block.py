@@ -35,6 +35,7 @@ from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import SEE
 from trio_conman._books.collector import Collector
+from trio_conman._books.handles import TaskHandle
 from trio_conman._limits.line import Line
 
 from .endings import Stop
@@ -61,7 +62,7 @@ class Block:
     # The open ones.
     maps: dict[Map, None] = attrs.field(factory=dict, init=False)
     # Trio tasks that work for what was opened inside of a managed task, or outside of all (None).
-    stand_ins: dict[trio.lowlevel.Task, trio.lowlevel.Task | None] = attrs.field(factory=dict, init=False)
+    stand_ins: dict[trio.lowlevel.Task, TaskHandle[Any] | None] = attrs.field(factory=dict, init=False)
     _entered: bool = attrs.field(default=False, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
@@ -93,8 +94,6 @@ class Block:
         if self.runner.adaptive is not None:
             self.runner.adaptive._open(self.line)
         self.line.resized = self.tell_resized
-        if self.line.keyring is not None:
-            self.line.keys_of = self.runner.pool.keys_of
         self._entered = True
         if self.runner.adaptive is not None:
             self.line.limit = self.runner.adaptive._slots()
@@ -395,13 +394,13 @@ class Block:
                 return cancelled
         return error
 
-    def holder(self) -> trio.lowlevel.Task | None:
-        """The managed trio task that the current one is, or is a descendant of; None outside of all."""
+    def holder(self) -> TaskHandle[Any] | None:
+        """The task of this manager that runs here, or has started what does; None outside of all."""
         task = trio.lowlevel.current_task()
         nursery = task.parent_nursery
         while nursery is not None:
             if nursery is self.runner.pool.nursery:
-                return self.stand_ins.get(task, task)
+                return self.stand_ins[task] if task in self.stand_ins else self.runner.pool.handle_of(task)
             task = nursery.parent_task
             nursery = task.parent_nursery
         return None

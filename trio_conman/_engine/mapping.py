@@ -16,7 +16,7 @@ Then the map forgets all, since an error that the consumer has kept may lead to 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -29,8 +29,9 @@ from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_stack
 from trio_conman._books.handles import Slot, TaskHandle, Terms
-from trio_conman._limits.keys import Keys, forget, may_hold
+from trio_conman._limits.keys import forget, may_hold
 from trio_conman._limits.line import Line
+from trio_conman._limits.rings import Need
 
 from .block import Block
 from .execution import Runner
@@ -91,11 +92,11 @@ class Mapping(ABC, Generic[T]):
             ordered=self._ordered,
             tell_taken=self.want,
             needs_slots=self._needs_slots,
-            needs_keys=self._needs_keys,
+            needs=self._needs,
         )
         self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
-        # Items that have waited for their keys, until they have ended.
-        self._passed_over: dict[TaskHandle[Any], None] = {}
+        # Where there are limits by key, the items that were drawn and have no outcome yet.
+        self._unended: dict[TaskHandle[Any], None] = {}
         if self._line.keyring is not None:
             self._terms = attrs.evolve(self._terms, deliver=self._put)
         self._block.maps[self] = None
@@ -131,7 +132,7 @@ class Mapping(ABC, Generic[T]):
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
         if self._line.keyring is not None:
-            for item in list(self._passed_over):
+            for item in list(self._unended):
                 item._cancelled = item._cancelled or "its map was left"
                 self._runner.withdraw(item)
         parked = [item for item in self._line.parked if item._terms is self._terms]
@@ -193,17 +194,21 @@ class Mapping(ABC, Generic[T]):
     def _needs_slots(self) -> bool:
         return self.is_coming or self._stream.unfinished > 0
 
-    def _needs_keys(self) -> Sequence[Keys]:
-        """The keys of those of whom one must go on before there is another outcome; no keys if any may be."""
-        beside = self._line.beside  # who finds a value there needs no keys
-        queued = [item for item in self._passed_over if item._state == "queued"]
-        waiting = [() if item in beside else item._keys or () for item in queued]
-        draws = self.is_coming or (self._stream.more and self._room() > 0)
-        return [()] if draws or self._stream.unfinished > len(waiting) else waiting
+    def _needs(self) -> Iterator[Need]:
+        """What must be, one of all, before there is another outcome: see `Rings`."""
+        if self.is_coming or (self._stream.more and self._room() > 0) or not self._unended:
+            yield ()
+        for item in self._unended:
+            if item._state != "queued":
+                yield item
+            elif item in self._line.beside:
+                yield ()  # who finds a value there needs no keys
+            else:
+                yield item._keys or ()
 
     def _look_for_rings(self) -> None:
-        """All that is left may be those who wait for keys."""
-        if self._passed_over:
+        """All that is left may be items that wait, for keys or for tasks of their own."""
+        if self._line.rings.held:
             for task in self._stream.sleepers():
                 self._line.rings.look_at(task)
 
@@ -268,6 +273,7 @@ class Mapping(ABC, Generic[T]):
         """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
         keyring = self._line.keyring
         assert keyring is not None
+        self._unended[handle] = None
         try:
             keyring.enlist(handle)
         except Exception as error:
@@ -282,14 +288,13 @@ class Mapping(ABC, Generic[T]):
             return False
         if may_hold(handle._keys, slot):
             return True
-        self._passed_over[handle] = None
         self._line.join(handle, self._runner.granted)
         self._runner.queued += 1
         self._runner.accept(handle)
         return False
 
     def _put(self, handle: TaskHandle[Any]) -> bool:
-        self._passed_over.pop(handle, None)
+        self._unended.pop(handle, None)
         arrived = self._stream.put(handle)
         self._look_for_rings()
         return arrived

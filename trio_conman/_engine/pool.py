@@ -36,7 +36,6 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot, TaskHandle
 from trio_conman._books.records import Answer
-from trio_conman._limits.keys import Keys
 
 MAX_IDLE = 1000  # workers
 # How many tasks, or outcomes, may follow each other before other trio tasks have a turn.
@@ -274,12 +273,10 @@ class Pool:
         worker.task = trio.lowlevel.current_task()
         self._all[worker.task] = worker
 
-    def keys_of(self, task: trio.lowlevel.Task) -> Keys:
-        """The keys that the task has which runs in a trio task."""
+    def handle_of(self, task: trio.lowlevel.Task) -> TaskHandle[Any] | None:
+        """The task that runs in a trio task."""
         worker = self._all.get(task)
-        handle = None if worker is None else worker.handle
-        slot = None if handle is None else handle._slot
-        return () if slot is None else slot.keys or ()
+        return None if worker is None else worker.handle
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""

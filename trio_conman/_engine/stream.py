@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Generic, TypeVar, final
 
 import trio
@@ -11,7 +11,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import TaskHandle
-from trio_conman._limits.keys import Keys
+from trio_conman._limits.rings import Need
 
 from .block import Block
 from .pool import AT_ONCE
@@ -25,7 +25,7 @@ class Stream(Generic[T]):
     """What the consumer of a map iterates over.
 
     It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
-    without a slot, and `needs_keys` without which keys. When the map was left it leads nowhere any more, for
+    without a slot, and what it `needs` beside that. When the map was left it leads nowhere any more, for
     its consumer may keep it.
     """
 
@@ -36,7 +36,7 @@ class Stream(Generic[T]):
         ordered: bool,
         tell_taken: Callable[[], None],
         needs_slots: Callable[[], bool],
-        needs_keys: Callable[[], Sequence[Keys]],
+        needs: Callable[[], Iterable[Need]],
     ) -> None:
         self.drawn = 0  # items
         self.taken = 0  # outcomes
@@ -50,7 +50,7 @@ class Stream(Generic[T]):
         self._ordered = ordered
         self._tell_taken = tell_taken
         self._needs_slots = needs_slots
-        self._needs_keys = needs_keys
+        self._needs = needs
         # The outcomes that were not taken: in the order of completion, or else by index.
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
@@ -155,7 +155,9 @@ class Stream(Generic[T]):
             self.wake()
 
         self._sleepers[task] = None
-        if holder is None or line.rings.block(line, task, holder, tell, is_stuck, self._needs_keys):
+        may_wait = holder is None or line.rings.block(line, task, holder, tell, is_stuck, self._needs)
+        del holder  # whose outcome may lead to this frame, by what is raised here
+        if may_wait:
             try:
                 await self._rest()
             finally:
@@ -217,5 +219,5 @@ class Stream(Generic[T]):
         self.taken = self.drawn
         self.refused = False
         self._error = None
-        del self._block, self._tell_taken, self._needs_slots, self._needs_keys
+        del self._block, self._tell_taken, self._needs_slots, self._needs
         return left

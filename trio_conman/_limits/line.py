@@ -44,7 +44,7 @@ class Line(Tokens):
         """Grant nothing from here on, and tell so those who have not started."""
         self.closed = True
         self.rings.leave(self)
-        self.resized = self.keys_of = nothing  # they lead back to whoever holds the line
+        self.resized = nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -111,7 +111,7 @@ class Line(Tokens):
         (self._returning if returns else self._queue).reorder(handle, priority)
         self._mind_envoy()
 
-    async def sleep(self, handle: TaskHandle[Any], start: Start, holder: trio.lowlevel.Task | None) -> None:
+    async def sleep(self, handle: TaskHandle[Any], start: Start, holder: TaskHandle[Any] | None) -> None:
         """Wait in the line, asleep, until `start` was called with the slot, or the line says no.
 
         Raises:
@@ -139,9 +139,12 @@ class Line(Tokens):
             return trio.lowlevel.Abort.SUCCEEDED
 
         self.sleepers[handle] = trio.lowlevel.current_task()
-        if holder is None or self.rings.block(
+        is_inside = holder is not None
+        may_wait = holder is None or self.rings.block(
             self, handle, holder, deadlocked, lambda: handle in self.sleepers, lambda: [handle._keys or ()]
-        ):
+        )
+        del holder  # whose outcome may lead to this frame, by what is raised here
+        if may_wait:
             self.join(handle, granted)
             try:
                 await trio.lowlevel.wait_task_rescheduled(abort)
@@ -149,7 +152,7 @@ class Line(Tokens):
                 self._queue.leave(handle)  # who was woken stands there no more
                 raise
             finally:
-                if holder is not None:
+                if is_inside:
                     self.rings.unblock(handle)
                 if self._envoy is not None:
                     self._envoy.mind(self)

@@ -6,11 +6,13 @@ last one that closed it is told. A ring can close when somebody begins to wait, 
 the limit is lower than it was, when a limit is lowered, when a pause ends, and when a map whose consumer
 sleeps joins its line: then whoever did that calls `break_rings`.
 
-Keys make smaller rings. Who waits for one that is full waits for one of those who hold it. So of all holders
-that wait those are taken away, again and again, of whom a wait can end because a key of it is not full, or is
-held by somebody who has been taken away. Who is left then waits for others of them, and these for him. That
-is looked for only where such a ring is `suspected`: where somebody begins to wait, or is found to lack a key
-that all who hold it wait inside of, and where what a map waits for has changed, or a pause ends.
+Keys make smaller rings. Who waits for one that is full waits for one of those who hold it, and who consumes
+a map for those that run its items. So of all holders that wait those are taken away, again and again, of whom
+a wait can end: because a key of it is not full, or is held by somebody who has been taken away, or because an
+item of it runs that waits for nothing, or has been taken away. Who is left then waits for others of them, and
+these for him. That is looked for only where such a ring is `suspected`: where somebody begins to wait, or is
+found to lack a key that all who hold it wait inside of, and where what a map waits for has changed, or a
+pause ends.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
@@ -23,17 +25,21 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 import trio
 
 from trio_conman._base.outlast import is_over
 from trio_conman._base.texts import SEE
+from trio_conman._books.handles import TaskHandle
 
 from .keys import Key, Keys
+
+# What a wait may need to go on: a slot and some keys, or none; or that a task ends.
+Need: TypeAlias = "Keys | TaskHandle[Any]"
 
 
 class Waiting(Protocol):
@@ -45,10 +51,6 @@ class Waiting(Protocol):
         """Whether it gives slots, as soon as there are some."""
         ...
 
-    def keys_of(self, holder: trio.lowlevel.Task, /) -> Keys:
-        """The keys that a managed trio task has."""
-        ...
-
     def resized(self) -> None:
         """The limit has changed, by whoever shares it."""
         ...
@@ -58,19 +60,21 @@ class Waiting(Protocol):
 @attrs.frozen(eq=False, repr=False)
 class _Wait:
     line: Waiting
-    holder: trio.lowlevel.Task
+    holder: TaskHandle[Any]
     tell: Callable[[], None]
     is_stuck: Callable[[], bool]
-    needs: Callable[[], Sequence[Keys]]
+    needs: Callable[[], Iterable[Need]]
 
     def counts(self) -> bool:
         return self.line.grants() and self.is_stuck()
 
-    def lacks(self, held: Mapping[Key, int]) -> bool:
-        """Whether it cannot end without a key that those alone have who hold so many of each."""
+    def lacks(self, holders: Collection[TaskHandle[Any]], held: Mapping[Key, int]) -> bool:
+        """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
-            any(key.running >= key.most and held.get(key, 0) >= key.running for key in keys)
-            for keys in self.needs()
+            need in holders
+            if isinstance(need, TaskHandle)
+            else any(key.running >= key.most and held.get(key, 0) >= key.running for key in need)
+            for need in self.needs()
         )
 
 
@@ -84,9 +88,9 @@ class Rings:
     _lines: dict[trio.lowlevel.TrioToken, weakref.WeakSet[Waiting]] = attrs.field(factory=dict, init=False)
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
     # Those that may go on, as far as is known, come first.
-    _holders: OrderedDict[trio.lowlevel.Task, dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
+    _holders: OrderedDict[TaskHandle[Any], dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
     # The keys of each, and how many of them hold each key.
-    _keys: dict[trio.lowlevel.Task, Keys] = attrs.field(factory=dict, init=False)
+    _keys: dict[TaskHandle[Any], Keys] = attrs.field(factory=dict, init=False)
     held: Counter[Key] = attrs.field(factory=Counter, init=False)
     # Whether a ring of keys may have closed since one was looked for.
     suspected: bool = attrs.field(default=False, init=False)
@@ -135,26 +139,29 @@ class Rings:
         self,
         line: Waiting,
         key: Any,
-        holder: trio.lowlevel.Task,
+        holder: TaskHandle[Any],
         tell: Callable[[], None],
         is_stuck: Callable[[], bool],
-        needs: Callable[[], Sequence[Keys]],
+        needs: Callable[[], Iterable[Need]],
     ) -> bool:
         """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
 
-        It counts while `is_stuck`: as long as it cannot end without a slot, nor without all the keys of one
-        of those that it `needs`. Returns whether it was noted: not when this would close a ring. Where it
+        It counts while `is_stuck`: as long as it cannot end without a slot, nor without one of those that it
+        `needs`. Returns whether it was noted: not when this would close a ring. Where it
         closes later, `tell` is called.
         """
         wait = _Wait(line, holder, tell, is_stuck, needs)
-        if holder not in self._holders and (held := line.keys_of(holder)):
-            self._keys[holder] = held
-            self.held.update(held)
+        if holder not in self._holders and holder._slot is not None and holder._slot.keys:
+            self._keys[holder] = holder._slot.keys
+            self.held.update(self._keys[holder])
         self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
-        if self._too_many() or (self.held and wait.lacks(self.held) and holder in self._ring_of_keys()):
+        if self._too_many() or (self._may_be_in_ring(wait) and holder in self._ring_of_keys()):
             self.unblock(key)
             return False
         return True
+
+    def _may_be_in_ring(self, wait: _Wait) -> bool:
+        return bool(self.held) and wait.lacks(self._holders, self.held)
 
     def unblock(self, key: Any) -> None:
         """`key` is waited for no more."""
@@ -177,14 +184,14 @@ class Rings:
     def look_at(self, key: Any) -> None:
         """What `key` waits for has changed, if it waits."""
         wait = self._waits.get(key)
-        if wait is not None and wait.lacks(self.held):
+        if wait is not None and self._may_be_in_ring(wait):
             self.suspected = True
         self.break_rings()
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
         while self._holders and (too_many := self._too_many()):
-            last: dict[trio.lowlevel.Task, tuple[Any, _Wait]] = {}
+            last: dict[TaskHandle[Any], tuple[Any, _Wait]] = {}
             for key, wait in reversed(self._waits.items()):
                 if wait.holder not in last and wait.counts():
                     last[wait.holder] = key, wait
@@ -199,7 +206,7 @@ class Rings:
             key, wait = next(
                 (key, wait)
                 for key, wait in reversed(self._waits.items())
-                if wait.holder in ring and wait.counts() and wait.lacks(held)
+                if wait.holder in ring and wait.counts() and wait.lacks(ring, held)
             )
             self.unblock(key)
             wait.tell()
@@ -215,20 +222,22 @@ class Rings:
                 return 0
         return int(1 - free)
 
-    def _ring_of_keys(self) -> set[trio.lowlevel.Task]:
+    def _ring_of_keys(self) -> set[TaskHandle[Any]]:
         """The holders that wait for keys that only they hold."""
         left, ring = -1, set(self._holders)
         while left != len(ring):
             left = len(ring)
             held = self._held_by(ring)
-            ring = {holder for holder in ring if self._is_in_ring(holder, held)}
+            ring = {holder for holder in ring if self._is_in_ring(holder, ring, held)}
         return ring
 
-    def _held_by(self, holders: set[trio.lowlevel.Task]) -> Counter[Key]:
+    def _held_by(self, holders: set[TaskHandle[Any]]) -> Counter[Key]:
         return Counter(key for holder in holders for key in self._keys.get(holder, ()))
 
-    def _is_in_ring(self, holder: trio.lowlevel.Task, held: Mapping[Key, int]) -> bool:
-        return any(wait.counts() and wait.lacks(held) for wait in self._holders[holder].values())
+    def _is_in_ring(
+        self, holder: TaskHandle[Any], ring: set[TaskHandle[Any]], held: Mapping[Key, int]
+    ) -> bool:
+        return any(wait.counts() and wait.lacks(ring, held) for wait in self._holders[holder].values())
 
 
 # By the id of the limiter, since those who share one know nothing of each other. Weak: an entry

@@ -58,8 +58,6 @@ class Tokens:
     paused: bool = attrs.field(default=False, init=False)
     # Called when the limit has changed, by whoever shares it.
     resized: Callable[[], None] = attrs.field(default=nothing, init=False)
-    # The keys that a managed task holds.
-    keys_of: Callable[[trio.lowlevel.Task], Keys] = attrs.field(default=nothing, init=False)
     rings: Rings = attrs.field(init=False)
     _returning: Queue = attrs.field(factory=Ranked, init=False)
     _queue: Queue = attrs.field(init=False)
