@@ -381,6 +381,29 @@ async def test_what_is_no_error_leaves_through_the_nursery(
     assert (now.submitted, now.cancelled) == (2, 2)
 
 
+async def test_what_is_no_error_is_no_end_of_a_source_that_still_closes(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Items:
+        def __aiter__(self) -> "Items":
+            return self
+
+        async def __anext__(self) -> int:
+            raise KeyboardInterrupt
+
+        async def aclose(self) -> None:
+            await trio.sleep(1)
+            record.append("closed")
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 3) as cm:
+            async with cm.map(second, Items()) as outcomes:
+                await take(outcomes, record)
+                record.append("never")
+    assert trio.current_time() == 1
+    assert record == ["closed"]
+
+
 # When it blocks
 
 

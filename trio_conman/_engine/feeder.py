@@ -100,19 +100,16 @@ class Feeder:
     async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
         """Draw items until there are no more, or it is told to stop, and close the source.
 
-        `exhausted` is called in between, with what the source raised. What it raises because it is stopped or
-        closed is kept for `raise_close_error`.
+        `exhausted` is called in between, with what the source raised. What is no Exception leaves from here:
+        the consumer may not take it for an end of the source. What it raises because it is stopped or closed
+        is kept for `raise_close_error`.
         """
-        error: Exception | None = None
         try:
             with self._scope:
-                try:
-                    error = await self._draw_all()
-                finally:
-                    exhausted(self, error)
-                    del error
-                    if not self._inside:
-                        await self._close()
+                error = await self._draw_all()
+                exhausted(self, error)
+                del error
+                await self._close()
         except Exception as exc:
             self._close_error = foreign(exc)  # what the scope has left of a group
         finally:
