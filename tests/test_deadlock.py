@@ -373,6 +373,29 @@ async def test_what_waits_for_all_tasks_is_refused_inside_one(
         raise outcomes_of_map[0].error
 
 
+@pytest.mark.parametrize("method", ["wait", "shutdown"])
+async def test_what_waits_for_all_tasks_is_refused_inside_what_a_map_draws_from(
+    method: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cm.wait_running)
+        await getattr(cm, method)()
+
+    message = rf"^{method}\(\) was called from inside the source of a map of 'conman', which would "
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        handle = await cm.run(child, 3)
+        async with cm.map(child, items()) as outcomes:
+            record.append((await anext(outcomes)).args)
+            with pytest.raises(RuntimeError, match=message):
+                await anext(outcomes)
+        # Nothing was ended.
+        assert (await cm.run(child)).outcome is None
+    assert record == [(1,)]
+    assert isinstance(handle.outcome, Success)
+
+
 async def test_a_token_that_comes_too_late_for_a_lowered_limit_leaves_a_ring(
     autojump_clock: MockClock,
 ) -> None:

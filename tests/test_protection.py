@@ -30,8 +30,8 @@ HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
     "block": {
+        "Block._own_task",
         "Block.cancel",
-        "Block.holder",
         "Block.is_idle",
         "Block.refuse_inside",
         "Block.wait_idle",

@@ -396,19 +396,26 @@ class Block:
 
     def holder(self) -> TaskHandle[Any] | None:
         """The task of this manager that runs here, or has started what does; None outside of all."""
+        task = self._own_task()
+        if task is None:
+            return None
+        return self.stand_ins[task] if task in self.stand_ins else self.runner.pool.handle_of(task)
+
+    def _own_task(self) -> trio.lowlevel.Task | None:
+        """The trio task of the manager that runs here, or has started what does: a worker, or a feeder."""
         task = trio.lowlevel.current_task()
-        nursery = task.parent_nursery
-        while nursery is not None:
+        while (nursery := task.parent_nursery) is not None:
             if nursery is self.runner.pool.nursery:
-                return self.stand_ins[task] if task in self.stand_ins else self.runner.pool.handle_of(task)
+                return task
             task = nursery.parent_task
-            nursery = task.parent_nursery
         return None
 
-    def refuse_inside(self, method: str, instead: str) -> None:
-        """Raise when called from inside a managed task, which would wait for itself."""
-        if self.holder() is not None:
+    def refuse_inside(self, method: str, instead: str, *, source_may: bool = False) -> None:
+        """Raise when called from inside a managed task or the source of a map: it would wait for itself."""
+        task = self._own_task()
+        if task is not None and not (source_may and self.stand_ins.get(task, task) is None):
+            what = "the source of a map" if task in self.stand_ins else "a task"
             raise RuntimeError(
-                f"{method}() was called from inside a task of {self.name!r}, which would wait for itself: "
+                f"{method}() was called from inside {what} of {self.name!r}, which would wait for itself: "
                 + instead
             )

@@ -244,8 +244,8 @@ class ConMan(Doors[R], Views[R]):
         get. When there is nothing to wait for it returns at once.
 
         Raises:
-            RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
-                Or called in another thread than that of the trio run.
+            RuntimeError: called from one of the manager's own tasks, or a child of one, or from the source of
+                one of its maps: it could never end. Or called in another thread than that of the trio run.
         """
         self._check_thread("wait", "run(cm.wait)")
         self._block.refuse_inside("wait", "await the handles of the tasks you mean")
@@ -336,7 +336,8 @@ class ConMan(Doors[R], Views[R]):
                 Or called in another thread than that of the trio run.
         """
         self._check_thread("wait_running", "run(cm.wait_running)")
-        self._block.refuse_inside("wait_running", "call it from the block, or from a task beside it")
+        beside = "call it from the block, or from a task beside it"
+        self._block.refuse_inside("wait_running", beside, source_may=True)
         if self._runner.attempts():
             await self._runner.wait_calm()
         else:
@@ -359,7 +360,8 @@ class ConMan(Doors[R], Views[R]):
 
         Raises:
             RuntimeError: called from one of the manager's own tasks, or a child of one: it could never end.
-                Or called in another thread than that of the trio run.
+                Or from the source of one of its maps, which it ends. Or in another thread than that of the
+                trio run.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """
