@@ -259,6 +259,21 @@ async def test_an_error_that_only_looks_like_the_end_of_the_manager_is_the_bodys
     assert caught.value is error
 
 
+@pytest.mark.parametrize("by", ["raise_errors", "result"])
+async def test_the_refusal_that_has_ended_a_task_is_that_tasks_error_in_the_body_too(
+    by: str, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        with pytest.RaisesGroup(ConManClosedError, allow_unwrapped=True, flatten_subgroups=True):
+            async with ConMan[Any].open(nursery) as cm:
+                handle = await cm.run(feed, cm)
+                await cm.shutdown()
+                if by == "result":
+                    await handle.result()
+                cm.raise_errors()
+    assert reasons(cm).count(StopReason.ERROR) == 1
+
+
 async def test_an_error_of_the_body_during_the_drain_ends_it(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -8,8 +8,9 @@ import trio
 class ConManClosedError(trio.ClosedResourceError):
     """The manager accepts nothing new: it was closed, shut down or cancelled."""
 
-    # Which manager raised it: a block may end quietly on its own error, never on that of another manager.
-    # A slot, because copies and pickles take what is in __dict__ along.
+    # Which manager raised it: a block may end quietly on its own error, never on that of another manager, nor
+    # on one that has ended a task, which has None. A slot, because copies and pickles take along what is in
+    # __dict__.
     __slots__ = ("_owner",)
     _owner: object
 

@@ -9,12 +9,12 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.errors import TaskCancelledError
+from trio_conman._base.errors import ConManClosedError, TaskCancelledError
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
 from trio_conman._books.handles import DONE, TaskHandle, not_awaitable
 from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
-from trio_conman._policy.retry import spend
+from trio_conman._policy.retry import made_of, spend
 
 E = TypeVar("E", bound=BaseException)
 
@@ -73,6 +73,9 @@ class Endings(Ledger):
         past = handle._failures()
         past.traceback = error.__traceback__
         spend(error)
+        for each in made_of(error):
+            if isinstance(each, ConManClosedError):
+                each._owner = None
         return Failure(
             error,
             reason,
