@@ -1,5 +1,6 @@
 """Tasks that are cancelled: whose a cancellation is, what it leaves of them, and scopes left open."""
 
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -72,6 +73,35 @@ async def test_of_two_reasons_the_first_counts(autojump_clock: MockClock, how: s
         end(how, handle, reason="first")
         end(how, handle, reason="second")
     assert str(failure(handle).error).endswith(" was cancelled: first")
+
+
+@pytest.mark.parametrize(
+    "how, text",
+    [
+        ("timeout", "was ended: the deadline of 'conman' passed"),
+        ("manager", "was cancelled: 'conman' was cancelled: first"),
+        ("nursery", "was cancelled: a cancel scope around 'conman' was cancelled"),
+        ("body", "was cancelled: the block of 'conman' was left by LeavesTheBlockError"),
+    ],
+)
+async def test_a_handle_that_is_cancelled_after_its_manager_is_not_the_reason(
+    autojump_clock: MockClock, how: str, text: str
+) -> None:
+    async def cleans_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+            handle.cancel("second")
+
+    async with stage(timeout=1 if how == "timeout" else math.inf) as (cm, end):
+        handle = await cm.run(cleans_up)
+        await trio.sleep(1)
+        end(how, handle, reason="first")
+    assert str(failure(handle).error).endswith(text)
+    is_late = failure(handle).reason is StopReason.MANAGER_TIMEOUT
+    assert is_late is cm.timed_out is (how == "timeout")
 
 
 @pytest.mark.parametrize("reason", [b"bytes", 1, ValueError("why")])

@@ -51,8 +51,8 @@ class Terms:
     # Where the outcome goes. Takes a handle that has it; True when it has arrived, else Runner.settle() is
     # called when it has.
     deliver: Callable[[TaskHandle[Any]], bool]
-    # How to end a task that was cancelled in the queue. One that is not there it leaves alone.
-    withdraw: Callable[[TaskHandle[Any]], None]
+    # How to cancel a task: with why, for its error, and the reason that was given.
+    cancel: Callable[[TaskHandle[Any], str, str | None], None]
     # How to give it another priority, wherever it waits.
     reorder: Callable[[TaskHandle[Any], int], None]
     # The section of a journal that may know its value, and keeps it.
@@ -73,7 +73,7 @@ class Terms:
 
 
 # The terms of a task that is done.
-DONE = Terms(None, inf, inf, 0, lambda _: True, lambda _: None, lambda _, __: None)
+DONE = Terms(None, inf, inf, 0, lambda _: True, lambda *_: None, lambda *_: None)
 
 
 class Ending(Protocol):
@@ -285,20 +285,15 @@ class TaskHandle(Generic[T]):
             return
         if get_ident() != self._terms.thread:
             raise wrong_thread("TaskHandle.cancel", "run_sync(handle.cancel)")
-        scope = self._scope
         if self._cancelled is not None or self._is_over():
             return
         need_more_stack()
-        # Whoever takes it up looks at this first.
-        self._cancelled = "its handle was cancelled" + (f": {reason}" if reason else "")
         try:
-            if scope is not None:
-                scope.cancel(reason=reason)
-            else:
-                self._terms.withdraw(self)
+            why = "its handle was cancelled" + (f": {reason}" if reason else "")
+            self._terms.cancel(self, why, reason)
         finally:
             # A Cancelled that becomes the context of the task's error leads to this frame.
-            del self, scope
+            del self
 
     def _failures(self) -> Past:
         """What its failed attempts have left, from now on."""

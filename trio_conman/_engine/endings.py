@@ -183,6 +183,20 @@ class Endings(Ledger):
         self._finish(handle, self._cut_short(handle, interrupt))
 
     @enable_ki_protection
+    def cancel(self, handle: TaskHandle[Any], text: str, reason: str | None) -> None:
+        """Cancel a task; `text` says why. Where all were cancelled first, that is why."""
+        try:
+            if self.stopped is not None:
+                return
+            handle._cancelled = text  # whoever takes it up looks at this first
+            if handle._scope is not None:
+                handle._scope.cancel(reason=reason)
+            else:
+                self.withdraw(handle)
+        finally:
+            del self, handle  # see TaskHandle.cancel()
+
+    @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:
         """End a task that was cancelled in the queue. One that is not there looks at that itself."""
         if self.slots.leave(handle):

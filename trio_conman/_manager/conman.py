@@ -217,7 +217,7 @@ class ConMan(Doors[R], Views[R]):
             task_timeout,
             self._thread,
             self._collector.put,
-            runner.withdraw,
+            runner.cancel,
             line.reorder,
             records,
         )

@@ -138,7 +138,7 @@ def _terms(
         base.task_timeout if task_timeout is None else check_number("task_timeout", task_timeout),
         base.thread,
         base.deliver,
-        base.withdraw,
+        base.cancel,
         base.reorder,
         base.records if journal is None else records_of(journal),
     )
