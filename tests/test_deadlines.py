@@ -261,6 +261,30 @@ async def test_a_cancellation_before_the_deadline_is_no_timeout(autojump_clock: 
     assert ending(handle.outcome) == CANCELLED
 
 
+@pytest.mark.parametrize("kind", [KeyError, KeyboardInterrupt])
+async def test_a_deadline_that_passes_in_the_clean_up_of_what_ended_before_is_no_timeout(
+    autojump_clock: MockClock, kind: type[BaseException]
+) -> None:
+    async def cleans_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(9)
+
+    async def fails() -> None:
+        await trio.sleep(1)
+        raise kind
+
+    with pytest.RaisesGroup(kind, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, timeout=5, max_errors=0) as cm:
+            handle = await cm.run(cleans_up)
+            await cm.run(fails)
+    assert trio.current_time() == 10
+    assert not cm.timed_out
+    assert ending(handle.outcome) == CANCELLED
+
+
 # Times in the outcome
 
 

@@ -296,7 +296,8 @@ class Block:
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""
         cause = self._cause()
-        self.timed_out = cause.reason is StopReason.MANAGER_TIMEOUT
+        first = (self._body_scope.cancel_called and self.runner.stopped) or cause  # what has ended the body
+        self.timed_out = first.reason is StopReason.MANAGER_TIMEOUT
         self._body_scope.cancel(reason=cause.text)
         self.tasks_cancelled()
 
@@ -415,7 +416,5 @@ class Block:
         task = self._own_task()
         if task is not None and not (source_may and self.stand_ins.get(task, task) is None):
             what = "the source of a map" if task in self.stand_ins else "a task"
-            raise RuntimeError(
-                f"{method}() was called from inside {what} of {self.name!r}, which would wait for itself: "
-                + instead
-            )
+            where = f"inside {what} of {self.name!r}, which would wait for itself"
+            raise RuntimeError(f"{method}() was called from {where}: {instead}")
