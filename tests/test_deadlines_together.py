@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.managed import manager
 from tests.timed import (
@@ -80,17 +80,18 @@ async def test_of_two_deadlines_on_one_tick_the_outer_one_wins_as_with_nested_sc
     await check_end_of_sleeper(deadlines, expected, retry)
 
 
-async def test_the_deadlines_of_manager_and_outer_scope_on_one_tick_tell_all_tasks_the_same(
-    autojump_clock: MockClock,
-) -> None:
-    with trio.move_on_at(2) as outer:
+@pytest.mark.parametrize("when", [1.75, 2, 2.25])
+async def test_an_outer_deadline_wins_over_the_managers(when: float, mock_clock: MockClock) -> None:
+    with trio.move_on_at(when) as outer:
         async with manager(5, timeout=2) as cm:
             for seconds in (math.inf, 2, 3):
                 await cm.run(trio.sleep_forever, task_timeout=seconds)
-    # Both have passed: the Cancelled belongs to the outer scope, whatever the tasks are told.
+            await wait_all_tasks_blocked()
+            mock_clock.jump(3)  # as real clocks do, by a little
+    # The Cancelled belongs to the outer scope.
     assert outer.cancelled_caught
-    told = MANAGER_TIMEOUT if cm.timed_out else CANCELLED
-    assert [ending(outcome) for outcome in cm.outcomes()] == [told] * 3
+    assert not cm.timed_out
+    assert [ending(outcome) for outcome in cm.outcomes()] == [CANCELLED] * 3
 
 
 @pytest.mark.parametrize(
