@@ -15,7 +15,7 @@ import pytest
 
 from tests.journaled import Counting, run
 from trio_conman._leaves import journal_file
-from trio_conman._leaves.journal_program import main
+from trio_conman._leaves.journal_program import _Reading, main
 from trio_conman.journal import open_journal
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +88,33 @@ async def test_it_reads_what_another_program_is_writing(
             assert main([str(path)]) == 0
             assert main([str(path), "--export"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 52
+
+
+async def test_a_section_may_be_discarded_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_conman._leaves.journal_program.SOME", 7)
+    async with open_journal(path) as journal:
+        for number in range(20):
+            await run(journal.section("a"), Counting(number), number)
+        await run(journal.section("b"), Counting("b"), 1)
+        await journal.flush()
+        with closing(_Reading(str(path))) as reading:
+            lines = reading.export(reading.sections)
+            exported = [next(lines)]
+            await journal.discard("a")
+            exported += lines
+            assert [json.loads(line)["value"] for line in exported] == [*range(7), "b"]
+            assert [line.split()[0] for line in reading.table(reading.sections)] == ["section", '"b"']
+
+
+async def test_a_table_that_somebody_has_dropped_is_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill(path)
+    with closing(journal_file.connect(str(path), 0)) as other:
+        other.execute("DROP TABLE records_1")
+    assert main([str(path), "--export"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{path}: it cannot be used (SQLITE_ERROR: no such table: records_1)")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import sys
 from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from trio_conman._base.texts import short
 
@@ -87,9 +89,8 @@ class _Reading:
         rows = [("section", "records", "version", "form", "begun", "last written")]
         with explained(self._name):
             for each in sections:
-                (count,) = self._connection.execute(f"SELECT count(*) FROM records_{each.id}").fetchone()
                 form = "JSON" if each.is_json else "its own"
-                rows.append(
+                rows += (
                     (
                         _encode(each.name),
                         f"{count:,}",
@@ -98,6 +99,7 @@ class _Reading:
                         _time(each.created),
                         _time(each.written),
                     )
+                    for (count,) in self._read(each, "SELECT count(*) FROM records_{}")
                 )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -109,18 +111,25 @@ class _Reading:
         for each in sections:
             name = _encode(each.name)
             last = 0
-            query = (
-                f"SELECT rowid, key, value FROM records_{each.id} WHERE rowid > ? ORDER BY rowid LIMIT {SOME}"
-            )
+            query = f"SELECT rowid, key, value FROM records_{{}} WHERE rowid > ? ORDER BY rowid LIMIT {SOME}"
             while True:
                 with explained(self._name):
-                    records = self._connection.execute(query, (last,)).fetchall()
+                    records = self._read(each, query, last)
                 if not records:
                     break
                 last = records[-1][0]
                 for _, key, data in records:
                     form, value = _form(data, each.is_json)
                     yield f'{{"section": {name}, "key": {self._key(key)}, "{form}": {value}}}'
+
+    def _read(self, section: SectionInfo, query: str, *given: int) -> list[Any]:
+        """Rows of a section: none where it has been discarded meanwhile."""
+        try:
+            return self._connection.execute(query.format(section.id), given).fetchall()
+        except sqlite3.OperationalError:
+            if any(each.id == section.id for each in sections_of(self._connection)):
+                raise
+            return []
 
     def _key(self, key: str) -> str:
         try:
