@@ -492,6 +492,18 @@ async def test_another_program_reads_it_meanwhile(path: Path) -> None:
     assert execute(path, "SELECT count(*) FROM records_1") == [[(3,)]]
 
 
+async def test_it_opens_while_another_program_reads_an_older_state(path: Path) -> None:
+    await make(path, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT key FROM records_1").fetchall()
+        async with open_journal(path) as journal:
+            await run(journal, Counting("x" * 100_000), "great")
+        async with open_journal(path) as journal:
+            assert await run(journal, Counting(), "great") == ("x" * 100_000, True)
+    assert await recalled(path, 1) == ALL[:1]
+
+
 async def test_a_lock_of_another_program_is_waited_for(path: Path) -> None:
     async with open_journal(path) as journal:
         await run(journal, Counting("value"), 1)
