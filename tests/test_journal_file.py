@@ -388,6 +388,32 @@ async def test_great_values_are_read_a_few_at_a_time(path: Path) -> None:
     assert found == {number: (f"{number}{great}", True) for number in range(20)}
 
 
+async def test_long_keys_are_read_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [*(f"{number}{'x' * 30_000}" for number in range(20)), "y" * 200_000]
+    async with open_journal(path) as journal:
+        for key in keys:
+            await run(journal, Counting(len(key)), key)
+    monkeypatch.setattr(journal_file, "LONGEST_SCAN", 100_000)
+    async with open_journal(path) as journal:
+        ahead = journal._store.shelves[""]._ahead
+        assert ahead is not None
+        assert [len(window) for window in ahead.windows] == [9]
+        for key in keys:
+            assert await run(journal, Counting(), key) == (len(key), True)
+
+
+async def test_a_key_that_is_too_long_for_sqlite_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another SQLite, for which it was not, may have written it."""
+    async with open_journal(path) as journal:
+        await run(journal, Counting(1), "x" * 30_000)
+    monkeypatch.setattr(journal_file, "LONGEST_SCAN", 20_000)
+    file = journal_file.JournalFile(str(path))
+    file._reader.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 20_000)
+    with pytest.raises(JournalError, match=r"it cannot be used \(SQLITE_TOOBIG: string or blob too big\)$"):
+        list(file.keys(1, 1))
+    file.close(in_order=True)
+
+
 async def test_an_index_that_mistakes_keys_recalls_nothing_wrong(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,8 @@ LONGEST_WAIT = 60.0  # seconds for a lock that another program holds on the file
 LARGEST_LOG = 4 << 20  # bytes of the write-ahead log that ask for a checkpoint
 AT_ONCE = 200  # records in one statement: beside a busy loop, each one may wait 5 ms for Python's lock
 MOST_RECORDS = 0xFFFF_FFFF  # of a section
-SCANNED = 2048  # keys read at once, for the same reason
+SCANNED = 2048  # keys read at once, for the same reason; fewer where they are long
+LONGEST_SCAN = 1 << 24  # bytes of keys, unless one alone has more
 
 Data: TypeAlias = str | bytes
 Change: TypeAlias = Callable[[sqlite3.Connection], object]
@@ -239,14 +240,26 @@ class JournalFile:
             f"SELECT group_concat(rowid), group_concat(key, char(10)) FROM records_{section} "
             "WHERE rowid > ? AND rowid <= ?"
         )
+        longest = self._reader.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_SCAN)
+        start, some = 0, SCANNED
         with explained(self.path):
-            for start in range(0, count, SCANNED):
-                found, keys = self._reader.execute(scan, (start, start + SCANNED)).fetchone()
+            while start < count:
+                try:
+                    found, keys = self._reader.execute(scan, (start, start + some)).fetchone()
+                except sqlite3.DataError:  # it would be too long
+                    if some == 1:
+                        raise
+                    some //= 2
+                    if some == 1:
+                        self._reader.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
+                    continue
+                start += some
                 if found is not None:
                     numbers, texts = [*map(int, found.split(","))], (keys or "").split("\n")
                     if keys is None or len(numbers) != len(texts):
                         self._damaged()
                     yield numbers, texts
+        self._reader.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
 
     def read(self, section: int, number: int, most: int, size: int) -> list[tuple[int, str, Data]]:
         """Records from a number on: so many at most, and no more once they have that size in bytes."""
@@ -258,7 +271,7 @@ class JournalFile:
                 if not isinstance(record[1], str) or not isinstance(record[2], str | bytes):
                     self._damaged()
                 found.append(record)
-                size -= len(record[2])
+                size -= len(record[1]) + len(record[2])
                 if size <= 0:
                     records.close()
                     break

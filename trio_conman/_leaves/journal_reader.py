@@ -20,7 +20,7 @@ from trio_conman._base.outlast import OVER
 from .journal_file import Data, JournalError, JournalFile
 
 MOST, LEAST = 1024, 8  # records in a window
-SIZE = 1 << 18  # bytes of values that make a window full, and a job too
+SIZE = 1 << 18  # bytes of keys and values that make a window full, and a job too
 WINDOWS = 8  # kept for each section
 
 
@@ -61,7 +61,7 @@ class Job:
         records = file.read(self.section, number, self.length, SIZE)
         self.start = records[-1][0] + 1 if records else number
         self.window.update((key, value) for _, key, value in records)
-        return sum(len(value) for _, _, value in records)
+        return sum(len(key) + len(value) for _, key, value in records)
 
 
 @final

@@ -134,7 +134,7 @@ class Shelf:
             table = self._begin_new()
         table.pending[key] = data
         store.stored += 1
-        store.waiting += OVERHEAD + len(data)
+        store.waiting += OVERHEAD + len(key) + len(data)
         ticket = None
         if store.durable or store.waiting > PATIENCE:
             ticket = store.ticket()

@@ -12,7 +12,7 @@ from typing import final
 from .journal_file import Change, Data, insertion, removal
 from .journal_index import Index
 
-OVERHEAD = 300  # bytes that a record takes while it waits, its data aside
+OVERHEAD = 300  # bytes that a record takes while it waits, its key and its data aside
 
 
 @final
@@ -61,4 +61,4 @@ class Table:
         self.index.add([*group], range(start, self._last + 1))
         for key in group:
             del self.pending[key]
-        return sum(map(len, group.values())) + OVERHEAD * len(group)
+        return sum(map(len, group)) + sum(map(len, group.values())) + OVERHEAD * len(group)
