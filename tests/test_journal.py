@@ -311,10 +311,38 @@ async def test_another_version_is_refused_until_the_section_is_discarded(path: P
 async def test_a_section_in_use_has_one_version(path: Path) -> None:
     async with open_journal(path) as journal:
         journal.section("a")
-        with pytest.raises(
-            JournalError, match=r"section 'a' is in use with version '1', and cannot have '2' as well$"
-        ):
+        with pytest.raises(JournalError) as caught:
             journal.section("a", version="2")
+        assert str(caught.value) == (
+            f"{path}: section 'a' is in use with version '1', and cannot have '2' as well: "
+            "await journal.discard('a') first, which drops what it holds, or give both the same version"
+        )
+
+
+async def test_a_section_in_use_may_have_another_version_when_it_was_discarded(path: Path) -> None:
+    async with open_journal(path) as journal:
+        before = journal.section("a")
+        await run(before, Counting("before"), 1)
+        key = before._records.key_of((2,))
+        assert before._records.claim(key) is Answer.RUN
+        await journal.discard("a")
+        assert await run(before, Counting("again"), 1) == ("again", False)
+        with pytest.raises(JournalError, match="in use with version '1'"):
+            journal.section("a", version="2")
+        await journal.discard("a")
+        now = journal.section("a", version="2")
+        text = "section 'a' was discarded, and opened anew in another version or form: use what"
+        with pytest.raises(JournalError, match=text):
+            before._records.claim("1")
+        with pytest.raises(JournalError, match=text):
+            before._records.keep(key, "of a task that ran meanwhile")
+        before._records.release(key)
+        assert await run(now, Counting("now"), 1) == ("now", False)
+        assert await run(now, Counting("now"), 2) == ("now", False)
+    async with open_journal(path) as journal:
+        now = journal.section("a", version="2")
+        assert await run(now, Counting(), 1) == ("now", True)
+        assert await run(now, Counting(), 2) == ("now", True)
 
 
 async def test_another_form_is_refused_until_the_section_is_discarded(path: Path) -> None:

@@ -126,6 +126,8 @@ class Journal(Recorder[Any]):
     async def discard(self, section: str) -> None:
         """Drop what a section holds, in whatever version, if there is one; always a checkpoint.
 
+        Then it may have another version. Where that is opened, tasks that still use the one before fail.
+
         Args:
             section: its name; "" for what was recorded by the journal itself.
 

@@ -64,7 +64,17 @@ class Shelf:
     Its table in the file is made with its first record: a section that was only looked at leaves nothing.
     """
 
-    __slots__ = ("_ahead", "_claims", "_store", "_table", "in_use", "is_json", "name", "version")
+    __slots__ = (
+        "_ahead",
+        "_claims",
+        "_store",
+        "_table",
+        "in_use",
+        "is_dropped",
+        "is_json",
+        "name",
+        "version",
+    )
 
     def __init__(self, store: Store, name: str, version: str, is_json: bool) -> None:
         self._store = store
@@ -72,6 +82,8 @@ class Shelf:
         self.version: str = version
         self.is_json: bool = is_json
         self.in_use: bool = False
+        # Whether it was discarded, and holds nothing: then one of another version may take its place.
+        self.is_dropped: bool = False
         # By the keys of tasks that run: whom to tell when one has ended, if anybody.
         self._claims: dict[str, list[Callable[[], object]] | None] = {}
         self._table: Table | None = None
@@ -81,13 +93,23 @@ class Shelf:
         """This is its table, and what its file begins with."""
         self._table = self._store.tables[section] = table
         self._ahead = Ahead(self._store.reader, section, window, last)
+        self.is_dropped = False
 
     def _begin_new(self) -> Table:
+        self._check_place()
         section = self._store.allot()
         made = creation(section, self.name, self.version, self.is_json)
         table = Table(section, Index(), 0, made)
         self.begin(section, table, {}, 0)
         return table
+
+    def _check_place(self) -> None:
+        """Raise where another one has taken its place."""
+        if self._store.shelves[self.name] is not self:
+            raise JournalError(
+                f"{self._store.path}: section {self.name!r} was discarded, and opened anew in another "
+                "version or form: use what journal.section() returned then"
+            )
 
     @property
     def pending(self) -> int:
@@ -117,6 +139,8 @@ class Shelf:
                 store.check_reading()
                 ahead.want(key, numbers)
                 return Answer.READ
+        else:
+            self._check_place()
         if key in self._claims:
             return Answer.WAIT
         if store.is_ending:
@@ -169,6 +193,7 @@ class Shelf:
         if self._table is not None and self._ahead is not None:
             self._table.is_dropped = self._ahead.is_dropped = True
         self._table = self._ahead = None
+        self.is_dropped = True
 
 
 @final
@@ -222,10 +247,12 @@ class Store:
     def shelf(self, name: str, version: str, is_json: bool) -> Shelf:
         """A section, of this version."""
         shelf = self.shelves.get(name)
+        if shelf is not None and (shelf.version, shelf.is_json) != (version, is_json):
+            if not shelf.is_dropped:
+                raise JournalError(f"{self.path}: section {name!r} {_difference(shelf, version)}")
+            shelf = None
         if shelf is None:
             shelf = self.shelves[name] = Shelf(self, name, version, is_json)
-        elif (shelf.version, shelf.is_json) != (version, is_json):
-            raise JournalError(f"{self.path}: section {name!r} {_difference(shelf, version)}")
         shelf.in_use = True
         return shelf
 
@@ -234,8 +261,6 @@ class Store:
         shelf = self.shelves.get(name)
         if shelf is not None:
             shelf.drop()
-            if not shelf.in_use:
-                del self.shelves[name]
         await self.flush()
 
     def allot(self) -> int:
@@ -326,7 +351,10 @@ def _difference(shelf: Shelf, version: str) -> str:
     drop = f"await journal.discard({shelf.name!r})"
     if shelf.version != version:
         if shelf.in_use:
-            return f"is in use with version {shelf.version!r}, and cannot have {version!r} as well"
+            return (
+                f"is in use with version {shelf.version!r}, and cannot have {version!r} as well: {drop} "
+                "first, which drops what it holds, or give both the same version"
+            )
         return (
             f"was written with version {shelf.version!r}, and now has {version!r}: {drop} first, "
             "which drops what it holds, or give it the version that it was written with"
