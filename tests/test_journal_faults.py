@@ -168,6 +168,23 @@ def test_a_folder_that_cannot_be_written_to(public_folder: Path) -> None:
     assert len(finished(path, 10).items("recalled")) == 10
 
 
+def test_a_file_that_cannot_be_written_to(public_folder: Path) -> None:
+    """SQLite would read it, and leave files beside it that can be written to as little, also afterwards."""
+    path = public_folder / "pages.journal"
+    assert finished(path, 10).status == 0
+    path.with_name(f"{path.name}-lock").unlink()
+    path.chmod(0o444)
+    public_folder.chmod(0o777)
+    ran = finished(path, 10, "--nobody")
+    assert ran.lines == []
+    assert ran.errors == (
+        f"{path}: it cannot be written to: change its permissions and those of its folder\n"
+    )
+    assert [*public_folder.iterdir()] == [path]
+    path.chmod(0o666)
+    assert len(finished(path, 10, "--nobody").items("recalled")) == 10
+
+
 # Two at once
 
 

@@ -104,6 +104,20 @@ async def test_a_folder(path: Path) -> None:
     assert await refusal(path) == ": it is not a regular file: give the path of the file itself"
 
 
+@pytest.mark.parametrize("suffix", ["", "-lock", "-shm"])
+async def test_what_may_not_be_written_to(path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(path, 1)
+    forbidden = path.with_name(f"{path.name}{suffix}")
+    forbidden.touch()
+    monkeypatch.setattr("os.access", lambda name, _: name != str(forbidden))
+    with pytest.raises(JournalError) as caught:
+        async with open_journal(path):
+            pass
+    assert str(caught.value) == (
+        f"{forbidden}: it cannot be written to: change its permissions and those of its folder"
+    )
+
+
 async def test_a_path_that_leads_nowhere(path: Path) -> None:
     text = ": it cannot be opened: the folder must be there, and be one that can be written to"
     assert await refusal(path / "deeper") == f"{text} (FileNotFoundError: No such file or directory)"

@@ -157,7 +157,7 @@ async def test_times_may_be_anything(
     assert f"{now:.0f}" in capsys.readouterr().out
 
 
-async def test_in_a_folder_that_cannot_be_written_to_it_reads_what_is_complete(
+async def test_where_it_cannot_write_it_reads_what_is_complete(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(path)
@@ -170,10 +170,11 @@ async def test_in_a_folder_that_cannot_be_written_to_it_reads_what_is_complete(
 
     monkeypatch.setattr("trio_conman._leaves.journal_program.connect", watched)
     assert main([str(path)]) == 0
-    monkeypatch.setattr("os.access", lambda *_: False)
-    assert main([str(path)]) == 0
-    assert capsys.readouterr().out == TABLE * 2
-    assert opened == ["mode=rw", "mode=ro&immutable=1"]
+    for those in ([path], [path.parent]):
+        monkeypatch.setattr("os.access", lambda name, _, those=those: name not in those)
+        assert main([str(path)]) == 0
+    assert capsys.readouterr().out == TABLE * 3
+    assert opened == ["mode=rw", "mode=ro&immutable=1", "mode=ro&immutable=1"]
 
 
 async def test_as_a_program(path: Path) -> None:

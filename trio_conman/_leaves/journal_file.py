@@ -15,6 +15,7 @@ those that it makes by itself, that of closing included.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import time
@@ -126,13 +127,16 @@ def sections_of(connection: sqlite3.Connection) -> list[SectionInfo]:
     return [SectionInfo(*row) for row in rows]
 
 
-def _refuse_links(path: str) -> None:
+def _check_files(path: str) -> None:
+    """Refuse what is no file, and what SQLite could only read: it would leave others that are alike."""
     for name in (path, f"{path}-lock", f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):
             mode = Path(name).lstat().st_mode
             if not stat.S_ISREG(mode):
                 what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
                 raise JournalError(f"{name}: it is {what}: give the path of the file itself")
+            if not os.access(name, os.R_OK | os.W_OK):
+                raise JournalError(f"{name}: {_EXPLANATIONS['SQLITE_READONLY']}")
 
 
 def _make_empty(path: Path) -> bool:
@@ -199,7 +203,7 @@ class JournalFile:
     def __init__(self, path: str) -> None:
         self.path: str = path
         with explained(path), ExitStack() as stack:
-            _refuse_links(path)
+            _check_files(path)
             litter = Path(f"{path}-lock")
             is_litter = _make_empty(litter)
             self._lock = _lock(path)

@@ -69,7 +69,8 @@ class _Reading:
             raise JournalError(f"{name}: there is no such file")
         with explained(name):
             # Reading it beside who writes makes files in its folder. Only who may write removes them again.
-            is_alone = not Path(f"{path}-wal").exists() and not os.access(path.parent, os.W_OK)
+            may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+            is_alone = not Path(f"{path}-wal").exists() and not may_write
             options = "mode=ro&immutable=1" if is_alone else "mode=rw"
             self._connection = connect(f"{path.as_uri()}?{options}", 5, uri=True)
             try:
