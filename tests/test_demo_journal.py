@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.journaled import Counting, run
 from trio_conman import __main__ as program
 from trio_conman.journal import open_journal
 
@@ -107,6 +108,20 @@ def test_a_demo_takes_what_the_last_one_has_fetched(
     assert program.main(given) == 0
     assert "recalled     3 of these, from the journal\n" in capsys.readouterr().out
     assert server.requests.total() == 3
+
+
+def test_what_other_programs_have_of_a_url_is_not_its_size(server: Server, tmp_path: Path) -> None:
+    file, (url,) = tmp_path / "pages.journal", server.pages(1)
+    server.may_go.release()
+
+    async def recall(value: str) -> tuple[str, bool]:
+        async with open_journal(file) as journal:
+            return await run(journal, Counting(value), url)
+
+    assert trio.run(recall, "a page") == ("a page", False)
+    assert program.main(["--journal", str(file), url]) == 0
+    assert server.requests.total() == 1
+    assert trio.run(recall, "another") == ("a page", True)
 
 
 def test_a_journal_is_for_urls_of_the_users_own(

@@ -29,7 +29,7 @@ from ._leaves.demo_report import MOST, Care, Update, lines, list_failures, live_
 if TYPE_CHECKING:
     import httpx
 
-    from trio_conman.journal import Journal
+    from trio_conman.journal import Section
 
 PAGE = 2_000  # bytes that a page is taken for, until it is there
 
@@ -59,7 +59,7 @@ async def crawl(
     urls: Sequence[str],
     options: Options,
     care: Care,
-    journal: Journal | None,
+    journal: Section[int] | None,
     update: Update,
 ) -> ConMan[int]:
     """Fetch the URLs, as many as time and the user allow; return the manager, which has the outcomes."""
@@ -106,13 +106,14 @@ async def run(options: Options, parser: Parser) -> int:
 
     try:
         async with open_journal(options.journal) as journal:
-            return await run_all(urls, options, journal)
+            # Of its own: what other programs have of a URL is something else.
+            return await run_all(urls, options, journal.section("sizes"))
     except JournalError as error:
         complain(f"{parser.prog}: {error}")
         return 1
 
 
-async def run_all(urls: list[str], options: Options, journal: Journal | None) -> int:
+async def run_all(urls: list[str], options: Options, journal: Section[int] | None) -> int:
     """Fetch the URLs, or where there are none run the demo; return the exit status."""
     import httpx
 
