@@ -177,6 +177,21 @@ async def test_where_it_cannot_write_it_reads_what_is_complete(
     assert opened == ["mode=rw", "mode=ro&immutable=1", "mode=ro&immutable=1"]
 
 
+async def test_through_a_link_it_reads_what_is_in_the_log(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = path.with_name("links")
+    folder.mkdir()
+    link = folder / "link.journal"
+    link.symlink_to(path)
+    monkeypatch.setattr("os.access", lambda name, _: name != folder)
+    async with open_journal(path) as journal:
+        await run(journal, Counting("value"), 1)
+        await journal.flush()
+        assert main([str(link), "--export"]) == 0
+    assert capsys.readouterr().out == '{"section": "", "key": [1], "value": "value"}\n'
+
+
 async def test_as_a_program(path: Path) -> None:
     await fill(path)
     command = [sys.executable, "-W", "error", "-m", "trio_conman.journal", str(path)]

@@ -64,7 +64,7 @@ class _Reading:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        path = Path(name).absolute()
+        path = Path(os.path.realpath(name))  # its log lies beside it, not beside a link to it
         if not path.is_file():
             raise JournalError(f"{name}: there is no such file")
         with explained(name):
