@@ -443,6 +443,19 @@ def test_bad_arguments(args: list[str], message: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", f"python -m trio_conman: {message} (--help tells more)\n")
 
 
+@pytest.mark.parametrize("variable, value", [("HTTP_PROXY", "ftp://127.0.0.1"), ("NO_PROXY", "[::1")])
+def test_a_proxy_that_cannot_be_used(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (variable, variable.lower()):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as exit_info:
+        program.main(["http://127.0.0.1:9/"])
+    assert exit_info.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m trio_conman: the environment asks for a proxy that cannot be used: ")
+
+
 def test_bad_international_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         program.main(["http://xn--/"])

@@ -98,25 +98,41 @@ async def watch(cm: ConMan[int], care: Care, update: Update) -> None:
 async def run(options: Options, parser: Parser) -> int:
     """Do what the command line asks for; return the exit status."""
     urls = await read_urls(options, parser)
-    if options.journal is None:
-        return await run_all(urls, options, None)
-    if not urls:
+    if options.journal is not None and not urls:
         parser.error("--journal is for URLs of your own")
+    client = make_client(parser, trust_env=bool(urls))  # no proxy is asked for what is on this machine
+    if options.journal is None:
+        return await run_all(urls, options, client, None)
     from trio_conman.journal import JournalError, open_journal
 
     try:
         async with open_journal(options.journal) as journal:
             # Of its own: what other programs have of a URL is something else.
-            return await run_all(urls, options, journal.section("sizes"))
+            return await run_all(urls, options, client, journal.section("sizes"))
     except JournalError as error:
         complain(f"{parser.prog}: {error}")
         return 1
 
 
-async def run_all(urls: list[str], options: Options, journal: Section[int] | None) -> int:
-    """Fetch the URLs, or where there are none run the demo; return the exit status."""
+def make_client(parser: Parser, *, trust_env: bool) -> httpx.AsyncClient:
+    """What fetches the URLs."""
     import httpx
 
+    try:
+        return httpx.AsyncClient(
+            timeout=None,  # that, and the limits, are the manager's business
+            limits=httpx.Limits(max_connections=None),  # no request waits for one
+            follow_redirects=True,
+            trust_env=trust_env,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        parser.exit(1, f"{parser.prog}: the environment asks for a proxy that cannot be used: {error}\n")
+
+
+async def run_all(
+    urls: list[str], options: Options, client: httpx.AsyncClient, journal: Section[int] | None
+) -> int:
+    """Fetch the URLs, or where there are none run the demo; return the exit status."""
     from trio_conman._leaves import demo_server
 
     start = trio.current_time()
@@ -134,12 +150,6 @@ async def run_all(urls: list[str], options: Options, journal: Section[int] | Non
         if demo:
             server = await nursery.start(demo_server.serve, quota)
             urls = [server + page for page in demo_server.PAGES]
-        client = httpx.AsyncClient(
-            timeout=None,  # that, and the limits, are the manager's business
-            limits=httpx.Limits(max_connections=None),  # no request waits for one
-            follow_redirects=True,
-            trust_env=not demo,  # no proxy is asked for what is on this machine
-        )
         rate = f", {options.rate:g} requests/s" if care.rate else ""
         rate += f", {demo_server.BYTES:,.0f} bytes/s" if demo else ""
         print(f"URLs: {len(urls)}; {options.limit} at a time, at most {options.retries} retries each{rate}\n")
