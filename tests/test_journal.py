@@ -765,13 +765,24 @@ async def test_in_place_of_a_codec_that_is_not_given_there_is_json(path: Path) -
     assert found == [Path("a"), [1], "a", ("read", [1])]
 
 
-async def test_an_encode_without_a_decode_must_make_json(path: Path) -> None:
+@pytest.mark.parametrize("data", [b"1", "", "a page", "1 2", "[1,", "'a'"])
+async def test_an_encode_without_a_decode_must_make_json(path: Path, data: Any) -> None:
     async with open_journal(path) as journal, trio.open_nursery() as nursery:
-        section = journal.section("a", encode=lambda _: b"1")
+        section = journal.section("a", encode=lambda _: data)
         async with ConMan[Any].open(nursery, 2, journal=section) as cm:
             failed = await cm.start_soon(trio.sleep, 0).wait()
+        assert journal.statistics().stored == 0
     assert isinstance(failed, Failure)
-    assert "encode must return JSON as a str, as there is no decode, not b'1'" in str(failed.error)
+    assert f"encode must return JSON as a str, as there is no decode, not {data!r}" in str(failed.error)
+
+
+async def test_it_may_make_it_with_spaces(path: Path) -> None:
+    found: list[Any] = []
+    for _ in range(2):
+        async with open_journal(path) as journal:
+            section = journal.section("a", encode=lambda value: f" {json.dumps(value, indent=1)}\n")
+            found.append(await run(section, Counting([1]), 1))
+    assert found == [([1], False), ([1], True)]
 
 
 # Names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, final
@@ -17,6 +18,8 @@ from .journal_keys import key_text
 from .journal_store import Shelf, Store
 from .journal_values import decode_json, encode_json
 
+_from_json = json.JSONDecoder().decode  # as users write it, with spaces around it
+
 
 @attrs.frozen(eq=False, repr=False)
 class Codec:
@@ -31,7 +34,7 @@ class Codec:
     ) -> Codec:
         """By functions of a user, which a Ctrl-C may interrupt; JSON in place of what is not given."""
         if encode is not None and decode is None:
-            return cls(partial(_encode_text, encode), decode_json)
+            return cls(partial(_encode_as_json, encode), _from_json)
         return cls(
             encode_json if encode is None else partial(_of_user, encode),
             decode_json if decode is None else partial(_of_user, decode),
@@ -123,11 +126,20 @@ def _of_user(fn: Callable[..., Any], *args: Any) -> Any:
     return fn(*args)
 
 
-def _encode_text(encode: Callable[[Any], Data], value: Any) -> Data:
-    data = _of_user(encode, value)
-    if not isinstance(data, str):
+def _encode_as_json(encode: Callable[[Any], Data], value: Any) -> Data:
+    """What could not be read again is refused while its value is there."""
+    data: Data = _of_user(encode, value)
+    if not _is_json(data):
         raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
     return data
+
+
+def _is_json(data: object) -> bool:
+    try:
+        _from_json(data if isinstance(data, str) else "")
+    except ValueError:
+        return False
+    return True
 
 
 def _text(error: Exception) -> str:
