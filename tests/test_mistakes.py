@@ -20,6 +20,7 @@ from trio_conman import ConMan, RateLimiter
 from trio_conman.batches import in_batches
 from trio_conman.executors import run_in_executor
 from trio_conman.journal import open_journal
+from trio_conman.signals import shutdown_on_signal
 
 USE_OPEN = "use 'async with ConMan.open(nursery) as cm:'"
 USE_MAP = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
@@ -183,6 +184,40 @@ async def test_open_and_map_never_entered() -> None:
             ) as seen:
                 cm.map(job, [1])
             assert seen[0].filename == __file__
+
+
+USE_JOURNAL = "use 'async with open_journal(path) as journal:'"
+USE_SIGNALS = "use 'async with shutdown_on_signal(cm):'"
+
+
+@pytest.mark.parametrize("use", [enter_plainly, wait, iterate])
+async def test_a_journal_and_signals_used_in_other_ways(
+    use: Callable[[Any], Awaitable[None]], tmp_path: Path
+) -> None:
+    text = f"open_journal() was used without 'async with': {USE_JOURNAL}"
+    with pytest.raises(TypeError, match=exactly(text)):
+        await use(open_journal(tmp_path / "a.journal"))
+    text = f"Journal.section was used of what open_journal() returns: {USE_JOURNAL}"
+    forgotten: Any = open_journal(tmp_path / "a.journal")
+    with pytest.raises(AttributeError, match=exactly(text)):
+        forgotten.section("a")
+    async with trio.open_nursery() as nursery, ConMan.open(nursery) as cm:
+        text = f"shutdown_on_signal() was used without 'async with': {USE_SIGNALS}"
+        with pytest.raises(TypeError, match=exactly(text)):
+            await use(shutdown_on_signal(cm))
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_a_journal_and_signals_never_entered(tmp_path: Path) -> None:
+    text = f"open_journal() was never entered, and did nothing: {USE_JOURNAL}"
+    with pytest.warns(RuntimeWarning, match=exactly(text)) as seen:
+        open_journal(tmp_path / "a.journal")
+    assert seen[0].filename == __file__
+    async with trio.open_nursery() as nursery, ConMan.open(nursery) as cm:
+        text = f"shutdown_on_signal() was never entered, and did nothing: {USE_SIGNALS}"
+        with pytest.warns(RuntimeWarning, match=exactly(text)) as seen:
+            shutdown_on_signal(cm)
+    assert seen[0].filename == __file__
 
 
 async def test_what_was_refused_when_it_was_entered_was_entered(recwarn: pytest.WarningsRecorder) -> None:

@@ -20,6 +20,7 @@ from trio.lowlevel import enable_ki_protection
 from ._base.checks import check_bool, check_number, check_sync, check_type
 from ._base.outlast import check_in_trio, outlast
 from ._base.texts import short
+from ._base.unentered import Unentered
 from ._books.records import Recorder
 from ._leaves.journal_file import JournalError
 from ._leaves.journal_records import Codec, SectionRecords
@@ -177,17 +178,23 @@ def _check_text(option: str, text: str) -> None:
 
 
 @final
-class _Opening:
+class _Opening(Unentered):
     """What `open_journal` returns."""
 
     __slots__ = ("_durable", "_flush_after", "_path", "_store")
 
+    _method = "open_journal"
+    _use = "use 'async with open_journal(path) as journal:'"
+    _yields = Journal
+
     def __init__(self, path: str, durable: bool, flush_after: float) -> None:
+        super().__init__()
         self._path, self._durable, self._flush_after = path, durable, flush_after
         self._store: Store | None = None
 
     @enable_ki_protection
     async def __aenter__(self) -> Journal:
+        self._is_told = True
         if self._store is not None:
             raise RuntimeError("what open_journal() returns can be entered once: call it again")
         check_in_trio("open_journal()")

@@ -18,6 +18,7 @@ from trio_conman import ConMan
 from ._base.checks import check_choice, check_number, check_type
 from ._base.outlast import outlast
 from ._base.texts import short
+from ._base.unentered import Unentered
 
 __all__ = ["shutdown_on_signal"]
 
@@ -59,7 +60,10 @@ def shutdown_on_signal(
     grace = check_number("grace", grace)
     check_choice("queued", queued, "run", "drop")
     check_type("signals", signals, Iterable, "an iterable of numbers of signals")
-    return _Listening(cm, partial(cm.shutdown, grace, queued=queued), [_checked(each) for each in signals])
+    numbers = [_checked(each) for each in signals]
+    if not numbers:
+        raise ValueError("signals must hold at least one signal")
+    return _Listening(cm, partial(cm.shutdown, grace, queued=queued), numbers)
 
 
 def _checked(number: int) -> signal.Signals:
@@ -75,16 +79,18 @@ def _checked(number: int) -> signal.Signals:
 
 
 @final
-class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
+class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"]):
     """A trio task in the manager's nursery that waits for signals, until the block is left."""
 
     __slots__ = ("_came", "_cm", "_ended", "_is_entered", "_scope", "_shutdown", "_signals")
 
+    _method = "shutdown_on_signal"
+    _use = "use 'async with shutdown_on_signal(cm):'"
+
     def __init__(
         self, cm: ConMan[Any], shutdown: Callable[[], Awaitable[None]], signals: list[signal.Signals]
     ) -> None:
-        if not signals:
-            raise ValueError("signals must hold at least one signal")
+        super().__init__()
         self._cm = cm
         self._shutdown = shutdown
         self._signals = signals
@@ -94,6 +100,7 @@ class _Listening(AbstractAsyncContextManager["list[signal.Signals]"]):
         self._is_entered = False
 
     async def __aenter__(self) -> list[signal.Signals]:
+        self._is_told = True
         if self._is_entered:
             raise RuntimeError("what shutdown_on_signal() returns can be entered once: call it again")
         if self._cm._block.ended:

@@ -13,10 +13,9 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.checks import wrong_thread
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.stack import need_more_stack
+from trio_conman._base.unentered import Unentered
 from trio_conman._engine.block import Block
 from trio_conman._engine.mapping import Mapping
-
-from .mistakes import Unentered
 
 T = TypeVar("T")
 

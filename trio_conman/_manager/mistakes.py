@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -47,29 +46,3 @@ def explained(method: F) -> F:
         method,
         lambda name, options: unexpected(method.__name__, [name], options=() if "fn" in options else options),
     )
-
-
-class Unentered:
-    """A block that is to be entered by ``async with``, and says so when it is used otherwise, or never."""
-
-    __slots__ = ("_is_told",)
-
-    _method = ""
-    _use = ""
-
-    def __init__(self) -> None:
-        self._is_told = False  # that it is to be entered, as it has been, or by an error
-
-    def _misused(self, *_: object) -> NoReturn:
-        self._is_told = True
-        raise TypeError(f"{self._method}() was used without 'async with': {self._use}")
-
-    __aiter__ = __anext__ = __iter__ = __next__ = __await__ = __enter__ = __exit__ = _misused
-
-    def __del__(self) -> None:
-        if not self._is_told:
-            warnings.warn(
-                f"{self._method}() was never entered, and did nothing: {self._use}",
-                RuntimeWarning,
-                stacklevel=2,
-            )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Generic, NoReturn, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.unentered import Unentered
 from trio_conman._engine.block import Block
-
-from .mistakes import Unentered
 
 M = TypeVar("M")
 
@@ -18,7 +17,7 @@ M = TypeVar("M")
 class Opening(Unentered, Generic[M]):
     """What `ConMan.open` returns: the block of a manager, to be entered by ``async with``."""
 
-    __slots__ = ("_block", "_manager")
+    __slots__ = ("_block", "_manager", "_yields")
 
     _method = "ConMan.open"
     _use = "use 'async with ConMan.open(nursery) as cm:'"
@@ -26,6 +25,7 @@ class Opening(Unentered, Generic[M]):
     def __init__(self, manager: M, block: Block) -> None:
         super().__init__()
         self._manager = manager
+        self._yields = type(manager)
         self._block = block
 
     @enable_ki_protection
@@ -45,9 +45,3 @@ class Opening(Unentered, Generic[M]):
             return await block.exit(error)
         finally:
             del block, error
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if not name.startswith("_") and hasattr(type(self._manager), name):
-            self._is_told = True
-            raise AttributeError(f"ConMan.{name} was used of what ConMan.open() returns: {self._use}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
