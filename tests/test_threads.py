@@ -35,7 +35,7 @@ SYNC: dict[str, tuple[Callable[[ConMan[int]], object], str]] = {
     "outputs": (ConMan.outputs, "run_sync(cm.outputs)"),
     "errors": (ConMan.errors, "run_sync(cm.errors)"),
     "pop_outcomes": (ConMan.pop_outcomes, "run_sync(cm.pop_outcomes)"),
-    "raise_errors": (ConMan.raise_errors, "run_sync(cm.errors)"),
+    "raise_errors": (ConMan.raise_errors, "run_sync(cm.raise_errors)"),
 }
 ASYNC: dict[str, tuple[Callable[[ConMan[int]], Any], str]] = {
     "run": (lambda cm: cm.run(job, 9), "run(cm.run, ...)"),
@@ -64,9 +64,8 @@ async def test_a_manager_is_not_touched_from_another_thread(method: str, free: b
         before = cm.statistics(), repr(cm)
         with pytest.raises(RuntimeError) as caught:
             await trio.to_thread.run_sync(*([call, cm] if method in SYNC else [drive, call, cm]))
-        name = "errors" if method == "raise_errors" else method
         assert str(caught.value) == (
-            f"ConMan.{name}() was called in another thread than that of its trio run; "
+            f"ConMan.{method}() was called in another thread than that of its trio run; "
             f"from there use trio.from_thread.{way_out}"
         )
         assert (cm.statistics(), repr(cm)) == before

@@ -102,6 +102,7 @@ class ConMan(Generic[R]):
         Raises:
             ExceptionGroup: of `errors`, in completion order.
         """
+        self._check_reader("raise_errors")
         errors = self.errors()
         if errors:
             try:
