@@ -39,6 +39,10 @@ async def leave(cm: ConMan[int]) -> None:
     """End the block by doing nothing more."""
 
 
+async def shut_down(cm: ConMan[int]) -> None:
+    await cm.shutdown()
+
+
 async def raise_something(cm: ConMan[int]) -> None:
     raise KeyError
 
@@ -80,9 +84,18 @@ def test_the_error_of_a_closed_manager_is_known_to_trio_programs() -> None:
     assert issubclass(ConManClosedError, trio.ClosedResourceError)
 
 
-@pytest.mark.parametrize("end", [leave, raise_something, cancel, time_out])
+@pytest.mark.parametrize(
+    "end, why",
+    [
+        (leave, "its block has ended"),
+        (shut_down, "it was shut down"),
+        (raise_something, "the block of 'pages' was left by KeyError"),
+        (cancel, "'pages' was cancelled"),
+        (time_out, "the deadline of 'pages' passed"),
+    ],
+)
 async def test_after_the_block_nothing_is_accepted_and_all_else_works(
-    end: End, autojump_clock: MockClock
+    end: End, why: str, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
         with suppress(KeyError):
@@ -90,7 +103,7 @@ async def test_after_the_block_nothing_is_accepted_and_all_else_works(
                 await cm.run(job, 1, 1)
                 await trio.sleep(2)
                 await end(cm)
-        refusal = r"^'pages' is closed and accepts no more tasks"
+        refusal = rf"^'pages' is closed and accepts no more tasks: {why} \(see"
         with pytest.raises(ConManClosedError, match=refusal):
             await cm.run(job, 2, 1)
         with pytest.raises(ConManClosedError, match=refusal):

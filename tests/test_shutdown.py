@@ -43,7 +43,9 @@ async def feed(cm: ConMan[int]) -> None:
 
 async def refused(cm: ConMan[int], record: list[Any]) -> None:
     """Wait for a slot until the manager refuses; record when it does."""
-    with pytest.raises(ConManClosedError, match=r"^'conman' is closed and accepts no more tasks \(see"):
+    with pytest.raises(
+        ConManClosedError, match=r"^'conman' is closed and accepts no more tasks: it was shut down \(see"
+    ):
         await cm.run(job, 9, 1)
     record.append(trio.current_time())
 
@@ -81,7 +83,7 @@ async def test_nothing_new_is_accepted_from_its_first_moment(
 ) -> None:
     async def try_all() -> None:
         closed = pytest.raises(
-            ConManClosedError, match=r"^'conman' is closed and accepts no more tasks \(see"
+            ConManClosedError, match=r"^'conman' is closed and accepts no more tasks: it was shut down \(see"
         )
         with closed:
             await cm.run(job, 1, 1)

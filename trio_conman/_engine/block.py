@@ -66,6 +66,8 @@ class Block:
     _entered: bool = attrs.field(default=False, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
+    # Why it is closed, where nothing has cancelled the tasks.
+    _end_text: str = attrs.field(default="its block has ended", init=False)
     # The host and the keeper of the tasks.
     _sleepers: list[trio.lowlevel.Task] = attrs.field(factory=list, init=False)
     _host_ended: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -344,6 +346,7 @@ class Block:
 
         What is queued is cancelled at once, if it is to be dropped.
         """
+        self._end_text = "it was shut down"
         self._refuse()
         self.line.refuse_sleepers()  # before the line starts anybody again
         if drop:
@@ -369,9 +372,8 @@ class Block:
 
     def closed_error(self) -> ConManClosedError:
         """What is raised where somebody still hands in work."""
-        stopped = self.runner.stopped
-        why = "" if stopped is None else f": {stopped.text}"
-        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks{why} {SEE}")
+        why = self._end_text if self.runner.stopped is None else self.runner.stopped.text
+        error = ConManClosedError(f"{self.name!r} is closed and accepts no more tasks: {why} {SEE}")
         error._owner = self._identity
         return error
 
