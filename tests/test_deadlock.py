@@ -12,6 +12,7 @@ from trio_conman import (
     ConMan,
     Failure,
     Instrument,
+    KeyedLimit,
     Outcome,
     RetriableError,
     RetryConfig,
@@ -23,6 +24,10 @@ SEE = r" \(see .What goes wrong. in the docs\)$"
 NEVER = r"^run\(\) was called inside a task of 'conman' .*: use start_soon\(\), which does not wait" + SEE
 MAP_NEVER = (
     r"^a map was consumed inside a task of 'conman' .*: give the inner work a manager of its own" + SEE
+)
+HANDLE_NEVER = (
+    r"^a handle was awaited inside a task of 'conman' for which its own task waits in turn, .*: await it "
+    r"outside of the tasks, or give the inner work a manager of its own" + SEE
 )
 
 MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
@@ -604,3 +609,117 @@ async def test_one_of_two_consumers_gives_up_and_the_other_stays_in_the_ring(
         with trio.fail_after(20):
             await handle.wait()
     assert cm.statistics().failed >= 1
+
+
+# Handles that are awaited
+
+
+async def awaiting(cm: ConMan[str], delay: float = 0) -> str:
+    """Queue a task after `delay` seconds, and wait until it has ended."""
+    await trio.sleep(delay)
+    return await cm.start_soon(child).result()
+
+
+@each_kind
+@pytest.mark.parametrize("limit", [2, 3])
+async def test_the_last_of_those_who_hold_all_slots_and_await_handles_is_told(
+    limit: int, limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(limit)) as cm:
+        handles = [await cm.run(awaiting, cm, delay) for delay in range(1, limit + 1)]
+        await handles[-1].wait()
+        assert trio.current_time() == limit
+        with pytest.raises(RuntimeError, match=HANDLE_NEVER):
+            raise error_of(handles[-1])
+    # What they have queued was accepted.
+    assert cm.outputs() == ["child"] * (2 * limit - 1)
+    assert cm.statistics().failed == 1
+
+
+async def test_a_task_that_awaits_one_that_waits_for_a_slot_waits_for_it_too(
+    autojump_clock: MockClock,
+) -> None:
+    async def tower(height: int) -> int:
+        return 1 + await (await cm.run(tower, height - 1)).result() if height else 0
+
+    for limit in (2, 3, 4, 5):
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limit) as cm:
+            handle = await cm.run(tower, 4)
+        if limit < 5:
+            with pytest.raises(RuntimeError, match=f"{NEVER}|{HANDLE_NEVER}"):  # who is last is chance
+                raise error_of(handle)
+        else:
+            assert await handle.result() == 4
+    assert trio.current_time() == 0
+
+
+@each_kind
+async def test_a_handle_is_awaited_where_a_slot_can_get_free(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
+        await cm.run(child, 5)
+        handle = await cm.run(awaiting, cm)
+        with trio.move_on_after(2):
+            await handle.wait()  # from outside it is no wait for a slot
+        assert await handle.result() == "child"
+        assert trio.current_time() == 6
+
+
+async def test_a_wait_for_a_handle_that_is_cancelled_is_forgotten(autojump_clock: MockClock) -> None:
+    async def impatient() -> str:
+        queued = cm.start_soon(child)
+        with trio.move_on_after(1):
+            await queued.wait()
+        await trio.sleep(1)
+        return "impatient"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        for delay in (0, 1):
+            await cm.run(impatient)
+            await trio.sleep(1.5 - delay)
+    assert cm.errors() == []
+    assert sorted(cm.outputs()) == ["child", "child", "impatient", "impatient"]
+
+
+async def test_what_waits_for_handles_while_paused_is_told_at_the_end_of_the_pause(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        handles = [await cm.run(awaiting, cm) for _ in range(2)]
+        cm.pause()
+        await trio.sleep(3)
+        assert [handle.state for handle in handles] == ["running", "running"]
+        cm.resume()
+        await trio.sleep(0)
+        await wait_all_tasks_blocked()
+        assert [handle.state for handle in handles] == ["running", "done"]
+        with pytest.raises(RuntimeError, match=HANDLE_NEVER):
+            raise error_of(handles[1])
+
+
+async def test_a_handle_of_another_manager_is_no_slot_of_ones_own(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, 2) as other, ConMan[str].open(nursery, 2) as cm:
+            for _ in range(2):
+                await cm.run(awaiting, other, 1)
+    assert cm.outputs() == ["child", "child"]
+
+
+async def test_who_awaits_a_task_that_lacks_the_key_of_who_awaits_it_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    async def of(key: str) -> str:
+        return key
+
+    async def waits(key: str) -> str:
+        return await cm.start_soon(of, key).result()
+
+    keys = KeyedLimit(1, key=lambda key: key)
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 5, per_key=keys) as cm:
+        handle = await cm.run(waits, "a")
+        await cm.run(waits, "b")
+    with pytest.raises(RuntimeError, match=HANDLE_NEVER):
+        raise error_of(handle)
+    assert len(cm.errors()) == 2
+    assert sorted(cm.outputs()) == ["a", "b"]

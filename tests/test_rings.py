@@ -127,8 +127,7 @@ async def test_the_search_begins_with_one_that_may_go_on(
         await trio.sleep(5)
         asked.clear()
         for _ in range(100):
-            cm.pause()
-            cm.resume()
+            cm.limit = 51
         assert len(asked) == 100
     assert cm.errors() == []
 
@@ -201,6 +200,7 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
     @attrs.define(eq=False)
     class Line:
         name: str
+        beside: set[TaskHandle[Any]] = attrs.Factory(set)
 
         def grants(self) -> bool:
             return True

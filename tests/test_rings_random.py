@@ -1,4 +1,4 @@
-"""Random programs whose tasks wait inside of others, for slots and for keys: who waits for ever is told so.
+"""Random programs whose tasks wait for slots, keys and handles: who waits for ever is told so.
 
 Each program runs twice, the second time with nobody told. It hangs then exactly where somebody was told, as
 the limits of such a program are only lowered, and a pause ends.
@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, KeyedLimit, TaskCancelledError
+from trio_conman import ConMan, KeyedLimit, TaskCancelledError, TaskHandle
 from trio_conman._limits.rings import Rings
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class Program:
     limits: list[KeyedLimit] = attrs.field(init=False)
     inside: int = attrs.field(init=False)  # how much deeper an item of a map is than its consumer
     most: int = attrs.field(init=False)
+    handles: list[TaskHandle[None]] = attrs.Factory(list)
     made: int = 0
     told: int = 0
     is_over: bool = False
@@ -60,9 +61,13 @@ class Program:
     async def wait_for_others(self, depth: int) -> None:
         way = self.chance.random()
         if way < 0.1:
-            self.cm.start_soon(self.task, self.name(), depth + 1)
+            self.handles.append(self.cm.start_soon(self.task, self.name(), depth + 1))
+        elif way < 0.4:
+            self.handles.append(await self.cm.run(self.task, self.name(), depth + 1))
         elif way < 0.6:
-            await self.cm.run(self.task, self.name(), depth + 1)
+            await self.cm.start_soon(self.task, self.name(), depth + 1).wait()
+        elif way < 0.7 and self.handles:
+            await self.pick(self.handles).wait()
         else:
             names = [self.name() for _ in range(self.chance.randint(1, 4))]
             is_ordered, lookahead = self.chance.random() < 0.6, self.pick([None, 1, 2, 5])

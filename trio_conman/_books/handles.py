@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from math import inf
@@ -55,6 +55,8 @@ class Terms:
     cancel: Callable[[TaskHandle[Any], str, str | None], None]
     # How to give it another priority, wherever it waits.
     reorder: Callable[[TaskHandle[Any], int], None]
+    # How to wait for its end, which the ending tells of; raises where that could never be.
+    attend: Callable[[TaskHandle[Any], Ending], Awaitable[object]]
     # The section of a journal that may know its value, and keeps it.
     records: Records[Any] | None = None
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
@@ -73,7 +75,9 @@ class Terms:
 
 
 # The terms of a task that is done.
-DONE = Terms(None, inf, inf, 0, lambda _: True, lambda *_: None, lambda *_: None)
+DONE = Terms(
+    None, inf, inf, 0, lambda _: True, lambda *_: None, lambda *_: None, lambda _, ending: ending.wait()
+)
 
 
 class Ending(Protocol):
@@ -229,13 +233,15 @@ class TaskHandle(Generic[T]):
             how it ended.
 
         Raises:
-            RuntimeError: called in another thread than that of its trio run, while the task has not ended.
+            RuntimeError: called inside a task of the same manager for which this one waits in turn, by its
+                slot, a key or a handle, so that both could never end but by a deadline. Or called in another
+                thread than that of its trio run, while the task has not ended.
         """
         if self._outcome is None:
             self._check_thread("wait")
             if self._done is None:
                 self._done = trio.Event()
-            await self._done.wait()
+            await self._terms.attend(self, self._done)
             assert self._outcome is not None
         else:
             await trio.lowlevel.checkpoint()

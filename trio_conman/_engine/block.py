@@ -35,8 +35,9 @@ from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import SEE
 from trio_conman._books.collector import Collector
-from trio_conman._books.handles import TaskHandle
+from trio_conman._books.handles import Ending, TaskHandle
 from trio_conman._limits.line import Line
+from trio_conman._limits.rings import await_error
 
 from .endings import Stop
 from .execution import Runner
@@ -404,6 +405,31 @@ class Block:
         if task is None:
             return None
         return self.stand_ins[task] if task in self.stand_ins else self.runner.pool.handle_of(task)
+
+    @enable_ki_protection
+    async def attend(self, handle: TaskHandle[Any], ending: Ending) -> None:
+        """Wait until a task has ended, as `ending` tells.
+
+        Raises:
+            RuntimeError: inside of a task of the manager this wait could never end.
+        """
+        line, holder = self.line, self.holder()
+        if holder is None:
+            await ending.wait()
+            return
+        told = trio.CancelScope()
+        may_wait = line.rings.block(
+            line, told, holder, told.cancel, lambda: handle._outcome is None, lambda: [handle]
+        )
+        del holder  # whose outcome may lead to this frame, by what is raised here
+        if may_wait:
+            try:
+                with told:
+                    await ending.wait()
+            finally:
+                line.rings.unblock(told)
+        if handle._outcome is None:
+            raise await_error(self.name)
 
     def _own_task(self) -> trio.lowlevel.Task | None:
         """The trio task of the manager that runs here, or has started what does: a worker, or a feeder."""

@@ -198,13 +198,7 @@ class Mapping(ABC, Generic[T]):
         """What must be, one of all, before there is another outcome: see `Rings`."""
         if self.is_coming or (self._stream.more and self._room() > 0) or not self._unended:
             yield ()
-        for item in self._unended:
-            if item._state != "queued":
-                yield item
-            elif item in self._line.beside:
-                yield ()  # who finds a value there needs no keys
-            else:
-                yield item._keys or ()
+        yield from self._unended
 
     def _look_for_rings(self) -> None:
         """All that is left may be items that wait, for keys or for tasks of their own."""

@@ -35,10 +35,8 @@ class Line(Tokens):
 
     # Those who wait in `sleep`: their tasks are not accepted yet.
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
-    # Those who stand beside it, and those of them who wait for a slot again.
+    # Those who stand beside it, and those of them who wait for a slot again; `beside` are those who do not.
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
-    # Those of them who do not yet.
-    beside: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""

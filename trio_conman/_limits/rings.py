@@ -6,13 +6,13 @@ last one that closed it is told. A ring can close when somebody begins to wait, 
 the limit is lower than it was, when a limit is lowered, when a pause ends, and when a map whose consumer
 sleeps joins its line: then whoever did that calls `break_rings`.
 
-Keys make smaller rings. Who waits for one that is full waits for one of those who hold it, and who consumes
-a map for those that run its items. So of all holders that wait those are taken away, again and again, of whom
-a wait can end: because a key of it is not full, or is held by somebody who has been taken away, or because an
-item of it runs that waits for nothing, or has been taken away. Who is left then waits for others of them, and
-these for him. That is looked for only where such a ring is `suspected`: where somebody begins to wait, or is
-found to lack a key that all who hold it wait inside of, and where what a map waits for has changed, or a
-pause ends.
+Keys make smaller rings, and so do tasks. Who waits for a key that is full waits for one of those who hold it;
+who awaits a handle, for its task; who consumes a map, for those that run its items. So of all holders that
+wait those are taken away, again and again, of whom a wait can end: because a key of it is not full, or is
+held by somebody who has been taken away, or because a task runs that waits for nothing, or has been taken
+away. Who is left then waits for others of them, and these for him. That is looked for only where such a ring
+is `suspected`: where somebody begins to wait, or is found to lack a key that all who hold it wait inside of,
+and where what a map waits for has changed, or a pause ends.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
@@ -38,7 +38,7 @@ from trio_conman._books.handles import TaskHandle
 
 from .keys import Key, Keys
 
-# What a wait may need to go on: a slot and some keys, or none; or that a task ends.
+# What a wait may need, to go on: a slot with some keys, or with none; or that a task ends.
 Need: TypeAlias = "Keys | TaskHandle[Any]"
 
 
@@ -46,6 +46,8 @@ class Waiting(Protocol):
     """The line that somebody waits in."""
 
     name: str
+    # The tasks that wait for others of their key in the journal.
+    beside: set[TaskHandle[Any]]
 
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
@@ -71,11 +73,17 @@ class _Wait:
     def lacks(self, holders: Collection[TaskHandle[Any]], held: Mapping[Key, int]) -> bool:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
-            need in holders
-            if isinstance(need, TaskHandle)
-            else any(key.running >= key.most and held.get(key, 0) >= key.running for key in need)
+            any(key.running >= key.most and held.get(key, 0) >= key.running for key in self._keys(need))
+            if not isinstance(need, TaskHandle) or need._state == "queued"
+            else need in holders
             for need in self.needs()
         )
+
+    def _keys(self, need: Need) -> Keys:
+        if not isinstance(need, TaskHandle):
+            return need
+        # Who waits beside the line may find a value there, and needs no keys.
+        return () if need in self.line.beside else need._keys or ()
 
 
 @final
@@ -92,7 +100,7 @@ class Rings:
     # The keys of each, and how many of them hold each key.
     _keys: dict[TaskHandle[Any], Keys] = attrs.field(factory=dict, init=False)
     held: Counter[Key] = attrs.field(factory=Counter, init=False)
-    # Whether a ring of keys may have closed since one was looked for.
+    # Whether a ring of keys, or of tasks, may have closed since one was looked for.
     suspected: bool = attrs.field(default=False, init=False)
 
     def enter(self, line: Waiting) -> None:
@@ -155,13 +163,10 @@ class Rings:
             self._keys[holder] = holder._slot.keys
             self.held.update(self._keys[holder])
         self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
-        if self._too_many() or (self._may_be_in_ring(wait) and holder in self._ring_of_keys()):
+        if self._too_many() or (wait.lacks(self._holders, self.held) and holder in self._small_ring()):
             self.unblock(key)
             return False
         return True
-
-    def _may_be_in_ring(self, wait: _Wait) -> bool:
-        return bool(self.held) and wait.lacks(self._holders, self.held)
 
     def unblock(self, key: Any) -> None:
         """`key` is waited for no more."""
@@ -184,7 +189,7 @@ class Rings:
     def look_at(self, key: Any) -> None:
         """What `key` waits for has changed, if it waits."""
         wait = self._waits.get(key)
-        if wait is not None and self._may_be_in_ring(wait):
+        if wait is not None and wait.lacks(self._holders, self.held):
             self.suspected = True
         self.break_rings()
 
@@ -201,7 +206,7 @@ class Rings:
                 self.unblock(key)
                 wait.tell()
         is_suspected, self.suspected = self.suspected, False
-        while is_suspected and self.held and (ring := self._ring_of_keys()):
+        while is_suspected and (ring := self._small_ring()):
             held = self._held_by(ring)
             key, wait = next(
                 (key, wait)
@@ -222,8 +227,8 @@ class Rings:
                 return 0
         return int(1 - free)
 
-    def _ring_of_keys(self) -> set[TaskHandle[Any]]:
-        """The holders that wait for keys that only they hold."""
+    def _small_ring(self) -> set[TaskHandle[Any]]:
+        """The holders that wait for each other, and for keys that only they hold."""
         left, ring = -1, set(self._holders)
         while left != len(ring):
             left = len(ring)
@@ -262,4 +267,13 @@ def deadlock_error(manager: str, what: str, instead: str, *, has_keys: bool) -> 
     return RuntimeError(
         f"{what} inside a task of {manager!r} while every {slot} is held by a task that itself waits "
         f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
+    )
+
+
+def await_error(manager: str) -> RuntimeError:
+    """What to raise where a ring was closed by who awaits a handle."""
+    return RuntimeError(
+        f"a handle was awaited inside a task of {manager!r} for which its own task waits in turn, for a "
+        "slot, a key, or its end, so that neither would ever end: await it outside of the tasks, or give the "
+        f"inner work a manager of its own {SEE}"
     )

@@ -30,7 +30,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._books.handles import Slot
+from trio_conman._books.handles import Slot, TaskHandle
 
 from .envoy import Envoy
 from .keyring import Keyring
@@ -67,6 +67,8 @@ class Tokens:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: Envoy | None = attrs.field(init=False)  # of a limiter that was given
     closed: bool = attrs.field(default=False, init=False)
+    # Tasks that wait for others of their key in the journal, and for no slot.
+    beside: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)

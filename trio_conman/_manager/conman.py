@@ -211,6 +211,7 @@ class ConMan(Doors[R], Views[R]):
         )
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
+        self._block = Block(name, nursery, self._cancel_scope, line, runner, self._collector, self._thread)
         self._terms = Terms(
             retry,
             attempt_timeout,
@@ -219,9 +220,9 @@ class ConMan(Doors[R], Views[R]):
             self._collector.put,
             runner.cancel,
             line.reorder,
+            self._block.attend,
             records,
         )
-        self._block = Block(name, nursery, self._cancel_scope, line, runner, self._collector, self._thread)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
         self._unseen = Unseen(name, runner, self._collector)

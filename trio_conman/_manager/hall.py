@@ -140,5 +140,6 @@ def _terms(
         base.deliver,
         base.cancel,
         base.reorder,
+        base.attend,
         base.records if journal is None else records_of(journal),
     )
