@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -218,6 +220,18 @@ async def test_a_journal_and_signals_never_entered(tmp_path: Path) -> None:
         with pytest.warns(RuntimeWarning, match=exactly(text)) as seen:
             shutdown_on_signal(cm)
     assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("make", [pickle.dumps, copy.copy, copy.deepcopy])
+async def test_a_manager_and_a_handle_have_no_copies(make: Callable[[object], object]) -> None:
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery) as cm:
+        for each in (cm, await cm.run(job)):
+            text = (
+                f"a {type(each).__name__} cannot be pickled or copied, as it belongs to one trio run: "
+                "pass on what you read from it"
+            )
+            with pytest.raises(TypeError, match=exactly(text)):
+                make(each)
 
 
 async def test_what_was_refused_when_it_was_entered_was_entered(recwarn: pytest.WarningsRecorder) -> None:

@@ -1,21 +1,30 @@
-"""What ``help()`` and editors show of classes that users do not construct."""
+"""What ``help()``, editors and ``pickle`` are told of classes that users do not construct."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, Signature
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 C = TypeVar("C", bound=type)
 
 
 def made_by(door: str) -> Callable[[C], C]:
-    """Hide the constructor of a class; `door` is what makes its objects."""
+    """Hide the constructor of a class, whose objects have no copies; `door` is what makes them."""
 
     def hidden(cls: C) -> C:
         made: Any = cls
         made.__init__.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_ONLY)])
         made.__init__.__doc__ = f"Private: {door} makes it."
+        made.__reduce__ = _refuse
         return cls
 
     return hidden
+
+
+def _refuse(self: object) -> NoReturn:
+    """Private: it is not pickled."""
+    raise TypeError(
+        f"a {type(self).__name__} cannot be pickled or copied, as it belongs to one trio run: "
+        "pass on what you read from it"
+    )
