@@ -242,6 +242,30 @@ async def test_where_it_is_cancelled_it_has_let_go_of_the_signals_too(autojump_c
     assert handlers == [before]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("ends, heard", [((2, 3, 4), "cc"), ((2, 5, 3), "bc"), ((5, 4, 3), "bc")])
+async def test_they_may_end_in_any_order(
+    ends: tuple[int, ...], heard: str, number: signal.Signals, autojump_clock: MockClock
+) -> None:
+    before = signal.getsignal(number)
+    came: dict[str, list[signal.Signals]] = {}
+
+    async def listen(name: str, begin: int, end: int) -> None:
+        await trio.sleep(begin)
+        async with ConMan[None].open(nursery, name=name) as cm, shutdown_on_signal(cm) as came[name]:
+            await trio.sleep_until(start + end)
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for name, begin, end in zip("abc", range(3), ends, strict=True):
+            nursery.start_soon(listen, name, begin, end)
+        nursery.start_soon(tell, number, 2.5)
+        nursery.start_soon(tell, number, 3.5)
+    assert "".join(name for name in "abc" for _ in came[name]) == heard
+    assert signal.getsignal(number) is before
+    assert signals._replaced == []
+
+
 async def test_its_end_resumes_a_paused_manager(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[float].open(nursery, timeout=60) as cm:
         async with shutdown_on_signal(cm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
 from math import inf
 from types import TracebackType
@@ -34,8 +34,8 @@ def shutdown_on_signal(
 
     To be entered in the manager's block. When its own block ends, or a shutdown ends the loop in it, it waits
     for the tasks, as the manager's block does, so that a signal is heard until the last of them has ended.
-    When its block is left by another exception, it lets go of the signals at once. Of two of these blocks,
-    one in the other, the inner one alone hears a signal.
+    When its block is left by another exception, it lets go of the signals at once. Of several of these blocks
+    at once, be they of one manager or of several, the one that began last alone hears a signal.
 
     Args:
         cm: the manager; see `~trio_conman.ConMan.shutdown` for what a shutdown ends, and what it does not.
@@ -121,12 +121,14 @@ class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"])
             await outlast(self._ended.wait)
 
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
-        # Ctrl-C is left out: it comes to the whole group, and what a forked worker does is to be finished.
-        numbers = [each for each in self._signals if each is not signal.SIGINT]
-        before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in numbers}
+        before = {each: signal.getsignal(each) for each in self._signals}
+        now: dict[signal.Signals, Any] = {}
         _replaced.append(before)
         try:
-            with self._scope, trio.open_signal_receiver(*self._signals) as coming:
+            with self._scope, ExitStack() as stack:
+                stack.callback(_forget, before, now)
+                coming = stack.enter_context(trio.open_signal_receiver(*self._signals))
+                stack.callback(lambda: now.update({each: signal.getsignal(each) for each in before}))
                 task_status.started()
                 async with trio.open_nursery() as nursery:
                     self._came.append(signal.Signals(await anext(coming)))
@@ -134,20 +136,35 @@ class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"])
                     self._came.append(signal.Signals(await anext(coming)))
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
         finally:
-            _replaced.remove(before)
             self._ended.set()
 
 
-# What was there before, by the blocks that listen.
+# What was there before, by the blocks that listen, in the order in which they began.
 _replaced: list[dict[signal.Signals, Any]] = []
+
+
+@enable_ki_protection
+def _forget(before: dict[signal.Signals, Any], now: dict[signal.Signals, Any]) -> None:
+    """A block has ended. One that began later still hears, and what it leaves is what was before both."""
+    at = next(index for index, each in enumerate(_replaced) if each is before)
+    del _replaced[at]
+    for number, handler in now.items():
+        later = next((each for each in _replaced[at:] if number in each), None)
+        if later is None:
+            signal.signal(number, before[number])
+        else:
+            later[number] = before[number]
+            signal.signal(number, handler)
 
 
 def _restore() -> None:
     """A forked process must not keep what tells its parent's trio only: it could not be terminated."""
     for before in reversed(_replaced):
         for number, handler in before.items():
-            # What was not set by Python cannot be set again.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            # Ctrl-C comes to the whole group, and what a forked worker does is to be finished.
+            if number is not signal.SIGINT:
+                # What was not set by Python cannot be set again.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 with suppress(AttributeError):  # of Windows, which has no forks
