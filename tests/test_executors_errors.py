@@ -15,12 +15,15 @@ import loky  # type: ignore[import-untyped]  # it has no types
 import pytest
 import trio
 
-from trio_conman import ConMan, RetryConfig
+from trio_conman import ConMan, RetriableError, RetryConfig
 from trio_conman._leaves.remote_errors import Guarded, GuardedByLoky
 from trio_conman.executors import RemoteError, run_in_executor
 
 # A process imports it: a test module cannot be imported there.
 ERRORS = '''
+from trio_conman import RetriableError, RetryConfig
+
+
 class TwoArgumentsError(Exception):
     """Pickles, and does not unpickle."""
 
@@ -59,12 +62,24 @@ class InterruptError(BaseException):
         super().__init__(one)
 
 
+class PickyError(RetriableError):
+    """Does not unpickle either, and is retriable."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.two = two
+
+
 class FineError(Exception):
     """Comes as it is."""
 
 
 def fail(name, *args):
     raise globals()[name](*args)
+
+
+def fail_for_now(name, *args):
+    raise RetriableError(globals()[name](*args), retry_after=7, retry_config=RetryConfig(max_attempts=2))
 '''
 
 
@@ -96,6 +111,7 @@ TEXTS = [
     ("NoError", ("no",), "no"),
     ("UnreadableError", (), "(its text could not be had)"),
     ("InterruptError", ("one", "two"), "one"),
+    ("PickyError", ("one", "two"), "one"),
 ]
 
 
@@ -119,6 +135,18 @@ async def test_what_arrives_comes_as_itself(pool: Any, errors: ModuleType) -> No
     assert type(caught.value) is errors.FineError
     assert caught.value.args == (1, "two")
     assert "in fail" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("name, args, text", [TEXTS[0], TEXTS[1], TEXTS[3]])
+async def test_a_retry_is_asked_for_though_its_error_does_not_arrive(
+    pool: Any, errors: ModuleType, name: str, args: tuple[Any, ...], text: str
+) -> None:
+    with pytest.raises(RetriableError) as caught:
+        await run_in_executor(pool, errors.fail_for_now, name, *args)
+    retriable = caught.value
+    assert (retriable.retry_after, retriable.retry_config) == (7, RetryConfig(max_attempts=2))
+    assert isinstance(retriable.err, RemoteError)
+    assert str(retriable) == str(retriable.err) == f"conman_errors.{name}: {text}"
 
 
 async def test_what_only_loky_can_send_does_not_come_as_a_text() -> None:
@@ -162,6 +190,12 @@ def test_a_guard_turns_what_does_not_arrive_into_a_text(
     # Whoever prints the traceback sees both.
     printed = "".join(traceback.format_exception(caught.value))
     assert "in fail" in printed and f"RemoteError: conman_errors.{name}: {text}" in printed
+
+
+def test_a_retry_that_does_not_arrive_itself_comes_as_a_text(errors: ModuleType) -> None:
+    with pytest.raises(RemoteError) as caught:
+        Guarded(errors.fail)("PickyError", errors.LockedError(), "two")
+    assert str(caught.value) == "conman_errors.PickyError: conman_errors.LockedError: locked"
 
 
 @pytest.mark.parametrize("kind", [Guarded, GuardedByLoky])

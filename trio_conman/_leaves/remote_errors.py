@@ -8,6 +8,8 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar, final
 
+from trio_conman._policy.retry import RetriableError
+
 T = TypeVar("T")
 
 
@@ -52,6 +54,11 @@ class Guarded(Generic[T]):
         except BaseException as exc:  # a pool sends all of them back
             if self.arrives(exc):
                 raise
+            if isinstance(exc, RetriableError) and exc.err is not None:
+                exc.err = as_text(exc.err)
+                exc.args = (exc.err,)
+                if self.arrives(exc):  # what it asks for is heard
+                    raise
             raise as_text(exc) from exc
 
     def arrives(self, error: BaseException) -> bool:
