@@ -24,6 +24,7 @@ from trio_conman import ConMan, Failure, Success
 from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_writer
 from trio_conman._leaves.journal_file import JournalFile
+from trio_conman._leaves.journal_reader import MOST
 from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
@@ -834,6 +835,36 @@ async def test_a_journal_whose_thread_cannot_be_started_is_closed(
                 pass
     async with open_journal(path) as journal:
         assert await run(journal, Counting(1), 1) == (1, False)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+async def test_where_no_thread_can_be_started_to_read_that_is_told_once_and_the_journal_ends(
+    path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_journal(path) as journal:
+        for number in range(2 * MOST):
+            await run(journal, Counting(number), number)
+    start, started = trio.lowlevel.start_thread_soon, 0
+
+    def start_some(*args: Any) -> None:
+        nonlocal started
+        if started == threads:
+            raise RuntimeError("can't start new thread")
+        started += 1
+        start(*args)
+
+    async def recall_some() -> None:
+        async with open_journal(path) as journal, trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, 20, journal=journal) as cm:
+                for number in range(2 * MOST - 1, MOST, -50):
+                    cm.start_soon(Counting(number), number)
+            assert {type(error) for error in cm.errors()} == {JournalError}
+            assert len(cm.outcomes()) == 21
+
+    refused = r"it cannot be used \(RuntimeError\(\"can't start new thread\"\)\)$"
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", start_some)
+    with pytest.raises(JournalError, match=refused):
+        await recall_some()
 
 
 async def test_threads_of_the_journal_may_find_that_the_run_has_crashed(path: Path) -> None:

@@ -182,7 +182,11 @@ class Reader:
             else:
                 self._idle.set()
 
-        trio.lowlevel.start_thread_soon(do, lambda _: None, "trio_conman journal")
+        try:
+            trio.lowlevel.start_thread_soon(do, lambda _: None, "trio_conman journal")
+        except Exception as error:  # no thread could be started
+            job.error = self._file.unexpected(error)
+            self._run.run_sync_soon(done)
 
     async def end(self) -> None:
         """Wait until nothing is being read."""
