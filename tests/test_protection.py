@@ -24,6 +24,8 @@ from trio_conman import (
     RetryConfig,
     as_completed,
 )
+from trio_conman.batches import in_batches
+from trio_conman.signals import shutdown_on_signal
 from trio_conman.testing import RecordingInstrument
 
 HOME = Path(trio_conman.__file__).parent
@@ -61,6 +63,8 @@ MAY_BE_INTERRUPTED = {
         "_ended",
     },
     "asking": {"ask"},
+    # What is taken from a source is in a trio task of its own.
+    "batches": {"Batches.__init__", "Batches._end", "Batches._fill", "in_batches"},
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
     "hall": {"Hall._handle", "Hall._terms_with", "_terms"},
@@ -84,7 +88,7 @@ MAY_BE_INTERRUPTED = {
     "map_block": {"MapBlock.__init__"},
     "mapping": {"Mapping.__init__", "Mapping._look_at_limit", "Mapping._room", "most_in_memory"},
     "opening": {"Opening.__init__"},
-    "outlast": set[str](),
+    "outlast": {"check_in_trio"},
     "permits": {"Permits.__attrs_post_init__", "Permits.pause_for"},
     "pool": {"Worker.renew", "Worker.set_deadline"},
     "recalls": {"Recalls._wait_for_value", "deadline_of"},
@@ -95,6 +99,7 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
+    "signals": {"_Listening.__init__", "_Listening._listen", "_checked", "shutdown_on_signal"},
     "source": {
         "Source.__init__",
         "Source._close_generator",
@@ -208,6 +213,15 @@ async def use_keys(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> 
     assert cm.errors() + other.errors()
 
 
+async def use_leaves(nursery: trio.Nursery) -> None:
+    async with ConMan[Any].open(nursery, 2) as cm, shutdown_on_signal(cm):
+        async with cm.map(noop, range(10)) as outcomes, in_batches(outcomes, 3, seconds=1) as batches:
+            async for _ in batches:
+                pass
+        async with cm.map(noop, range(10)) as outcomes, in_batches(outcomes, 3) as batches:
+            await anext(batches)
+
+
 async def be_ended(nursery: trio.Nursery) -> None:
     send, receive = trio.open_memory_channel[Any](0)
     async with ConMan[Any].open(nursery, 2, send_to=send) as cm:
@@ -236,6 +250,7 @@ async def program() -> None:
         await use_journal(nursery)
         await use_keys(nursery, 2)
         await use_keys(nursery, trio.CapacityLimiter(2))
+        await use_leaves(nursery)
         await be_ended(nursery)
         async with ConMan[Any].open(nursery, 2) as cm:
             await cm.run(raise_interrupt)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._base.checks import check_count, check_number, check_type
 from ._base.outlast import check_in_trio
@@ -73,6 +74,7 @@ class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]])
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
 
+    @enable_ki_protection
     async def __aenter__(self) -> Batches[T]:
         if self._nursery is not None:
             raise RuntimeError("in_batches() was entered twice; every 'async with' needs a call of its own")
@@ -80,6 +82,7 @@ class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]])
         self._nursery.start_soon(self._fill, name="in_batches")
         return self
 
+    @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -115,6 +118,7 @@ class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]])
             self._error = error
         self._end()
 
+    @enable_ki_protection
     async def __anext__(self) -> list[T]:
         """Wait for the next batch; always a checkpoint."""
         if self._nursery is None:

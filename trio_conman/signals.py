@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from trio_conman import ConMan
 
@@ -99,6 +100,7 @@ class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"])
         self._ended = trio.Event()
         self._is_entered = False
 
+    @enable_ki_protection
     async def __aenter__(self) -> list[signal.Signals]:
         self._is_told = True
         if self._is_entered:
@@ -109,6 +111,7 @@ class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"])
         await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
         return self._came
 
+    @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
