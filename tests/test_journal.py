@@ -22,7 +22,7 @@ import trio_conman.journal
 from tests.journaled import Counting, run
 from trio_conman import ConMan, Failure, Success
 from trio_conman._books.records import Answer
-from trio_conman._leaves import journal_writer
+from trio_conman._leaves import journal_records, journal_writer
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_reader import MOST
 from trio_conman._leaves.journal_values import decode_json
@@ -745,6 +745,21 @@ async def test_section_refuses_nonsense(
         assert str(caught.value) == text
         with pytest.raises(TypeError, match=r"^section must be a str, not None$"):
             await journal.discard(None)  # type: ignore[arg-type]  # the mistake to be told
+
+
+@pytest.mark.parametrize("data", [b"1" * 8, "1" * 8, "\xfc" * 4])
+async def test_a_value_for_which_a_record_has_no_room_fails_its_task_alone(
+    path: Path, data: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_records, "LARGEST", 7)
+    async with open_journal(path) as journal:
+        section = journal.section("own", encode=unchanged, decode=unchanged)
+        with pytest.raises(JournalError, match="it has 8 bytes, and there is room for 7; give it"):
+            await run(section, Counting(data), 1)
+        assert await run(section, Counting(data[:3]), 2) == (data[:3], False)
+    async with open_journal(path) as journal:
+        section = journal.section("own", encode=unchanged, decode=unchanged)
+        assert await run(section, Counting(data[:3]), 2) == (data[:3], True)
 
 
 async def test_in_place_of_a_codec_that_is_not_given_there_is_json(path: Path) -> None:

@@ -33,6 +33,7 @@ FORMAT = 1
 PAGE_SIZE = 8192  # bytes; of smaller ones more is left over
 LONGEST_WAIT = 60.0  # seconds for a lock that another program holds on the file
 LARGEST_LOG = 4 << 20  # bytes of the write-ahead log that ask for a checkpoint
+LARGEST = 900_000_000  # bytes of a value; with its key it may have a thousand million, as far as SQLite goes
 AT_ONCE = 200  # records in one statement: beside a busy loop, each one may wait 5 ms for Python's lock
 MOST_RECORDS = 0xFFFF_FFFF  # of a section
 SCANNED = 2048  # keys read at once, for the same reason; fewer where they are long

@@ -13,7 +13,7 @@ from trio.lowlevel import disable_ki_protection
 from trio_conman._base.texts import beginning, short, text_of
 from trio_conman._books.records import Answer
 
-from .journal_file import Data, JournalError
+from .journal_file import LARGEST, Data, JournalError
 from .journal_keys import key_text
 from .journal_store import Shelf, Store
 from .journal_values import decode_json, encode_json
@@ -89,10 +89,14 @@ class SectionRecords:
             data = self._encode(value)
             if isinstance(data, str):
                 data = str.__str__(data)  # a plain one, whose methods are not the user's
-                if not data.isascii():
-                    data.encode()  # lone surrogates are in no file
-            elif not isinstance(data, bytes):
+                # Lone surrogates are in no file.
+                size = len(data) if data.isascii() else len(data.encode())
+            elif isinstance(data, bytes):
+                size = len(data)
+            else:
                 raise TypeError(f"encode must return a str or bytes, not {short(data)}")
+            if size > LARGEST:
+                raise ValueError(f"it has {size:,} bytes, and there is room for {LARGEST:,}")
         except Exception as error:
             raise self._error(
                 f"cannot hold the value of a task: {_text(error)}; give it functions that can, as in "
