@@ -674,6 +674,19 @@ async def test_the_log_is_emptied_now_and_then(path: Path, monkeypatch: pytest.M
         assert path.with_name(f"{path.name}-wal").stat().st_size < 200_000
 
 
+def test_an_emptied_log_is_not_emptied_again_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "LARGEST_LOG", 100_000)
+    file = JournalFile(str(path))
+    file.commit([journal_file.creation(1, "", "1", True)])
+    said: list[str] = []
+    file._main.set_trace_callback(said.append)
+    for number in range(1, 101):
+        file.commit([journal_file.insertion(1, {f"{number}": "x" * 2000}, number)])
+    file._main.set_trace_callback(None)
+    file.close(in_order=True)
+    assert 10 <= said.count("PRAGMA wal_checkpoint(PASSIVE)") <= 40
+
+
 # The clock
 
 

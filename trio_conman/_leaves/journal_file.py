@@ -223,6 +223,7 @@ class JournalFile:
             self._main.execute("PRAGMA journal_mode=WAL")
             self._main.execute("PRAGMA synchronous=FULL")
             self._main.execute("PRAGMA wal_autocheckpoint=0")
+            self._main.execute("PRAGMA journal_size_limit=0")  # a log that was emptied is small again
             _check_length(self._main, path)
             self.sections: list[SectionInfo] = sections_of(self._main)
             self._reader = connect(path, LONGEST_WAIT)
