@@ -25,6 +25,7 @@ from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_records, journal_writer
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_reader import MOST
+from trio_conman._leaves.journal_store import Shelf
 from trio_conman._leaves.journal_values import decode_json
 from trio_conman.journal import Journal, JournalError, JournalStatistics, Section, open_journal
 
@@ -850,6 +851,19 @@ async def test_a_journal_whose_thread_cannot_be_started_is_closed(
                 pass
     async with open_journal(path) as journal:
         assert await run(journal, Counting(1), 1) == (1, False)
+
+
+async def test_an_interrupt_does_not_hit_a_discard(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop(shelf: Shelf) -> None:
+        assert trio.lowlevel.currently_ki_protected()
+        dropped(shelf)
+
+    dropped = Shelf.drop
+    monkeypatch.setattr(Shelf, "drop", drop)
+    async with open_journal(path) as journal:
+        await run(journal, Counting(1), 1)
+        await journal.discard("")
+        assert await run(journal, Counting(2), 1) == (2, False)
 
 
 @pytest.mark.parametrize("threads", [0, 1])

@@ -124,6 +124,7 @@ class Journal(Recorder[Any]):
         shelf = self._store.shelf(name, version, encode is None)
         return Section(SectionRecords(self._store, shelf, key, Codec.of(encode, decode)), name, version)
 
+    @enable_ki_protection
     async def discard(self, section: str) -> None:
         """Drop what a section holds, in whatever version, if there is one; always a checkpoint.
 
