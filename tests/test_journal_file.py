@@ -52,12 +52,17 @@ def execute(path: Path, *statements: str) -> list[Any]:
 # What is refused
 
 
-async def test_a_text_file(path: Path) -> None:
-    path.write_text("Notes of mine.\n" * 100, encoding="utf-8")
-    assert await refusal(path) == (
-        ": it is not a journal: give the journal a file of its own (SQLITE_NOTADB: file is not a database)"
-    )
-    assert path.read_text(encoding="utf-8") == "Notes of mine.\n" * 100
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("x", ""),  # which SQLite takes for nothing
+        ("Notes of mine.\n" * 100, " (SQLITE_NOTADB: file is not a database)"),
+    ],
+)
+async def test_a_text_file(path: Path, text: str, why: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    assert await refusal(path) == f": it is not a journal: give the journal a file of its own{why}"
+    assert path.read_text(encoding="utf-8") == text
     assert [*path.parent.iterdir()] == [path]
 
 

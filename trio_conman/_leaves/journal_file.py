@@ -168,8 +168,6 @@ def _lock(path: str) -> sqlite3.Connection:
 
 
 def _set_up(main: sqlite3.Connection, path: str) -> None:
-    if 0 < Path(path).stat().st_size < PAGE_SIZE:  # SQLite takes what is tiny for nothing
-        raise JournalError(f"{path}: {_EXPLANATIONS['SQLITE_NOTADB']}")
     Path(path).chmod(0o600)
     main.execute(f"PRAGMA page_size={PAGE_SIZE}")
     main.execute("PRAGMA journal_mode=WAL")
@@ -217,6 +215,8 @@ class JournalFile:
                 if is_litter:
                     foreign.callback(litter.unlink)  # beside what is not ours
                 is_new = not check_origin(self._main, path)
+                if is_new and 0 < Path(path).stat().st_size < PAGE_SIZE:  # SQLite takes it for nothing
+                    raise JournalError(f"{path}: {_EXPLANATIONS['SQLITE_NOTADB']}")
                 foreign.pop_all()
             if is_new:
                 _set_up(self._main, path)
