@@ -104,6 +104,16 @@ async def test_a_symbolic_link(path: Path, suffix: str, there: bool) -> None:
     assert target.exists() == there
 
 
+async def test_a_file_with_several_names(path: Path, tmp_path: Path) -> None:
+    await make(path)
+    other = tmp_path / "other"
+    other.hardlink_to(path)
+    assert await refusal(other) == ": it has other names as well (hard links): use a copy of it"
+    path.unlink()
+    async with open_journal(other) as journal:
+        assert await run(journal, Counting("new"), 0) == ("value 0", True)
+
+
 async def test_a_folder(path: Path) -> None:
     path.mkdir()
     assert await refusal(path) == ": it is not a regular file: give the path of the file itself"

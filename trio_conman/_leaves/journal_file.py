@@ -132,10 +132,12 @@ def _check_files(path: str) -> None:
     """Refuse what is no file, and what SQLite could only read: it would leave others that are alike."""
     for name in (path, f"{path}-lock", f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):
-            mode = Path(name).lstat().st_mode
-            if not stat.S_ISREG(mode):
-                what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+            found = Path(name).lstat()
+            if not stat.S_ISREG(found.st_mode):
+                what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a regular file"
                 raise JournalError(f"{name}: it is {what}: give the path of the file itself")
+            if found.st_nlink > 1:  # with a lock and a log for each
+                raise JournalError(f"{name}: it has other names as well (hard links): use a copy of it")
             if not os.access(name, os.R_OK | os.W_OK):
                 raise JournalError(f"{name}: {_EXPLANATIONS['SQLITE_READONLY']}")
 
