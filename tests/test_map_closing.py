@@ -122,6 +122,28 @@ async def close_fails_async(error: Exception) -> AsyncIterator[int]:
         raise error
 
 
+class PlainFails(Closable):
+    def __iter__(self) -> Iterator[int]:
+        return close_fails(OddError())
+
+
+class AsyncFails(Closable):
+    def __aiter__(self) -> AsyncIterator[int]:
+        return close_fails_async(OddError())
+
+
+@pytest.mark.parametrize("kind", [PlainFails, AsyncFails])
+async def test_items_are_closed_also_where_their_generator_raises(
+    kind: type[Closable], autojump_clock: MockClock, record: list[Any]
+) -> None:
+    items: Any = kind(record)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        with pytest.raises(OddError):
+            async with cm.map(second, items) as outcomes:
+                await anext(outcomes)
+        assert record == ["aclose"]
+
+
 @pytest.mark.parametrize("source", [close_fails, close_fails_async])
 async def test_a_generator_that_raises_in_its_finally(source: Any, autojump_clock: MockClock) -> None:
     error = OddError()

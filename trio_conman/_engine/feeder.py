@@ -163,10 +163,12 @@ class Feeder:
         self._closed = True
         items, iterator = self._items, self._iterator
         try:
-            if inspect.isasyncgen(iterator):
-                await _ended(iterator.aclose())
-            if not inspect.isasyncgen(items):
-                await _ended(close(items))
+            try:
+                if inspect.isasyncgen(iterator):
+                    await _ended(iterator.aclose())
+            finally:
+                if not inspect.isasyncgen(items):
+                    await _ended(close(items))
         except Exception as error:
             self._close_error = foreign(error)
         finally:

@@ -66,8 +66,10 @@ class Source:
     async def close(self) -> None:
         """Close the iterator, if it is a generator, and what it came from."""
         try:
-            self._close_generator()
-            await close(self._items)
+            try:
+                self._close_generator()
+            finally:
+                await close(self._items)
         finally:
             del self._items, self._iterator  # an error of theirs may lead here
 
