@@ -92,6 +92,21 @@ async def test_the_last_item_is_freed_while_the_input_blocks(
             assert len(alive) == 0
 
 
+async def test_consumers_that_have_ended_are_freed(no_collector: None, autojump_clock: MockClock) -> None:
+    consumers = weakref.WeakSet[Any]()
+
+    async def take(outcomes: AsyncIterator[Any]) -> None:
+        consumers.add(trio.lowlevel.current_task())
+        await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
+        async with cm.map(trio.sleep, range(1, 11)) as outcomes:
+            for _ in range(10):
+                async with trio.open_nursery() as consuming:
+                    consuming.start_soon(take, outcomes)
+            assert not consumers
+
+
 @pytest.mark.parametrize("source", [things, async_things])
 async def test_the_items_of_a_map_that_was_left_are_freed(
     source: Any, alive: weakref.WeakSet[Thing], autojump_clock: MockClock

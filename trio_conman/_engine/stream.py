@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Generic, TypeVar, final
+from weakref import WeakKeyDictionary
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -55,8 +56,8 @@ class Stream(Generic[T]):
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
         # The trio task that has opened it, and others that are known to iterate over it, each with the
-        # nurseries that it had open before.
-        self._consumers: dict[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = {}
+        # nurseries that it had open before. Weak: there may be one for each outcome.
+        self._consumers: WeakKeyDictionary[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = WeakKeyDictionary()
         self._add_consumer(trio.lowlevel.current_task())
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
