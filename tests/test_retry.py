@@ -51,6 +51,14 @@ class Scalar:
         return self.value >= other
 
 
+def test_the_numbers_of_a_config_are_floats_whatever_is_given() -> None:
+    names = ["initial_delay", "backoff_factor", "max_delay", "max_elapsed", "max_retry_after"]
+    given: dict[str, Any] = dict.fromkeys(names, Scalar(2.5))
+    config = RetryConfig(**given, jitter=False)
+    assert [(type(value), value) for value in (getattr(config, name) for name in names)] == [(float, 2.5)] * 5
+    assert verdict(retriable(2.25), config) == Retry(2.5, False, 2.5)
+
+
 # Whose config
 
 

@@ -169,7 +169,7 @@ def test_factor_0_is_allowed_where_no_delay_vanishes(fields: dict[str, Any]) -> 
         {"max_attempts": math.inf},
         {"initial_delay": 0, "max_delay": 0},
         {"initial_delay": 1, "max_delay": 0},
-        {"initial_delay": Fraction(1, 3), "max_delay": 1},
+        {"initial_delay": Fraction(1, 4), "max_delay": 1},
         {"backoff_factor": 0.5},
         {"max_delay": math.inf},
         {"max_elapsed": 0},

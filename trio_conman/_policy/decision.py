@@ -180,7 +180,7 @@ def _delay(plan: _Plan, retry: int, rng: random.Random) -> float:
     delay = plan.config.delay(retry)
     if plan.config.jitter and delay > 0:
         delay = full_jitter(delay, rng)
-    return max(delay, float(plan.retry_after))
+    return max(delay, plan.retry_after)
 
 
 def decide(

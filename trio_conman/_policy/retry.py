@@ -35,12 +35,13 @@ class _Overrides(TypedDict, total=False):
     retry_on: RetryOn
 
 
-def _number(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    check_number(field.name, value)
+# Kept as floats: a NumPy number would round, or overflow, and so would what is compared with it.
+def _number(config: object, field: attrs.Attribute[Any], value: object) -> None:
+    object.__setattr__(config, field.name, check_number(field.name, value))
 
 
-def _finite(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    check_number(field.name, value, finite=True)
+def _finite(config: object, field: attrs.Attribute[Any], value: object) -> None:
+    object.__setattr__(config, field.name, check_number(field.name, value, finite=True))
 
 
 def _flag(_: object, field: attrs.Attribute[Any], value: object) -> None:
