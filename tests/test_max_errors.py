@@ -4,6 +4,7 @@
 # What raises in these tests is a whole block, at its end.
 
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -311,6 +312,32 @@ async def test_errors_as_the_grace_of_a_shutdown_ends_count_too(autojump_clock: 
                 await wait_all_tasks_blocked()
                 await cm.shutdown(1)
     assert trio.current_time() == 1
+
+
+@pytest.mark.parametrize("unlimited", [None, math.inf])
+async def test_without_a_limit_an_error_is_kept_no_longer_than_its_outcome(
+    unlimited: Any, no_collector: None, autojump_clock: MockClock
+) -> None:
+    class OddError(Exception):
+        pass
+
+    alive = weakref.WeakSet[Any]()
+
+    async def fail() -> None:
+        error = OddError()
+        alive.add(error)
+        try:
+            raise error
+        finally:
+            del error
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, max_errors=unlimited) as cm:
+        for _ in range(3):
+            await cm.run(fail)
+        await cm.wait()
+        assert len(alive) == len(cm.pop_outcomes()) == 3
+        await wait_all_tasks_blocked()
+        assert not alive
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "1", True, float("nan")])

@@ -201,7 +201,7 @@ class ConMan(Doors[R], Views[R]):
         line = self._line = Line(name, limiter, limiter is limit, Keyring(keyed) if keyed else None)
         runner = self._runner = Runner(
             line,
-            max_errors,
+            None if max_errors == inf else max_errors,  # or all errors would be kept for nothing
             retry_budget,
             watching,
             Permits(limiters) if limiters else None,
