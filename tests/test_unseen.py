@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -501,3 +502,33 @@ def test_a_fork_leaves_to_its_parent_what_that_will_say(
     managers.clear()
     gc.collect()
     assert said() == []
+
+
+def test_the_first_managers_of_two_threads_are_both_asked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing() -> Manager:
+        async def main() -> Manager:
+            async with trio.open_nursery() as nursery, Manager.open(nursery) as cm:
+                await cm.run(fail)
+            return cm
+
+        return trio.run(main)
+
+    async def fail() -> None:
+        raise ValueError
+
+    managers: list[Manager] = []
+
+    def made_at_once() -> WeakSet[Any]:
+        monkeypatch.setattr(unseen, "WeakSet", WeakSet)
+        thread = threading.Thread(target=lambda: managers.append(failing()))
+        thread.start()
+        thread.join()
+        return WeakSet()
+
+    monkeypatch.setattr(unseen, "_there", {})
+    monkeypatch.setattr(unseen, "WeakSet", made_at_once)
+    managers.append(failing())
+    unseen._ask_all()
+    assert len(caplog.records) == 2

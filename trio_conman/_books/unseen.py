@@ -65,7 +65,7 @@ _there: dict[int, WeakSet[Unseen]] = {}
 def _note(each: Unseen) -> None:
     there = _there.get(each._process)
     if there is None:
-        there = _there[each._process] = WeakSet()
+        there = _there.setdefault(each._process, WeakSet())  # another thread may have been quicker
         atexit.register(_ask_all)
     there.add(each)
 
