@@ -64,6 +64,12 @@ def test_it_grows_by_a_tenth_for_each_attempt_once_the_time_of_one_is_known() ->
     assert told.rule.growth == pytest.approx(1)
 
 
+def test_attempts_as_long_as_only_a_clock_of_tests_knows_are_measured_too() -> None:
+    told = Told(10).attempts(10 + MOST - 1, seconds=1e200)
+    assert told.rule.window is None
+    assert told.attempts(1, seconds=1e200).window == pytest.approx((10, 1e200))
+
+
 def test_it_is_held_again_a_step_further_on() -> None:
     told = Told(10).until_measured().until_held()
     assert told.rule.limit == 14

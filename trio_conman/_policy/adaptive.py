@@ -151,9 +151,10 @@ class Controller:
 
     def _is_precise(self) -> bool:
         count = self._count
-        # The variance of the mean over its square.
-        variance = self._squares * count - self._seconds**2
-        return count == MOST or (count >= FEWEST and variance <= count * (PRECISION * self._seconds) ** 2)
+        # The variance of the mean over its square. A product of floats may be inf, a power raises.
+        square = self._seconds * self._seconds
+        variance = self._squares * count - square
+        return count == MOST or (count >= FEWEST and variance <= count * PRECISION**2 * square)
 
     def _compare(self, window: Window) -> None:
         before, self.window = self.window, window
