@@ -163,6 +163,7 @@ async def use_all(nursery: trio.Nursery, limit: int | trio.CapacityLimiter) -> N
         if isinstance(limit, int):
             cm.limit = limit + 1
         rate.pause_for(1)
+        rate.burst = 3
         cm.start_soon(noop)
         await cm.wait()
         assert rate.statistics().tasks_waiting == cm.statistics().queued == 0

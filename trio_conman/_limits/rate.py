@@ -133,11 +133,10 @@ class RateLimiter:
         Raises:
             RuntimeError: called outside of the trio run whose managers use the limiter.
         """
-        now = self._time()
+        meter, now = self._meter, self._time()
         if self._stored is not None:
-            meter = self._meter
             return attrs.evolve(self._stored, rate=meter.rate, per=meter.per, burst=self._burst).as_dict()
-        return Stored.now(self._meter, self._burst, now).as_dict()
+        return Stored.now(meter, self._burst, now).as_dict()
 
     def __repr__(self) -> str:
         meter = self._meter
@@ -177,6 +176,7 @@ class RateLimiter:
         return self._burst
 
     @burst.setter
+    @enable_ki_protection
     def burst(self, burst: int) -> None:
         burst = check_burst("burst", burst)
         self._change(burst=float(min(burst, MOST)))
