@@ -757,4 +757,4 @@ async def test_distinct_keys_leave_nothing_behind(autojump_clock: MockClock) -> 
         assert len(lanes._lanes) <= 100
     assert (limit.statistics(), limit._keys) == ({}, {})
     assert seen <= 110
-    assert (lanes._lanes, bool(lanes.ready), len(lanes._heap)) == ({}, False, 0)
+    assert (lanes._lanes, lanes._bays, lanes._open._heap, bool(lanes.ready)) == ({}, {}, [], False)

@@ -11,6 +11,8 @@ from trio.testing import MockClock
 
 from tests.managed import manager
 from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
+from trio_conman._limits import lanes
+from trio_conman._limits.keys import Keys, full_one
 from trio_conman._limits.ranked import MAX_STALE
 
 Record = list[tuple[float, str]]
@@ -61,14 +63,37 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
         await trio.sleep(1.5)  # the key is there again, and no slot
         for priority in range(1, 100):
             moved.priority = priority
-            entries.append(len(one._line._queue._heap))  # type: ignore[union-attr]  # these are lanes
-    assert max(entries) == 2 + MAX_STALE + 1  # of one lane
+            queue: Any = one._line._queue
+            entries += [
+                len(heap._heap) for heap in (queue._open, *[bay.lanes for bay in queue._bays.values()])
+            ]
+    assert max(entries) == 2 + MAX_STALE + 1  # of one lane, or bay
     assert sorted(record) == [(0, "a0"), (0, "b0"), (0, "b1"), (2, "a3"), (3, "a1"), (4, "a2")]
+
+
+async def test_who_waits_for_a_key_is_not_looked_at_for_each_that_has_it_before(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def counted(keys: Keys) -> Any:
+        nonlocal looks
+        looks += 1
+        return full_one(keys)
+
+    monkeypatch.setattr(lanes, "full_one", counted)
+    record: Record = []
+    limits = [KeyedLimit(1, key=host), KeyedLimit(1, key=lambda name, _: name)]
+    async with manager(per_key=limits) as cm:
+        for number in range(200):
+            cm.start_soon(job, f"a{number}", record)
+    assert record == [(number, f"a{number}") for number in range(200)]
+    assert looks < 200 * 10
 
 
 async def test_a_key_that_nobody_has_to_wait_for_makes_no_lane(autojump_clock: MockClock) -> None:
     record: Record = []
-    lanes: list[int] = []
+    counts: list[int] = []
     limit = KeyedLimit(2, key=host)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit) as cm:
         for number in range(6):
@@ -77,8 +102,8 @@ async def test_a_key_that_nobody_has_to_wait_for_makes_no_lane(autojump_clock: M
             await trio.sleep(0.9)
             cm.pause()
             cm.resume()  # looks who could start
-            lanes.append(len(cm._line._queue._lanes))  # type: ignore[union-attr]  # it has lanes
-    assert lanes == [0, 0, 0]
+            counts.append(len(cm._line._queue._lanes))  # type: ignore[union-attr]  # it has lanes
+    assert counts == [0, 0, 0]
     assert sorted(record) == [(0, "a0"), (0, "a1"), (1, "a2"), (1, "a3"), (2, "a4"), (2, "a5")]
 
 
@@ -170,25 +195,22 @@ async def test_a_map_gives_its_slot_to_who_waits_in_a_lane(autojump_clock: MockC
     assert (1, "b1") in record
 
 
-async def test_who_goes_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
-    class Cancels(Instrument):
+async def test_who_moves_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
+    class Moves(Instrument):
         def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
             if handle is waiting[0]:
-                waiting[1].cancel("no more of these")
+                waiting[1].cancel("no more of these")  # too late: all were cancelled before
+                waiting[2].priority = 1
 
     record: Record = []
     limit = KeyedLimit(1, key=host)
     async with trio.open_nursery() as nursery:
-        async with ConMan[Any].open(nursery, 2, per_key=limit, instruments=[Cancels()]) as cm:
+        async with ConMan[Any].open(nursery, 2, per_key=limit, instruments=[Moves()]) as cm:
             cm.start_soon(job, "a0", record)
             waiting = [cm.start_soon(job, f"a{number}", record) for number in (1, 2, 3)]
             cm.cancel()
     texts = [str(handle.outcome.error) for handle in waiting if isinstance(handle.outcome, Failure)]
-    assert [text.rpartition(": ")[2] for text in texts] == [
-        "'conman' was cancelled",
-        "no more of these",
-        "'conman' was cancelled",
-    ]
+    assert [text.rpartition(": ")[2] for text in texts] == ["'conman' was cancelled"] * 3
     assert (limit.statistics(), limit._keys) == ({}, {})
 
 

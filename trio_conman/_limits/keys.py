@@ -40,14 +40,14 @@ class Key:
     waiting: int = 0
     # Those that will wait again: for them it stays, so that its value need not be looked up anew.
     kept: int = 0
-    # The lanes that wait until one more may run, in whichever managers.
+    # The bays of lanes that wait until one more may run, in whichever managers.
     parked: dict[Parked, None] = _NOBODY
 
-    def park(self, lane: Parked) -> None:
-        """Here a lane waits."""
+    def park(self, bay: Parked) -> None:
+        """Here a bay waits."""
         if not self.parked:
             self.parked = {}
-        self.parked[lane] = None
+        self.parked[bay] = None
 
     def drop(self) -> None:
         """Somebody does not count for it any more; the last one leaves nothing behind."""

@@ -9,27 +9,27 @@ there is one for each combination of keys that somebody has lacked; whoever come
 at once who lacks a key when a slot is there: who finds others in the road finds none. To move somebody costs
 a sixth of what `start_soon` does.
 
-A lane of which a key is full is *parked* at that key, and costs nothing: it is looked at again when a task of
-the key has ended, or one more may run. The others are in a heap, by the ranks that their heads had: these can
-only have become worse, which is noticed when it is their turn. Who waits takes nothing: a lane may be found
-to lack a key, which others have got since, when it has its turn, and is parked then. So two managers that
-share keys do not keep any from each other.
+A lane stands in the *bay* of the key that was found full when it had its turn. A bay whose key is full is
+*parked* at that key, and costs nothing, however many lanes are in it: it is looked at again when a task of
+the key has ended, or one more may run. The others have their turns by the ranks that their first lanes have.
+Who waits takes nothing: a bay may be found to lack its key, which others have got since, when it has its
+turn, and is parked then. So two managers that share keys do not keep any from each other.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heappush, heapreplace
-from itertools import count
+from itertools import chain, count
 from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 
 from trio_conman._books.handles import Slot
 
+from .by_rank import ByRank, Entry, Rank
 from .keys import Key, Keys, forget, full_one
-from .ranked import MAX_STALE, Ranked
+from .ranked import Ranked
 from .rings import Rings
 
 # Called with who waits and its slot, or None when the line is closed. Returns whether it has taken the slot.
@@ -58,11 +58,7 @@ class Lane:
     """Those who have the same keys."""
 
     keys: Keys
-    owner: Lanes
-    # The key that it is parked at; None while it is in the heap.
-    full: Key | None = attrs.field(default=None, init=False)
-    # What stands for it there, where older ones may be too.
-    entry: Entry | None = attrs.field(default=None, init=False)
+    bay: Bay = attrs.field(init=False)
     # Those who came from the road were there before the others.
     _early: Ranked[Place] | None = attrs.field(default=None, init=False)
     _others: Ranked[Place] = attrs.field(factory=Ranked, init=False)
@@ -74,7 +70,7 @@ class Lane:
             return others
         return early
 
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> Rank:
         """That of its head."""
         first = self.first()
         return -first.priority, next(iter(first.ready.values()))[0]
@@ -94,22 +90,45 @@ class Lane:
             place = self._early.leave(waiter)
         return place
 
-    def unpark(self) -> None:
-        """The key that it is parked at may be used again."""
-        self.full = None
-        self.owner.offer(self)
-
-    def stay(self) -> None:
-        """It may not, still."""
-        assert self.full is not None
-        self.owner.rings.suspect(self.full)
-
     def items(self) -> list[tuple[Any, Place]]:
         """All, with their places."""
         return self._others.items() + (self._early.items() if self._early is not None else [])
 
 
-Entry: TypeAlias = tuple[int, int, Lane]
+@final
+@attrs.define(eq=False, repr=False)
+class Bay:
+    """Those lanes of a line that were found to lack one key."""
+
+    key: Key
+    owner: Lanes
+    lanes: ByRank[Lane] = attrs.field(factory=ByRank, init=False)
+    is_parked: bool = attrs.field(default=False, init=False)
+
+    def first(self) -> Entry[Lane]:
+        """Its first lane, and the rank of that."""
+        first = self.lanes.first()
+        assert first is not None  # it goes with its last lane
+        return first
+
+    def rank(self) -> Rank:
+        """That of its first lane."""
+        return self.first()[:2]
+
+    def park(self) -> None:
+        """Wait until one more may run of the key."""
+        self.is_parked = True
+        self.key.park(self)
+        self.owner.rings.suspect(self.key)
+
+    def unpark(self) -> None:
+        """One more may."""
+        self.is_parked = False
+        self.owner.offer(self)
+
+    def stay(self) -> None:
+        """None may, still."""
+        self.owner.rings.suspect(self.key)
 
 
 @final
@@ -122,7 +141,9 @@ class Lanes:
     rings: Rings
     _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
     _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
-    _heap: list[Entry] = attrs.field(factory=list, init=False)
+    _bays: dict[Key, Bay] = attrs.field(factory=dict, init=False)
+    # Those that are not parked.
+    _open: ByRank[Bay] = attrs.field(factory=ByRank, init=False)
     # Where the next one is, from when it was found `ready` until `pop`.
     _next: Ranked[Place] = attrs.field(factory=Ranked, init=False)
     _next_lane: Lane | None = attrs.field(default=None, init=False)
@@ -131,29 +152,28 @@ class Lanes:
     def ready(self) -> bool:
         """Whether somebody waits for nothing but a slot, who is found.
 
-        On the way who lacks a key is moved into a lane, or his lane is parked.
+        On the way who lacks a key is moved into a lane, and a lane into its bay, and bays are parked.
         """
-        heap, road = self._heap, self._road
-        while heap or road.ready:
-            lane = heap[0][2] if heap else None
-            if lane is not None and lane.entry is not heap[0]:
-                heappop(heap)
-            elif lane is None or (road.ready and (-road.priority, road.head()[1][0]) < heap[0]):
+        road = self._road
+        while True:
+            first = self._open.first()
+            if first is None or (road.ready and (-road.priority, road.head()[1][0]) < first):
+                if not road.ready:
+                    return False
                 waiter = next(iter(road.ready))
                 if waiter._keys is None or full_one(waiter._keys) is None:
                     self._next, self._next_lane = road, None
                     return True
                 self._file(*road.pop(), is_early=True)
-            elif (key := full_one(lane.keys)) is not None:
-                heappop(heap)
-                _park(lane, key)
-            elif (rank := lane.rank()) != heap[0][:2]:
-                lane.entry = (*rank, lane)  # its head has gone
-                heapreplace(heap, lane.entry)
-            else:
+            elif (bay := first[-1]).key.running >= bay.key.most:
+                self._open.drop(bay)
+                bay.park()
+            elif (key := full_one((lane := bay.first()[-1]).keys)) is None:
                 self._next, self._next_lane = lane.first(), lane
                 return True
-        return False
+            else:
+                self._leave_bay(lane)
+                self._enter_bay(lane, key)
 
     @property
     def priority(self) -> int:
@@ -162,7 +182,7 @@ class Lanes:
 
     def no_more_than(self, count: int) -> bool:
         """Whether so many at most wait for nothing but a slot, as far as is known."""
-        return len(self._road.ready) <= count and not self._heap and self._road.no_more_than(count)
+        return len(self._road.ready) <= count and not self._open.entries and self._road.no_more_than(count)
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""
@@ -209,7 +229,7 @@ class Lanes:
 
     def waiters(self) -> list[Any]:
         """All, in their order."""
-        waiting = sum([lane.items() for lane in self._lanes.values()], self._road.items())
+        waiting = chain(self._road.items(), *[lane.items() for lane in self._lanes.values()])
         return [waiter for waiter, _ in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0]))]
 
     def drain(self) -> Iterator[tuple[Any, Grant]]:
@@ -218,28 +238,48 @@ class Lanes:
             if (grant := self.leave(waiter)) is not None:
                 yield waiter, grant
 
-    def offer(self, lane: Lane) -> None:
-        """The head of a lane may have a better rank than before, or the lane is parked no more."""
-        rank = lane.rank()
-        if lane.entry is None or rank < lane.entry[:2]:
-            lane.entry = (*rank, lane)
-            if len(self._heap) > 2 * len(self._lanes) + MAX_STALE:
-                self._heap[:] = [lane.entry for lane in self._lanes.values() if lane.entry is not None]
-                heapify(self._heap)
-            else:
-                heappush(self._heap, lane.entry)
+    def offer(self, bay: Bay) -> None:
+        """A bay is parked no more."""
+        self._open.put(bay, bay.rank())
 
     def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
         keys = waiter._keys
         lane = self._lanes.get(keys)
-        if lane is None:
+        if lane is not None:
+            lane.join(waiter, place, is_early=is_early)
+            self._place(lane, (-waiter._priority, place[0]))
+        else:
             key = full_one(keys)
             assert key is not None
-            lane = self._lanes[keys] = Lane(keys, self)
-            _park(lane, key)
-        lane.join(waiter, place, is_early=is_early)
-        if lane.full is None:
-            self.offer(lane)
+            lane = self._lanes[keys] = Lane(keys)
+            lane.join(waiter, place, is_early=is_early)
+            self._enter_bay(lane, key)
+
+    def _enter_bay(self, lane: Lane, key: Key) -> None:
+        bay = self._bays.get(key)
+        if bay is None:
+            bay = self._bays[key] = Bay(key, self)
+            bay.park()
+        elif bay.is_parked:
+            bay.stay()
+        lane.bay = bay
+        self._place(lane, lane.rank())
+
+    def _place(self, lane: Lane, rank: Rank) -> None:
+        """Somebody has this rank in a lane."""
+        bay = lane.bay
+        bay.lanes.put(lane, rank)
+        if not bay.is_parked:
+            self._open.put(bay, rank)
+
+    def _leave_bay(self, lane: Lane) -> None:
+        bay = lane.bay
+        bay.lanes.drop(lane)
+        if not bay.lanes.entries:
+            del self._bays[bay.key]
+            self._open.drop(bay)
+            if bay.is_parked:
+                del bay.key.parked[bay]
 
     def _take_out(self, waiter: Any) -> Grant | None:
         place = self._road.leave(waiter)
@@ -251,21 +291,13 @@ class Lanes:
     def _close_if_empty(self, lane: Lane) -> None:
         if not lane.first().ready:
             del self._lanes[lane.keys]
-            lane.entry = self._next_lane = None
-            if lane.full is not None:
-                del lane.full.parked[lane]
+            self._next_lane = None
+            self._leave_bay(lane)
 
 
-def _park(lane: Lane, key: Key) -> None:
-    lane.entry = None
-    lane.full = key
-    key.park(lane)
-    lane.owner.rings.suspect(key)
-
-
-def lines_of(lanes: Iterable[Lane]) -> list[Serving]:
-    """The lines of some lanes, the first in rank first."""
-    lines = [lane.owner.line() for lane in sorted(lanes, key=Lane.rank)]
+def lines_of(bays: Iterable[Bay]) -> list[Serving]:
+    """The lines of some bays, the first in rank first."""
+    lines = [bay.owner.line() for bay in sorted(bays, key=Bay.rank)]
     return [line for line in dict.fromkeys(lines) if line is not None]
 
 

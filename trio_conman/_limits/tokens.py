@@ -35,7 +35,7 @@ from trio_conman._books.handles import Slot, TaskHandle
 from .envoy import Envoy
 from .keyring import Keyring
 from .keys import Keys, are_awaited, free, full_one, hold
-from .lanes import Grant, Lane, Lanes, lines_of, serve_all
+from .lanes import Bay, Grant, Lanes, lines_of, serve_all
 from .ranked import Ranked
 from .rings import Rings, rings_of
 
@@ -145,8 +145,8 @@ class Tokens:
 
     def release(self, slot: Slot) -> None:
         """Give a slot back: to the head of the line, or for later."""
-        if slot.keys is not None and (lanes := free(slot)):
-            self._release_among(slot, lanes)
+        if slot.keys is not None and (bays := free(slot)):
+            self._release_among(slot, bays)
             return
         if self.shared or self.closed or self._excess:
             self._return(slot)
@@ -166,15 +166,15 @@ class Tokens:
         else:
             self._spare.append(slot)
 
-    def _release_among(self, slot: Slot, lanes: Sequence[Lane]) -> None:
+    def _release_among(self, slot: Slot, bays: Sequence[Bay]) -> None:
         """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
-        if len(lanes) == 1 and lanes[0].owner.line() is self:
+        if len(bays) == 1 and bays[0].owner.line() is self:
             self.release(slot)  # one more at most can start
             self.is_wanted()  # who lacks the key now is parked
             self._mind_envoy()
             self.rings.break_rings()
             return
-        lines = lines_of(lanes)  # now: who is told of a ring leaves his lane
+        lines = lines_of(bays)  # now: who is told of a ring leaves his lane
         self._keep(slot)
         serve_all(lines, last=self)
 
