@@ -14,6 +14,7 @@ from trio.testing import MockClock
 import trio_conman
 from tests.journaled import Memory
 from trio_conman import (
+    AdaptiveLimit,
     ConMan,
     ConManClosedError,
     Instrument,
@@ -62,11 +63,27 @@ MAY_BE_INTERRUPTED = {
         "Feeder.has_item",
         "_ended",
     },
+    "adaptive": {
+        "AdaptiveLimit.__init__",
+        "AdaptiveLimit._failed",
+        "AdaptiveLimit._is_overload",
+        "AdaptiveLimit._slots",
+        "Controller.__attrs_post_init__",
+        "Controller._hold",
+        "_is_overload",
+    },
     "asking": {"ask"},
     # What is taken from a source is in a trio task of its own.
     "batches": {"Batches.__init__", "Batches._end", "Batches._fill", "in_batches"},
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
+    "handles": {
+        "TaskHandle._failures",
+        "TaskHandle.priority",
+        "TaskHandle.retries",
+        "callable_of",
+        "name_of",
+    },
     "hall": {"Hall._handle", "Hall._terms_with", "_terms"},
     "keyed": {
         "KeyedLimit.__init__",
@@ -82,7 +99,7 @@ MAY_BE_INTERRUPTED = {
     "keys": set[str](),
     "lanes": set[str](),
     "ranked": {"Ranked.__attrs_post_init__"},
-    "ledger": set[str](),
+    "ledger": {"Ledger.attempts"},
     "line": set[str](),
     "tokens": {"Tokens.__attrs_post_init__", "Tokens.limit"},
     "map_block": {"MapBlock.__init__"},
@@ -223,6 +240,13 @@ async def use_leaves(nursery: trio.Nursery) -> None:
             await anext(batches)
 
 
+async def use_adaptive(nursery: trio.Nursery) -> None:
+    async with ConMan[Any].open(nursery, AdaptiveLimit()) as cm:
+        await cm.run(noop)
+        await cm.run(fail)
+        cm.limit = 5
+
+
 async def be_ended(nursery: trio.Nursery) -> None:
     send, receive = trio.open_memory_channel[Any](0)
     async with ConMan[Any].open(nursery, 2, send_to=send) as cm:
@@ -252,6 +276,7 @@ async def program() -> None:
         await use_keys(nursery, 2)
         await use_keys(nursery, trio.CapacityLimiter(2))
         await use_leaves(nursery)
+        await use_adaptive(nursery)
         await be_ended(nursery)
         async with ConMan[Any].open(nursery, 2) as cm:
             await cm.run(raise_interrupt)

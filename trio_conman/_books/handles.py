@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_int, check_text, wrong_thread
 from trio_conman._base.hidden import made_by
@@ -273,6 +274,7 @@ class TaskHandle(Generic[T]):
                 del outcome, self
         return outcome.value
 
+    @enable_ki_protection
     def cancel(self, reason: str | None = None) -> None:
         """Cancel the task, unless it ends in another way first.
 

@@ -128,6 +128,7 @@ class AdaptiveLimit:
         if self._line is line:
             self._line = None
 
+    @enable_ki_protection
     def _assign(self, limit: int | float) -> None:
         """Go on from a limit that a user has set.
 
