@@ -232,7 +232,7 @@ class Block:
 
     def _close(self) -> None:
         """Let nobody in any more."""
-        self.closed = self.line.closed = True  # first: what is cancelled below may call hooks
+        self.line.closed = True  # first: what is cancelled below may call hooks
         self._refuse()
         self.line.close()
         self.runner.pool.close()

@@ -94,11 +94,10 @@ class Mapping(ABC, Generic[T]):
             needs_slots=self._needs_slots,
             needs=self._needs,
         )
-        self._terms = attrs.evolve(self._terms, deliver=self._stream.put)
         # Where there are limits by key, the items that were drawn and have no outcome yet.
         self._unended: dict[TaskHandle[Any], None] = {}
-        if self._line.keyring is not None:
-            self._terms = attrs.evolve(self._terms, deliver=self._put)
+        deliver = self._stream.put if self._line.keyring is None else self._put
+        self._terms = attrs.evolve(self._terms, deliver=deliver)
         self._block.maps[self] = None
         self._begin()
         return self._stream
