@@ -33,10 +33,8 @@ HOME = Path(trio_conman.__file__).parent
 # By module, what an interrupt may hit: it runs the user's code, or changes nothing that is kept in step.
 MAY_BE_INTERRUPTED = {
     "block": {
-        "Block._own_task",
         "Block.cancel",
         "Block.is_idle",
-        "Block.refuse_inside",
         "Block.wait_idle",
     },
     "collector": {"Collector.__init__"},
@@ -85,6 +83,7 @@ MAY_BE_INTERRUPTED = {
         "name_of",
     },
     "hall": {"Hall._handle", "Hall._terms_with", "_terms"},
+    "inside": {"Inside._own_task", "Inside.refuse"},
     "keyed": {
         "KeyedLimit.__init__",
         "KeyedLimit.__repr__",

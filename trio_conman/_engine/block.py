@@ -35,12 +35,11 @@ from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import SEE
 from trio_conman._books.collector import Collector
-from trio_conman._books.handles import Ending, TaskHandle
 from trio_conman._limits.line import Line
-from trio_conman._limits.rings import await_error
 
 from .endings import Stop
 from .execution import Runner
+from .inside import Inside
 from .maps import Map
 
 
@@ -62,8 +61,9 @@ class Block:
     timed_out: bool = attrs.field(default=False, init=False)
     # The open ones.
     maps: dict[Map, None] = attrs.field(factory=dict, init=False)
-    # Trio tasks that work for what was opened inside of a managed task, or outside of all (None).
-    stand_ins: dict[trio.lowlevel.Task, TaskHandle[Any] | None] = attrs.field(factory=dict, init=False)
+    inside: Inside = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Inside(self.line, self.runner.pool), takes_self=True)
+    )
     _entered: bool = attrs.field(default=False, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
@@ -398,52 +398,3 @@ class Block:
             if rest is not None and self._is_own_end(rest):
                 return cancelled
         return error
-
-    def holder(self) -> TaskHandle[Any] | None:
-        """The task of this manager that runs here, or has started what does; None outside of all."""
-        task = self._own_task()
-        if task is None:
-            return None
-        return self.stand_ins[task] if task in self.stand_ins else self.runner.pool.handle_of(task)
-
-    @enable_ki_protection
-    async def attend(self, handle: TaskHandle[Any], ending: Ending) -> None:
-        """Wait until a task has ended, as `ending` tells.
-
-        Raises:
-            RuntimeError: inside of a task of the manager this wait could never end.
-        """
-        line, holder = self.line, self.holder()
-        if holder is None:
-            await ending.wait()
-            return
-        told = trio.CancelScope()
-        may_wait = line.rings.block(
-            line, told, holder, told.cancel, lambda: handle._outcome is None, lambda: [handle]
-        )
-        del holder  # whose outcome may lead to this frame, by what is raised here
-        if may_wait:
-            try:
-                with told:
-                    await ending.wait()
-            finally:
-                line.rings.unblock(told)
-        if handle._outcome is None:
-            raise await_error(self.name)
-
-    def _own_task(self) -> trio.lowlevel.Task | None:
-        """The trio task of the manager that runs here, or has started what does: a worker, or a feeder."""
-        task = trio.lowlevel.current_task()
-        while (nursery := task.parent_nursery) is not None:
-            if nursery is self.runner.pool.nursery:
-                return task
-            task = nursery.parent_task
-        return None
-
-    def refuse_inside(self, method: str, instead: str, *, source_may: bool = False) -> None:
-        """Raise when called from inside a managed task or the source of a map: it would wait for itself."""
-        task = self._own_task()
-        if task is not None and not (source_may and self.stand_ins.get(task, task) is None):
-            what = "the source of a map" if task in self.stand_ins else "a task"
-            where = f"inside {what} of {self.name!r}, which would wait for itself"
-            raise RuntimeError(f"{method}() was called from {where}: {instead}")

@@ -27,7 +27,7 @@ class FedMap(Mapping[T], Generic[T]):
     _feeder: Feeder
 
     def _prepare(self) -> None:
-        self._opener = self._block.holder()
+        self._opener = self._block.inside.holder()
         self._feeder = Feeder(self._items, self._room, self._take_slots)
 
     def _begin(self) -> None:
@@ -37,7 +37,7 @@ class FedMap(Mapping[T], Generic[T]):
     async def _feed(self) -> None:
         """The trio task of the feeder."""
         task = trio.lowlevel.current_task()
-        stand_ins = self._block.stand_ins
+        stand_ins = self._block.inside.stand_ins
         stand_ins[task] = self._opener
         try:
             await self._feeder.draw(self._exhausted)

@@ -142,7 +142,7 @@ class Stream(Generic[T]):
         raise StopAsyncIteration
 
     async def _sleep(self) -> None:
-        line, holder = self._block.line, self._block.holder()
+        line, holder = self._block.line, self._block.inside.holder()
         task = trio.lowlevel.current_task()
         self._add_consumer(task)
         is_deadlock = False

@@ -212,17 +212,8 @@ class ConMan(Doors[R], Views[R]):
         self._collector = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
         self._block = Block(name, nursery, self._cancel_scope, line, runner, self._collector, self._thread)
-        self._terms = Terms(
-            retry,
-            attempt_timeout,
-            task_timeout,
-            self._thread,
-            self._collector.put,
-            runner.cancel,
-            line.reorder,
-            self._block.attend,
-            records,
-        )
+        ways = self._collector.put, runner.cancel, line.reorder, self._block.inside.attend
+        self._terms = Terms(retry, attempt_timeout, task_timeout, self._thread, *ways, records)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
         self._unseen = Unseen(name, runner, self._collector)
@@ -249,7 +240,7 @@ class ConMan(Doors[R], Views[R]):
                 one of its maps: it could never end. Or called in another thread than that of the trio run.
         """
         self._check_thread("wait", "run(cm.wait)")
-        self._block.refuse_inside("wait", "await the handles of the tasks you mean")
+        self._block.inside.refuse("wait", "await the handles of the tasks you mean")
         if self._block.is_idle:
             await trio.lowlevel.checkpoint()
         else:
@@ -338,7 +329,7 @@ class ConMan(Doors[R], Views[R]):
         """
         self._check_thread("wait_running", "run(cm.wait_running)")
         beside = "call it from the block, or from a task beside it"
-        self._block.refuse_inside("wait_running", beside, source_may=True)
+        self._block.inside.refuse("wait_running", beside, source_may=True)
         if self._runner.attempts():
             await self._runner.wait_calm()
         else:
@@ -370,7 +361,7 @@ class ConMan(Doors[R], Views[R]):
         grace = check_number("grace", grace)
         drop = check_choice("queued", queued, "run", "drop") == "drop"
         need_more_stack()
-        self._block.refuse_inside("shutdown", "call it from the block, or from a task beside it")
+        self._block.inside.refuse("shutdown", "call it from the block, or from a task beside it")
         await self._block.shutdown(grace, drop=drop)
 
     def __repr__(self) -> str:

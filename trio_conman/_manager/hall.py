@@ -107,7 +107,7 @@ class Hall:
         handle._context = copy_context()
         self._runner.coming += 1
         try:
-            await self._line.sleep(handle, self._start_from_line, self._block.holder())
+            await self._line.sleep(handle, self._start_from_line, self._block.inside.holder())
         finally:
             self._runner.coming -= 1
             self._runner.tell_if_idle()
