@@ -232,6 +232,34 @@ def test_a_callback_of_the_host_may_pause_between_two_ticks(record: list[Any]) -
     assert record == [(0, "a"), 1, (0, trio.TooSlowError)]
 
 
+def test_a_callback_of_the_host_may_take_and_settle_between_two_ticks(record: list[Any]) -> None:
+    """There is no trio task that the service could have answered: what others have taken counts as known."""
+    calls: queue.Queue[Callable[[], object]] = queue.Queue()
+    ended: list[Any] = []
+    rate = RateLimiter(1, per=10, burst=9)
+
+    async def main() -> None:
+        await rate.acquire(2)
+        done = trio.Event()
+        calls.put(lambda: rate.acquire_nowait(3))
+        calls.put(lambda: record.append(rate.statistics().available))
+        calls.put(lambda: rate.charge(1))
+        calls.put(lambda: rate.charge(-2))
+        calls.put(lambda: record.append(rate.statistics().available))
+        calls.put(lambda: rate.observe(remaining=2, reset=5))
+        calls.put(lambda: record.append(rate.statistics().available))
+        calls.put(done.set)
+        await done.wait()
+
+    trio.lowlevel.start_guest_run(
+        main, run_sync_soon_threadsafe=calls.put, done_callback=ended.append, clock=MockClock()
+    )
+    while not ended:
+        calls.get(timeout=10)()
+    ended[0].unwrap()
+    assert record == [4, 5, 2]
+
+
 @pytest.mark.parametrize("each", [RateLimiter(1), RetryBudget()])
 @pytest.mark.parametrize("name", ["tokens", "ratio", "rates", "cost", "_limit"])
 def test_an_assignment_that_would_do_nothing_is_refused(each: RateLimiter | RetryBudget, name: str) -> None:

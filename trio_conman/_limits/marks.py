@@ -19,7 +19,8 @@ class Marks:
 
     def note(self, total: float) -> None:
         """The current task takes permits, the last of `total`."""
-        self._totals[trio.lowlevel.current_task()] = total
+        if trio.lowlevel.in_trio_task():  # in guest mode the host may take some between two ticks
+            self._totals[trio.lowlevel.current_task()] = total
 
     def mine(self) -> float | None:
         """The total at which the current task, or the nearest one around it, has taken permits."""
@@ -33,7 +34,7 @@ class Marks:
             self._totals[task] += permits
 
     def _nearest(self) -> trio.lowlevel.Task | None:
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
         while task is not None and task not in self._totals:
             nursery = task.parent_nursery
             task = None if nursery is None else nursery.parent_task
