@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, Outcome
+from trio_conman import ConMan, KeyedLimit, Outcome
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.pool import AT_ONCE, Worker
 
@@ -39,11 +39,13 @@ class Between:
 
 
 @asynccontextmanager
-async def watched(limit: int | float | trio.CapacityLimiter) -> AsyncIterator[tuple[ConMan[Any], Between]]:
-    between = Between()
+async def watched(
+    limit: int | float | trio.CapacityLimiter, between: Between | None = None, **options: Any
+) -> AsyncIterator[tuple[ConMan[Any], Between]]:
+    between = between or Between()
     async with trio.open_nursery() as bystanders:
         bystanders.start_soon(between.bystand)
-        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit, **options) as cm:
             yield cm, between
         bystanders.cancel_scope.cancel()
 
@@ -77,6 +79,31 @@ async def test_items_that_never_wait_leave_others_their_turns(
                 seen.append(outcome.index)
     assert between.most <= BETWEEN_TWO_TURNS
     assert sorted(seen) == list(range(ITEMS))
+
+
+@each_limit
+@pytest.mark.parametrize("source", [range, async_range])
+@pytest.mark.parametrize("lacks", ["fails", "waits"])
+async def test_so_do_items_that_cannot_begin_for_their_keys(
+    limit_of: Callable[[], Any], lacks: str, source: Any
+) -> None:
+    between = Between()
+    started: list[int] = []
+
+    def key(value: int) -> int:
+        between.tick()
+        return value // (lacks == "waits")
+
+    async def item(value: int) -> None:
+        started.append(value)
+        await trio.lowlevel.checkpoint()
+
+    keys = KeyedLimit(1, key=key if lacks == "fails" else lambda value: key(value) * 0)
+    async with watched(limit_of(), between, per_key=keys) as (cm, _):
+        async with cm.map(item, source(ITEMS), lookahead=ITEMS) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == ITEMS
+    assert between.most <= BETWEEN_TWO_TURNS
+    assert started == (list(range(ITEMS)) if lacks == "waits" else [])
 
 
 @in_any_order

@@ -78,8 +78,7 @@ class DrawnMap(Mapping[T], Generic[T]):
             self._passed += 1
             if self._passed == AT_ONCE:
                 self._hurries = True
-                self._lets_others_on = worker
-                worker.kept = True
+                self._let_others_on(worker)
                 return
         elif self._hurries:
             self._hurries = False
@@ -122,11 +121,11 @@ class DrawnMap(Mapping[T], Generic[T]):
     def _begin_item(self, worker: Worker) -> None:
         """Draw an item for a worker, and begin it; what is no Exception leaves the slot to missed().
 
-        Items that lack a key wait for it in the line; so many at most before others have a turn.
+        Items that lack a key wait for it in the line, or have failed for it: they pass no checkpoint.
         """
         slot = worker.slot
         assert slot is not None
-        for _ in range(AT_ONCE):
+        while True:
             try:
                 item = self._source.draw()
                 if worker.task._cancel_status is not worker.status:
@@ -148,9 +147,18 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self._drawing -= 1
                 self._runner.begin_new(handle, slot, handle._submitted)
                 return
+            self._passed += 1
+            if self._passed == AT_ONCE:
+                self._let_others_on(worker)
+                return
             if not self._stream.more or self._room() <= 0:
                 break
         self._give_back(worker)
+
+    def _let_others_on(self, worker: Worker) -> None:
+        """A worker goes on in its next turn."""
+        self._lets_others_on = worker
+        worker.kept = True
 
     def _give_back(self, worker: Worker) -> None:
         """There is no item for a worker."""
