@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from trio_conman import (
 from trio_conman.journal import open_journal
 
 Record = list[tuple[float, str]]
+
+TENANT = ContextVar[str]("TENANT")
 
 
 def host(name: str) -> str:
@@ -295,3 +298,45 @@ async def test_what_a_file_holds_needs_no_key(tmp_path: Path) -> None:
             assert seen(await (await cm.run(job, "a")).wait()) == ("a", True)
             hold.set()
     assert calls == ["a", "a long 1", "a long 2"]
+
+
+@pytest.mark.parametrize("door", ["run", "start_soon", "map", "async map"])
+@pytest.mark.parametrize("shared", [False, True])
+async def test_keys_are_made_in_the_context_of_who_hands_in(
+    door: str, shared: bool, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Whatever the task sets whose slot they get."""
+    seen: set[str] = set()
+
+    def key(name: str) -> str:
+        seen.add(TENANT.get())
+        return name
+
+    async def job(name: str) -> str:
+        assert TENANT.get() == "caller"
+        TENANT.set(name)
+        await trio.sleep(1)
+        return name
+
+    async def source() -> AsyncIterator[str]:
+        for name in "abcdef":
+            TENANT.set("source")
+            yield name
+
+    limit = trio.CapacityLimiter(2) if shared else 2
+    async with open_journal(tmp_path / "journal") as journal, trio.open_nursery() as nursery:
+        section = journal.section("jobs", key=key)
+        keyed = KeyedLimit(1, key=key)
+        async with ConMan[str].open(nursery, limit, per_key=keyed, journal=section) as cm:
+            TENANT.set("caller")
+            if door.endswith("map"):
+                async with cm.map(job, "abcdef" if door == "map" else source()) as outcomes:
+                    assert len([outcome async for outcome in outcomes]) == 6
+            else:
+                for name in "abcdef":
+                    if door == "run":
+                        await cm.run(job, name)
+                    else:
+                        cm.start_soon(job, name)
+    assert (cm.statistics().succeeded, cm.statistics().recalled) == (6, 0)
+    assert seen == {"caller"}

@@ -268,7 +268,8 @@ class Mapping(ABC, Generic[T]):
         assert keyring is not None
         self._unended[handle] = None
         try:
-            keyring.enlist(handle)
+            # Whoever gives the slot has set what it likes in the context that is here.
+            self._context.copy().run(keyring.enlist, handle)
         except Exception as error:
             self._runner.refuse(handle, error)
             return False
