@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -343,6 +345,38 @@ async def test_two_managers_cannot_have_it_at_once() -> None:
             assert cm.limit == 12
 
 
+# In a process of its own, for what is left of the run complains when it is collected.
+CRASH = """
+import gc
+import trio
+from trio_conman import AdaptiveLimit, ConMan
+
+limit = AdaptiveLimit()
+
+async def main(crash):
+    async with trio.open_nursery() as nursery, ConMan.open(nursery, limit) as cm:
+        if crash:
+            cm.limit = 20
+            with trio.move_on_after(0):
+                await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)
+        print(cm.limit)
+
+gc.disable()
+try:
+    trio.run(main, True)
+except trio.TrioInternalError:
+    print("crashed")
+trio.run(main, False)
+"""
+
+
+def test_a_run_that_has_crashed_lets_it_go() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["crashed", "20"]
+
+
 async def test_a_manager_that_cannot_open_lets_it_go() -> None:
     limit = AdaptiveLimit()
     async with trio.open_nursery() as nursery:
@@ -480,7 +514,7 @@ async def test_of_two_that_open_it_at_once_in_two_threads_one_is_refused() -> No
 
         def __enter__(self) -> None:
             self.lock.acquire()
-            limit._line = other._line
+            limit._line, limit._run = other._line, trio.lowlevel.current_trio_token()
 
         def __exit__(self, *_: object) -> None:
             self.lock.release()

@@ -12,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_int, check_sync, check_type
 from trio_conman._base.log import log_fault
+from trio_conman._base.outlast import is_over
 from trio_conman._base.texts import short
 from trio_conman._policy.adaptive import Controller
 from trio_conman._policy.retry import RetriableError, is_spent, made_of
@@ -64,7 +65,7 @@ class AdaptiveLimit:
         ValueError: a parameter is out of its range.
     """
 
-    __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded")
+    __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded", "_run")
 
     def __init__(
         self,
@@ -82,8 +83,9 @@ class AdaptiveLimit:
             check_sync("overloaded", overloaded, "a sync function of an error, or None")
         self._overloaded = _is_overload if overloaded is None else overloaded
         self._controller = Controller(minimum, maximum, float(min(max(initial, minimum), maximum)))
-        # That of the manager which uses it.
+        # That of the manager which uses it, and its trio run.
         self._line: Line | None = None
+        self._run: trio.lowlevel.TrioToken | None = None
         self._lock = threading.Lock()  # or two threads would open it at once
 
     def __repr__(self) -> str:
@@ -112,15 +114,15 @@ class AdaptiveLimit:
         """A line has this limit from here on, until `_close`.
 
         Raises:
-            RuntimeError: one has it; nothing has changed.
+            RuntimeError: one has it, in a run that has not crashed; nothing has changed.
         """
         with self._lock:
-            if self._line is not None:
+            if self._line is not None and self._run is not None and not is_over(self._run):
                 raise RuntimeError(
                     f"limit is an AdaptiveLimit that manager {self._line.name!r} uses just now: "
                     "each ConMan.open() needs one of its own"
                 )
-            self._line = line
+            self._line, self._run = line, trio.lowlevel.current_trio_token()
         self._controller.restart()
 
     def _close(self, line: Line) -> None:
