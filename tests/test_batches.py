@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -228,6 +229,48 @@ async def test_an_interrupt_of_the_source_leaves_the_block() -> None:
     with pytest.RaisesGroup(KeyboardInterrupt):
         async with in_batches(source(), 2) as batches:
             await anext(batches)
+
+
+class InterruptedList(list[Any]):
+    """A Ctrl-C comes when one has been taken out."""
+
+    def pop(self, *args: Any) -> Any:
+        last = super().pop(*args)
+        signal.raise_signal(signal.SIGINT)
+        return last
+
+
+class InterruptedLot:
+    """A Ctrl-C comes when a list has been taken."""
+
+    def unpark_all(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("when", ["a list is handed over", "the rest is put back"])
+def test_a_ctrl_c_loses_nothing(when: str) -> None:
+    seen: list[Outcome[Any]] = []
+    managers: list[ConMan[Any]] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            managers.append(cm)
+            async with cm.map(job, [0.0] * 9) as outcomes, in_batches(outcomes, 3) as batches:
+                await wait_all_tasks_blocked()
+                if when == "a list is handed over":
+                    batches._room = InterruptedLot()  # type: ignore[assignment]  # it is used as a lot is
+                else:
+                    batches.rest = InterruptedList(batches.rest)
+                    cm.cancel()
+                seen.extend(await anext(batches))
+                await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert caught.value.split(KeyboardInterrupt)[1] is None
+    (cm,) = managers
+    outcomes = [*seen, *cm.outcomes()]
+    assert sorted(each.index for each in outcomes) == list(range(cm.statistics().submitted))
 
 
 async def test_two_readers_share_the_lists(autojump_clock: MockClock, record: list[Any]) -> None:
