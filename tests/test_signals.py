@@ -369,6 +369,38 @@ trio.run(main)
 """
 
 
+INTERRUPTED = """
+import signal
+import trio
+from trio_conman import ConMan, signals
+
+class Interrupted(list):
+    def remove(self, each):
+        super().remove(each)
+        signal.raise_signal(signal.SIGINT)
+
+signals._replaced = Interrupted()
+
+async def main():
+    async with trio.open_nursery() as nursery, ConMan.open(nursery) as cm:
+        async with signals.shutdown_on_signal(cm):
+            cm.start_soon(trio.sleep, 0)
+        await trio.sleep_forever()
+
+try:
+    trio.run(main)
+except* KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_ctrl_c_amid_its_end_holds_up_nobody() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 def test_a_forked_worker_can_be_terminated(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(FORKED)

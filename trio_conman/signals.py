@@ -123,6 +123,7 @@ class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"])
             self._scope.cancel(reason="the block of shutdown_on_signal() has ended")
             await outlast(self._ended.wait)
 
+    @enable_ki_protection
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
         before = {each: signal.getsignal(each) for each in self._signals}
         now: dict[signal.Signals, Any] = {}
