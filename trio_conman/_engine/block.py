@@ -193,13 +193,16 @@ class Block:
 
     @enable_ki_protection
     async def _keep_tasks(self, *, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            self.runner.open(nursery)
-            self.line.nursery = nursery
-            nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
-            task_status.started()
-            await self._sleep(self.tasks_cancelled)
-            self.collector.close()
+        try:
+            async with trio.open_nursery() as nursery:
+                self.runner.open(nursery)
+                self.line.nursery = nursery
+                nursery.start_soon(self.collector.collect, name=f"collector of {self.name}")
+                task_status.started()
+                await self._sleep(self.tasks_cancelled)
+                self.collector.close()
+        finally:
+            self.runner.bury()
 
     async def _sleep(self, cancelled: Callable[[], None]) -> None:
         """Sleep until the block ends; `cancelled` is called in the very instant of a cancellation."""

@@ -261,6 +261,15 @@ class Runner(Recalls):
         self.pool.gone(worker, handle)
         del handle, outcome, travels  # see _finish
 
+    @enable_ki_protection
+    def bury(self) -> None:
+        """All workers have ended: see to those that a Ctrl-C hit before their first step."""
+        for worker in list(self.pool.workers):
+            handle, worker.handle = worker.handle, None
+            if handle is not None:
+                self._finish(handle, None)
+            self.pool.forget(worker, handle)
+
     async def _prepare_retry(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
         """What comes between two attempts: a decision, a delay, a permit; or the outcome."""
         error, worker.error = worker.error, None

@@ -286,6 +286,10 @@ class Pool:
         # Private, because nothing public keeps trio from raising once more, in the nursery of all workers.
         # Guarded by test_a_task_that_leaves_a_nursery_open_fails_alone.
         task._child_nurseries.clear()
+        self.forget(worker, handle)
+
+    def forget(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
+        """The rest of that, which its trio task does not take part in."""
         # It is not idle: who is idle was dismissed first, if an interrupt hit it.
         self.workers.discard(worker)
         if handle is not None and worker.is_called:
