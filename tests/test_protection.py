@@ -52,7 +52,7 @@ MAY_BE_INTERRUPTED = {
         "own",
     },
     "drawn": set[str](),
-    "fed": {"FedMap._feed"},
+    "fed": set[str](),
     "feeder": {
         "Feeder._close",
         "Feeder._draw_all",

@@ -34,6 +34,7 @@ class FedMap(Mapping[T], Generic[T]):
         self._drawing = 1
         self._runner.pool.nursery.start_soon(self._feed, name=f"feeder of {self._name}")
 
+    @enable_ki_protection
     async def _feed(self) -> None:
         """The trio task of the feeder."""
         task = trio.lowlevel.current_task()

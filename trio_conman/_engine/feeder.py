@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.tracebacks import foreign
@@ -97,6 +97,7 @@ class Feeder:
         trio.lowlevel.reschedule(self._sleeper)
         self._sleeper = None
 
+    @disable_ki_protection
     async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
         """Draw items until there are no more, or it is told to stop, and close the source.
 
