@@ -331,17 +331,16 @@ async def test_a_manager_that_was_opened_meanwhile_has_the_present_limit() -> No
 async def test_two_managers_cannot_have_it_at_once() -> None:
     limit = AdaptiveLimit()
     async with trio.open_nursery() as nursery:
-        second = ConMan[Any].open(nursery, limit, name="second")
         async with manager(limit, name="first") as cm:
             with pytest.raises(
                 RuntimeError,
                 match=r"^limit is an AdaptiveLimit that manager 'first' uses just now: "
                 r"each ConMan\.open\(\) needs one of its own$",
             ):
-                await second.__aenter__()
+                await ConMan[Any].open(nursery, limit, name="second").__aenter__()
             assert cm.limit == 10
             cm.limit = 12
-        async with second as cm:
+        async with ConMan[Any].open(nursery, limit, name="second") as cm:
             assert cm.limit == 12
 
 

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from trio_conman import ConMan, ConManClosedError, Failure
+from trio_conman import AdaptiveLimit, ConMan, ConManClosedError, Failure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,33 @@ async def test_a_cancelled_opening_leaves_no_channel_open() -> None:
             await trio.sleep_forever()
     with pytest.raises(trio.EndOfChannel):
         await receive.receive()
+
+
+async def test_a_limit_that_is_in_use_leaves_no_channel_open() -> None:
+    limit = AdaptiveLimit()
+    send, receive = trio.open_memory_channel[Any](0)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit):
+        with pytest.raises(RuntimeError, match="uses just now"):
+            async with ConMan[Any].open(nursery, limit, send_to=send):
+                raise AssertionError
+        with pytest.raises(trio.EndOfChannel):
+            receive.receive_nowait()
+
+
+async def test_a_limit_that_another_run_uses_leaves_no_channel_open() -> None:
+    limit = trio.CapacityLimiter(2)
+    send, receive = trio.open_memory_channel[Any](0)
+
+    async def elsewhere() -> None:
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(RuntimeError, match="of another trio run uses just now"):
+                async with ConMan[Any].open(nursery, limit, send_to=send):
+                    raise AssertionError
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit):
+        await trio.to_thread.run_sync(trio.run, elsewhere)
+        with pytest.raises(trio.EndOfChannel):
+            receive.receive_nowait()
 
 
 @pytest.mark.usefixtures("no_collector")

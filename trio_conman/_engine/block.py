@@ -93,14 +93,13 @@ class Block:
                 "ConMan.open() was entered twice; every 'async with' needs an open() of its own"
             )
         need_more_stack()  # for leaving, which is done from here too
-        self.line.enter_run()
-        if self.runner.adaptive is not None:
-            self.runner.adaptive._open(self.line)
-        self.line.resized = self.tell_resized
         self._entered = True
-        if self.runner.adaptive is not None:
-            self.line.limit = self.runner.adaptive._slots()
         try:
+            self.line.enter_run()
+            self.line.resized = self.tell_resized
+            if (adaptive := self.runner.adaptive) is not None:
+                adaptive._open(self.line)
+                self.line.limit = adaptive._slots()
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
             self._close()
