@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import trio
 
-from trio_conman import ConMan, RateLimiter, RetryBudget, RetryConfig
+from trio_conman import ConMan, KeyedLimit, RateLimiter, RetryBudget, RetryConfig, as_completed
+from trio_conman.batches import in_batches
+from trio_conman.reports import Tally
+from trio_conman.signals import shutdown_on_signal
 
 MANAGER = ["timeout", "retry", "rate", "attempt_timeout", "task_timeout", "max_errors", "limits", "paused"]
 MANAGER += ["name", "cancel_scope", "timed_out", "run", "outputs"]
@@ -39,3 +42,15 @@ def test_of_what_is_shared(made: Any) -> None:
     for attribute in ("misspelt", "statistics", "delay"):
         with pytest.raises(AttributeError):
             setattr(made, attribute, 3)
+
+
+async def test_of_blocks_and_of_what_they_yield() -> None:
+    keyed = KeyedLimit(1, key=str, limits={"a": 2})
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        block = cm.map(trio.sleep, [0])
+        async with block as outcomes, in_batches(outcomes, 2) as batches:
+            each: list[Any] = [block, outcomes, batches, shutdown_on_signal(cm)]
+            for made in (*each, Tally(), keyed.limits, as_completed([])):
+                for attribute in ("ordered", "misspelt"):
+                    with pytest.raises(AttributeError):
+                        setattr(made, attribute, 3)

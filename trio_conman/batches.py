@@ -55,8 +55,23 @@ def in_batches(
 
 
 @final
-class Batches(AbstractAsyncContextManager["Batches[T]"], AsyncIterator[list[T]]):
+class Batches(AsyncIterator[list[T]]):
     """The batches of `in_batches`, which is the way to get them."""
+
+    __slots__ = (
+        "__weakref__",
+        "_due",
+        "_ended",
+        "_error",
+        "_manager",
+        "_nursery",
+        "_readers",
+        "_room",
+        "_seconds",
+        "_size",
+        "_source",
+        "rest",
+    )
 
     rest: list[T]
     """What was taken and not handed over yet."""

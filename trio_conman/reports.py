@@ -54,6 +54,18 @@ class Tally:
         ValueError: `total` is negative.
     """
 
+    __slots__ = (
+        "_kinds",
+        "_longest",
+        "_slowest",
+        "_total",
+        "cancelled",
+        "failed",
+        "recalled",
+        "retries",
+        "succeeded",
+    )
+
     succeeded: int
     """Tasks that returned, those that were recalled from a journal included."""
     recalled: int

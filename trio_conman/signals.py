@@ -80,7 +80,7 @@ def _checked(number: int) -> signal.Signals:
 
 
 @final
-class _Listening(Unentered, AbstractAsyncContextManager["list[signal.Signals]"]):
+class _Listening(Unentered):
     """A trio task in the manager's nursery that waits for signals, until the block is left."""
 
     __slots__ = ("_came", "_cm", "_ended", "_is_entered", "_scope", "_shutdown", "_signals")

@@ -30,6 +30,30 @@ class Stream(Generic[T]):
     its consumer may keep it.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_block",
+        "_completed",
+        "_consumers",
+        "_error",
+        "_indexed",
+        "_needs_keys",
+        "_needs_slots",
+        "_next_turn",
+        "_ordered",
+        "_sleepers",
+        "_tell_taken",
+        "at_once",
+        "drawn",
+        "ended",
+        "is_left",
+        "is_stuck",
+        "more",
+        "refused",
+        "taken",
+        "waits",
+    )
+
     def __init__(
         self,
         block: Block,

@@ -189,6 +189,8 @@ class KeyedLimit:
 class _Limits(MutableMapping[Hashable, int]):
     """The limits of the keys that have one of their own; who waits learns of each change."""
 
+    __slots__ = ("_owner", "known")
+
     def __init__(self, owner: KeyedLimit, limits: Mapping[Any, int]) -> None:
         self.known = {key: _checked(key, limit) for key, limit in limits.items()}
         self._owner = owner

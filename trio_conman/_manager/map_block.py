@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from threading import get_ident
 from types import TracebackType
 from typing import Generic, TypeVar, final
@@ -21,12 +20,14 @@ T = TypeVar("T")
 
 
 @final
-class MapBlock(Unentered, AbstractAsyncContextManager[AsyncIterator[Outcome[T]]], Generic[T]):
+class MapBlock(Unentered, Generic[T]):
     """An async context manager that opens a map, and closes it.
 
     No generator in the guise of one: what contextlib makes of these assigns the traceback of the user's
     exception, which may be frozen.
     """
+
+    __slots__ = ("_block", "_new", "_open")
 
     _method = "ConMan.map"
     _use = "use 'async with cm.map(...) as outcomes:', and in it 'async for outcome in outcomes:'"
