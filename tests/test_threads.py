@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
-from trio_conman import ConMan, ConManStatistics, Success, TaskHandle
+from trio_conman import ConMan, ConManStatistics, Success, TaskHandle, as_completed
+from trio_conman.batches import in_batches
 from trio_conman.testing import RecordingInstrument
 
 
@@ -210,3 +212,32 @@ async def test_nor_is_a_map_entered_elsewhere() -> None:
             await trio.to_thread.run_sync(drive, block.__aenter__)
         async with block as outcomes:
             assert sorted([outcome.index async for outcome in outcomes]) == [0, 1]
+
+
+@pytest.mark.parametrize("way", ["map", "anext of a map", "in_batches", "as_completed"])
+async def test_outcomes_are_iterated_over_in_the_run_of_their_manager(way: str) -> None:
+    """Not in another run, in another thread; and nothing has changed when that was refused."""
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        gate = trio.Event()
+        handles = [cm.start_soon(job, value, gate) for value in range(4)]
+        async with cm.map(partial(job, gate=gate), range(4)) as outcomes:
+            ended = as_completed(handles)
+
+            async def elsewhere() -> None:
+                if way == "map":
+                    [_ async for _ in outcomes]
+                elif way == "anext of a map":
+                    await anext(outcomes)
+                elif way == "in_batches":
+                    async with in_batches(outcomes, 2) as batches:
+                        await anext(batches)
+                else:
+                    [_ async for _ in ended]
+
+            name = "as_completed" if way == "as_completed" else r"ConMan\.map"
+            with pytest.raises(
+                RuntimeError, match=rf"^{name}\(\) was called in another thread .*from_thread\.run\(\.\.\.\)"
+            ):
+                await trio.to_thread.run_sync(trio.run, elsewhere)
+            gate.set()
+            assert len([_ async for _ in outcomes]) == len([_ async for _ in ended]) == 4

@@ -31,7 +31,8 @@ def as_completed(handles: Iterable[TaskHandle[T]]) -> AsyncIterator[TaskHandle[T
         an async iterator; the ``outcome`` of each handle that it gives is there.
 
     Raises:
-        RuntimeError: called in another thread than that of the trio run, while a task has not ended.
+        RuntimeError: called, or iterated over, in another thread than that of the trio run, while a task
+            has not ended.
         TypeError: `handles` is no iterable of handles.
     """
     check_type("handles", handles, Iterable, "an iterable of TaskHandle")
@@ -39,18 +40,23 @@ def as_completed(handles: Iterable[TaskHandle[T]]) -> AsyncIterator[TaskHandle[T
     for handle in given:
         check_type("each of handles", handle, TaskHandle, "a TaskHandle")
         if handle._outcome is None and handle._terms.thread != thread:
-            raise wrong_thread("as_completed", "run(...) with an async function that iterates")
+            raise _wrong_thread()
     return _Completed(dict.fromkeys(given))
+
+
+def _wrong_thread() -> RuntimeError:
+    return wrong_thread("as_completed", "run(...) with an async function that iterates")
 
 
 @final
 class _Completed(AsyncIterator[TaskHandle[T]], Generic[T]):
     """No generator: one that is not used up would need to be closed."""
 
-    __slots__ = ("__weakref__", "_ended", "_sleepers", "_unended")
+    __slots__ = ("__weakref__", "_ended", "_sleepers", "_thread", "_unended")
 
     def __init__(self, handles: Iterable[TaskHandle[T]]) -> None:
         self._ended: deque[TaskHandle[T]] = deque()
+        self._thread = get_ident()
         self._unended = 0
         self._sleepers = trio.lowlevel.ParkingLot()
         for handle in handles:
@@ -69,6 +75,8 @@ class _Completed(AsyncIterator[TaskHandle[T]], Generic[T]):
         while not self._ended:
             if not self._unended:
                 raise StopAsyncIteration
+            if get_ident() != self._thread:
+                raise _wrong_thread()
             await self._sleepers.park()
         return self._ended.popleft()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from threading import get_ident
 from typing import Any, Generic, TypeVar, final
 from weakref import WeakKeyDictionary
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.checks import wrong_thread
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.handles import TaskHandle
 from trio_conman._limits.rings import Need
@@ -37,12 +39,13 @@ class Stream(Generic[T]):
         "_consumers",
         "_error",
         "_indexed",
-        "_needs_keys",
+        "_needs",
         "_needs_slots",
         "_next_turn",
         "_ordered",
         "_sleepers",
         "_tell_taken",
+        "_thread",
         "at_once",
         "drawn",
         "ended",
@@ -72,6 +75,7 @@ class Stream(Generic[T]):
         self.waits = False  # for those who had no room, who wake the consumer in their next turn
         self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
         self._block = block
+        self._thread = block.thread
         self._ordered = ordered
         self._tell_taken = tell_taken
         self._needs_slots = needs_slots
@@ -111,6 +115,8 @@ class Stream(Generic[T]):
         return True
 
     def _add_consumer(self, task: trio.lowlevel.Task) -> None:
+        if get_ident() != self._thread:
+            raise wrong_thread("ConMan.map", "run(...) with an async function that iterates")
         if task not in self._consumers:
             self._consumers[task] = tuple(task.child_nurseries)
 

@@ -321,7 +321,7 @@ class ConMan(Hall, Generic[R]):
                 outcomes of what had started.
             RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
                 every slot is held by a task that itself waits for one; give the inner map a manager of its
-                own.
+                own. Or called, or iterated over, in another thread than that of the trio run.
             JournalError: `journal` is closed, or its disk has failed.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
