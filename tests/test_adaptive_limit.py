@@ -163,8 +163,28 @@ async def test_every_attempt_that_times_out_is_an_overload(autojump_clock: MockC
         handle = await cm.run(trio.sleep, 5)
     assert isinstance(handle.outcome, Failure)
     assert (handle.outcome.reason, handle.outcome.elapsed) == (StopReason.ATTEMPT_TIMEOUT, 3)
-    # The second began at the very moment of the first cut, which is not after it.
-    assert (limit.statistics().overloads, limit.statistics().cuts) == (3, 2)
+    assert (limit.statistics().overloads, limit.statistics().cuts) == (3, 3)
+
+
+async def test_in_each_wave_of_overloads_is_one_cut(autojump_clock: MockClock) -> None:
+    limit = AdaptiveLimit(initial=16)
+    limits = []
+
+    async def refused(seconds: float) -> None:
+        await trio.sleep(seconds)
+        limits.append(cm.limit)
+        raise RetriableError("busy", retry_after=0, retry_config=NEVER)
+
+    async with manager(limit) as cm:
+        for _ in range(30):
+            cm.start_soon(refused, 1)
+    assert len(cm.errors()) == 30
+    # Those of the next wave begin in the instant in which the limit is cut.
+    assert limits == [16] + [8] * 15 + [8] + [4] * 7 + [4] + [2] * 5
+    async with manager(AdaptiveLimit(initial=16)) as cm:
+        for _ in range(100):
+            cm.start_soon(refused, 0)
+    assert (cm.limit, len(cm.errors())) == (8, 100)
 
 
 async def test_a_task_timeout_is_none(autojump_clock: MockClock) -> None:

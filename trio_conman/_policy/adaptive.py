@@ -1,7 +1,7 @@
 """How many attempts at once a service bears: the rule of `AdaptiveLimit`, without clock and slots.
 
 **Theory of operation.** Each attempt that ends says when it began, and whether the service was overloaded. An
-attempt *counts* when it began after the last cut was carried out: when no more ran than the limit allows. So
+attempt *counts* when it began once the last cut was carried out: when no more ran than the limit allows. So
 there is one cut in each window, about the time that an attempt takes.
 
 *Growth* is additive. An attempt that counts adds a part of a slot, while the slots are used: `CAREFUL` near
@@ -67,7 +67,7 @@ class Controller:
     _share: float = attrs.field(default=1.0, init=False)
     # What was cut last.
     _bound: float = attrs.field(default=inf, init=False)
-    # What began after this counts; inf while the last cut is not carried out.
+    # What began since then counts; inf while the last cut is not carried out.
     _since: float = attrs.field(default=-inf, init=False)
     # Whether the guard measures; how many attempts, their times, and the squares of these. Less than none:
     # those of the first window are still to end.
@@ -101,11 +101,12 @@ class Controller:
             overloaded: whether it is one too many.
         """
         self._share += (overloaded - self._share) / self.limit
+        counts = began >= self._since < now  # but for what begins and ends in the instant of the cut
         if overloaded:
             self.overloads += 1
-            if began > self._since:
+            if counts:
                 self._cut()
-        elif began > self._since and in_use >= USED * int(self.limit):
+        elif counts and in_use >= USED * int(self.limit):
             if self._is_held:
                 self._measure(now - began)
             else:
