@@ -114,6 +114,20 @@ def test_pauses_and_what_the_service_has_said_go_on_too(wall: list[float]) -> No
     assert run(restored(snapshot), *[1] * 4) == [4, 4, 24, 54]
 
 
+@pytest.mark.parametrize("paused", [0, 10])
+def test_it_says_where_it_stands_before_the_first_run(paused: float, wall: list[float]) -> None:
+    snapshot = {"rate": 1.0, "per": 2.0, "burst": 5, "time": wall[0], "owed": 7.0, "paused_for": paused}
+    rate = restored(snapshot)
+    wall[0] += 8
+    statistics = rate.statistics()
+    assert (statistics.available, statistics.paused_for) == ((0, 2) if paused else (2, 0))
+
+    async def main() -> None:
+        assert rate.statistics() == statistics
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_what_is_given_back_counts_for_what_the_service_has_said_before(wall: list[float]) -> None:
     snapshot = {"rate": 1.0, "per": 1.0, "burst": 5, "time": wall[0], "owed": 0.0, "paused_for": 0.0}
     rate = restored(snapshot | {"left_0": 2.0, "for_0": 30.0})

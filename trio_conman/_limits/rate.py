@@ -283,6 +283,9 @@ class RateLimiter:
             RuntimeError: called outside of the trio run whose managers use the limiter.
         """
         meter, now = self._meter, self._time()
+        if self._stored is not None:  # there was no run yet, and so no clock
+            meter, now = meter.copy(), 0.0
+            self._stored.go_on(meter, now)
         return RateLimiterStatistics(
             rate=meter.rate,
             per=meter.per,
