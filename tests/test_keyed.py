@@ -370,6 +370,26 @@ async def test_a_map_finds_items_of_other_keys(
 
 
 @each_source
+@each_kind
+async def test_items_of_one_key_start_in_their_order(
+    limit_of: Callable[[int], Any], source: Callable[[list[str]], Any], autojump_clock: MockClock, log: Log
+) -> None:
+    limit = KeyedLimit(2, key=host)
+    items = ["a0", "a1", "a2", "a3", "b0", "a4", "a5"]
+
+    async def fetch(name: str) -> None:
+        await log.job(name, 1 if name == "a0" else 5)
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, limit_of(3), per_key=limit) as cm:
+            async with cm.map(fetch, source(items), lookahead=6) as outcomes:
+                async for _ in outcomes:
+                    pass
+    assert (log.at(0), log.at(1), log.at(5)) == (["a0", "a1", "b0"], ["a2"], ["a3"])
+    assert (log.at(6), log.at(10)) == (["a4"], ["a5"])
+
+
+@each_source
 @pytest.mark.parametrize("lookahead", [1, 2, 5, None])
 async def test_no_more_is_drawn_than_was_said(
     lookahead: int | None, source: Callable[[list[str]], Any], autojump_clock: MockClock, log: Log

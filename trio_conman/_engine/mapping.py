@@ -283,6 +283,7 @@ class Mapping(ABC, Generic[T]):
         if may_hold(handle._keys, slot):
             return True
         self._line.join(handle, self._runner.granted)
+        self._line.rejoin(self)  # whatever is drawn for its place comes after this one
         self._runner.queued += 1
         self._runner.accept(handle)
         return False

@@ -58,6 +58,10 @@ class Line(Tokens):
         if self._envoy is not None:
             self._envoy.mind(self)
 
+    def rejoin(self, waiter: Any) -> None:
+        """Wait behind all of the same priority, if it does."""
+        self._queue.reorder(waiter, waiter._priority)
+
     def leave(self, waiter: Any) -> bool:
         """Wait no more; whether it did."""
         waited = self._queue.leave(waiter) is not None
