@@ -184,6 +184,30 @@ async def test_who_has_said_is_judged_when_those_before_it_in_every_queue_have_b
         assert [(when - start, name) for when, name in record] == [(0, "c"), (10, "a"), (20, "d")]
 
 
+async def test_what_was_taken_without_a_wait_is_known_to_who_comes_next(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    slow, quick = RateLimiter(1, per=10), RateLimiter(1, cost=lambda _, name: 8 if name == "dear" else 1)
+    retry = RetryConfig.none(max_elapsed=5)
+
+    async def failing(*_: object) -> None:
+        raise RetriableError("again")
+
+    async with manager((slow, quick)) as both, manager(quick, retry=retry) as one:
+        both.start_soon(note, record, "a")
+        both.start_soon(note, record, "b", task_timeout=15)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slow.acquire)  # until 20
+            await trio.sleep(12)
+            failed = one.start_soon(failing, record, "dear")
+            late = one.start_soon(note, record, "c", task_timeout=3)
+            for handle, reason in ((failed, StopReason.MAX_ELAPSED), (late, StopReason.DEADLINE)):
+                outcome = await handle.wait()
+                assert isinstance(outcome, Failure)
+                assert (outcome.reason, outcome.elapsed) == (reason, 0)
+    assert record == [(0, "a"), (10, "b")]
+
+
 @attrs.frozen
 class Task:
     """One that arrives so many quarters of a second after the one before; costs in quarters of a permit."""

@@ -94,6 +94,10 @@ class Forecast:
                 self._sooner = True
             self._late = max(self._late, started - request.due)
 
+    def forget(self, meter: Meter) -> None:
+        """Nobody is expected of this meter."""
+        self._ahead.pop(meter, None)
+
     def hasten(self) -> None:
         """All may come sooner."""
         self._sooner = True

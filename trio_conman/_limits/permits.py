@@ -80,6 +80,8 @@ class Permits(Waiters):
     @enable_ki_protection
     def earliest(self) -> float:
         """When permits can be had, at the earliest, by who asks for them from now on."""
+        for gate in self.gates:
+            gate.refresh()
         return self.gates[0].forecast.due(self._least, trio.current_time())
 
     def _claims_of(self, key: TaskHandle[Any]) -> Claims:

@@ -103,6 +103,11 @@ class Gate:
         self.expected, self.queue, self.on_pause = OrderedDict(), OrderedDict(), {}
         self.meter.marks = None
 
+    def refresh(self) -> None:
+        """Where nobody is expected the meter is as it is: somebody may have taken permits without a wait."""
+        if not self.expected:
+            self.forecast.forget(self.meter)
+
     def waiting(self) -> int:
         """How many wait."""
         return len(self.expected) + len(self.queue)
@@ -225,6 +230,7 @@ def _judge(gates: Iterable[Gate]) -> Iterable[Gate]:
                 break  # that gate has its turn when those before have been judged
             for each in ticket.gates:
                 del each.queue[key]
+                each.refresh()
             if gate.forecast.judge(key, ticket, trio.current_time()):
                 for each in ticket.gates:
                     each.expected[key] = ticket
