@@ -257,6 +257,24 @@ async def test_a_permit_that_is_due_just_when_max_elapsed_ends_is_waited_for(
     assert ending(handle.outcome) == (StopReason.RETRIES_EXHAUSTED, "ValueError('real')", 10)
 
 
+async def test_a_retry_that_is_woken_after_max_elapsed_is_not_made(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def failing() -> None:
+        record.append(trio.current_time())
+        raise RetriableError("again")
+
+    async with manager(RateLimiter(1, per=5), retry=RetryConfig.none(max_elapsed=5)) as cm:
+        handle = await cm.run(failing)
+        await trio.sleep(4.5)
+        autojump_clock.jump(1)  # the machine is busy
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        outcome = handle.outcome
+        assert isinstance(outcome, Failure)
+    assert (outcome.reason, outcome.elapsed, record) == (StopReason.MAX_ELAPSED, 5.5, [0])
+
+
 async def test_those_that_wait_already_are_before_a_retry(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

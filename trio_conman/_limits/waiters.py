@@ -89,7 +89,9 @@ class Waiters:
             while ticket.too_late is None:
                 # Cancelled in the very tick: then the permits are for the next one.
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if (now := trio.current_time()) <= latest and self.take(key, now):
+                if (now := trio.current_time()) > latest:
+                    return now  # it was woken late
+                if self.take(key, now):
                     break
                 until = inf
                 if self._held is not None:
