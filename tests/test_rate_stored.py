@@ -161,17 +161,6 @@ def test_what_the_service_has_said_is_not_stored_when_it_is_over(wall: list[floa
     }
 
 
-def test_infinity_says_nothing_that_is_to_be_stored(wall: list[float]) -> None:
-    rate = RateLimiter(1)
-
-    async def main() -> None:
-        rate.observe(remaining=math.inf, reset=30)
-        assert rate.snapshot() == RateLimiter(1).snapshot()
-
-    trio.run(main)
-    assert run(restored(rate.snapshot()), 1, 1) == [0, 1]
-
-
 def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
     rate = RateLimiter.unlimited()
 

@@ -140,8 +140,7 @@ class Meter:
         """Heed a bound beside those that hold; False if one of those is as strict."""
         self.told = True
         self.bounds = [each for each in self.bounds if each.until > now]
-        held = any(each.left <= bound.left and each.until >= bound.until for each in self.bounds)
-        if held or bound.left == inf:  # which says nothing, and which JSON cannot keep
+        if any(each.left <= bound.left and each.until >= bound.until for each in self.bounds):
             return False
         for each in self.bounds:
             if bound.left < each.left and each.until - SAME <= bound.until:
