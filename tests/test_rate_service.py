@@ -1,5 +1,6 @@
 """A rate limiter that heeds what the service says, and a service that meters requests and tokens."""
 
+import json
 import math
 import random
 import re
@@ -43,6 +44,16 @@ async def test_it_only_slows_down(autojump_clock: MockClock, record: list[Any]) 
             await cm.run(note, record, index)
     # Nothing until 6, one until 20, three until 50.
     assert [when for when, _ in record] == [6, 20, 20, 50, 50, 51]
+
+
+async def test_that_any_number_is_left_says_nothing(autojump_clock: MockClock) -> None:
+    rate = RateLimiter(10, burst=10)
+    rate.observe(remaining=math.inf, reset=10.5)
+    text = json.dumps(rate.snapshot(), allow_nan=False)
+    RateLimiter.restore(json.loads(text))
+    rate.observe(remaining=0, reset=10)
+    await rate.acquire()
+    assert trio.current_time() == 10  # as the second answer alone would have it
 
 
 async def test_rounded_seconds_do_not_pile_up(autojump_clock: MockClock) -> None:

@@ -137,10 +137,12 @@ class Meter:
                 bound.left -= permits
 
     def observe(self, bound: Bound, now: float) -> bool:
-        """Heed a bound beside those that hold; False if one of those is as strict."""
+        """Heed a bound beside those that hold; False if it says nothing, or one of those is as strict."""
         self.told = True
         self.bounds = [each for each in self.bounds if each.until > now]
-        if any(each.left <= bound.left and each.until >= bound.until for each in self.bounds):
+        if bound.left == inf or any(
+            each.left <= bound.left and each.until >= bound.until for each in self.bounds
+        ):
             return False
         for each in self.bounds:
             if bound.left < each.left and each.until - SAME <= bound.until:
