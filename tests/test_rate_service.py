@@ -103,6 +103,24 @@ async def test_attempts_count_that_have_started_since_the_request_was_made(
         assert rate.statistics().available == 0
 
 
+async def test_the_first_answer_of_all_counts_those_that_have_started_since_then(
+    autojump_clock: MockClock,
+) -> None:
+    rate = RateLimiter(1000, burst=1000)  # nothing is owed when the next one starts
+    said: list[float] = []
+
+    async def request(remaining: float) -> None:
+        await trio.sleep(1)
+        rate.observe(remaining=remaining, reset=60)
+        said.append(rate.statistics().available)
+
+    async with manager(rate) as cm:
+        for remaining in range(9, -1, -1):
+            await cm.run(request, remaining)
+            await trio.sleep(0.05)
+    assert said == [0] * 10
+
+
 async def test_who_settles_afterwards_gives_back_what_was_counted(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

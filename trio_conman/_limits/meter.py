@@ -18,8 +18,6 @@ from typing import final
 
 import attrs
 
-from .marks import Marks
-
 MOST = float(2**53)  # permits at once; more would be beyond a float
 
 
@@ -48,9 +46,7 @@ class Meter:
     taken: float = 0.0  # permits since then
     before: float = 0.0  # and before
     resume: float = -inf  # the end of a pause
-    told: bool = False  # whether the service has said something, or may, and this
     bounds: list[Bound] = attrs.field(factory=list)
-    marks: Marks | None = None  # whose request it has answered
 
     def due(self, cost: float) -> float:
         """When so many permits can be had, at the earliest; a time that has passed means now."""
@@ -73,7 +69,7 @@ class Meter:
             room = cost - self.burst
             if now < (start + (taken + room) * self.per / self.rate if room < 0 else end):
                 return False
-        if now < self.resume or (self.told and not self._heed(cost, now)):
+        if now < self.resume or (self.bounds and not self._heed(cost, now)):
             return False
         if idle:
             self.before += taken
@@ -87,24 +83,17 @@ class Meter:
             return False
         for bound in self.bounds:
             bound.left -= cost
-        if self.marks is not None:
-            self.marks.note(self.total + cost)
         return True
 
     def copy(self) -> Meter:
         """Another one that stands where this one does."""
-        return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds], marks=None)
-
-    def mark(self) -> None:
-        """Note from here on what each task has taken, in case it says what the service has answered."""
-        if self.marks is None:
-            self.told, self.marks = True, Marks()
+        return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds])
 
     def reset(self) -> None:
         """Forget all: nothing was taken, and nothing holds it back."""
         self.start = self.resume = -inf
         self.taken = self.before = 0.0
-        self.told, self.bounds, self.marks = False, [], None
+        self.bounds = []
 
     @property
     def total(self) -> float:
@@ -138,7 +127,6 @@ class Meter:
 
     def observe(self, bound: Bound, now: float) -> bool:
         """Heed a bound beside those that hold; False if it says nothing, or one of those is as strict."""
-        self.told = True
         self.bounds = [each for each in self.bounds if each.until > now]
         if bound.left == inf or any(
             each.left <= bound.left and each.until >= bound.until for each in self.bounds

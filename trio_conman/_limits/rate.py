@@ -244,7 +244,7 @@ class RateLimiter:
         """Heed what the service says: so many permits are left for so many seconds. It only slows down.
 
         Call it in the task whose attempt, or whose `acquire`, the answer is for: permits that others have
-        taken since then are counted. Those of other tasks count from the first call on only.
+        taken since then are counted.
 
         Args:
             remaining: permits, at least 0; `math.inf` says nothing.
@@ -348,8 +348,6 @@ class RateLimiter:
                 if self._stored is not None:
                     self._stored.go_on(self._meter, self._now())
                     self._stored = None
-                if callable(self._cost):
-                    self._meter.mark()
             self._users += users
 
     def _leave_run(self, run: trio.lowlevel.TrioToken | None) -> None:
@@ -362,7 +360,6 @@ class RateLimiter:
 
     @enable_ki_protection
     def _take(self, permits: float) -> bool:
-        self._meter.mark()
         return self._waiters(permits).take(object(), self._now())
 
     def _waiters(self, permits: float) -> Waiters:
@@ -383,11 +380,10 @@ class RateLimiter:
 
     @enable_ki_protection
     def _charge(self, permits: float) -> None:
-        meter, marks, now = self._meter, self._meter.marks, self._now()
-        total = None if marks is None else marks.mine()
+        meter, marks, now = self._meter, self._gate.marks, self._now()
+        total = marks.mine()
         meter.charge(permits, now, -inf if total is None else total)
-        if marks is not None:
-            marks.add(permits)
+        marks.add(permits)
         if permits > 0:
             bounds = [bound.until - now for bound in meter.bounds]
             delay(self._gate, max([permits * meter.per / meter.rate, *bounds]))
@@ -396,13 +392,8 @@ class RateLimiter:
 
     @enable_ki_protection
     def _observe(self, remaining: float, reset: float) -> None:
-        meter, marks, now = self._meter, self._meter.marks, self._now()
-        if marks is None:
-            # All since nothing was owed count as later than the caller's attempt.
-            meter.mark()
-            total = meter.before + self._price(())
-        else:
-            total = meter.total if (mine := marks.mine()) is None else mine
+        meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
+        total = meter.total if mine is None else mine
         left = max(0.0, remaining - max(0.0, meter.total - total))
         if meter.observe(Bound(left, now + reset, total), now):
             delay(self._gate, reset)

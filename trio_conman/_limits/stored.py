@@ -65,7 +65,6 @@ class Stored:
         passed = max(0.0, time.time() - self.time)
         meter.start, meter.taken = now, max(0.0, self.owed - passed * meter.rate / meter.per)
         meter.resume = now + max(0.0, self.paused_for - passed)
-        meter.told = bool(self.bounds)
         meter.bounds = [Bound(left, now + max(0.0, seconds - passed)) for left, seconds in self.bounds]
 
 

@@ -29,6 +29,7 @@ import attrs
 import trio
 
 from .forecast import Forecast, Request
+from .marks import Marks
 from .meter import Meter
 
 
@@ -88,6 +89,8 @@ class Gate:
     # Whether there may be tickets in the queue, as those who put some there have it judged: to look whether
     # the first is one costs more than to leave the queue.
     has_tickets: bool = attrs.field(default=False, init=False)
+    # Whose request the service has answered.
+    marks: Marks = attrs.field(init=False)
     # Called when a pause has begun or got longer.
     on_pause: dict[Callable[[], None], None] = attrs.field(init=False)
 
@@ -101,7 +104,7 @@ class Gate:
         self.linked = weakref.WeakSet([self])
         self.forecast = Forecast()
         self.expected, self.queue, self.on_pause = OrderedDict(), OrderedDict(), {}
-        self.meter.marks = None
+        self.marks = Marks()
 
     def refresh(self) -> None:
         """Where nobody is expected the meter is as it is: somebody may have taken permits without a wait."""
