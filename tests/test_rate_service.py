@@ -121,6 +121,40 @@ async def test_the_first_answer_of_all_counts_those_that_have_started_since_then
     assert said == [0] * 10
 
 
+@pytest.mark.parametrize("settled", [2.5, 6])
+@pytest.mark.parametrize("by", ["itself", "another task"])
+async def test_what_is_given_back_for_an_earlier_request_is_not_taken_for_that_of_a_later_one(
+    autojump_clock: MockClock, by: str, settled: float
+) -> None:
+    costs = {"first": 100, "second": 100, "third": 50}
+    rate = RateLimiter(1000, per=1e9, burst=1000, cost=costs.__getitem__)  # nothing comes back by itself
+    said: list[float] = []
+
+    async def request(name: str) -> None:
+        if name == "first":
+            await trio.sleep_until(settled)
+            if by == "itself":
+                rate.charge(-60)
+        elif name == "second":
+            await trio.sleep_until(5)
+            rate.observe(remaining=500, reset=60)
+            said.append(round(rate.statistics().available))
+        else:
+            await trio.sleep_until(8)
+            rate.charge(-20)
+            said.append(round(rate.statistics().available))
+
+    async with manager(rate) as cm:
+        for name in costs:
+            await cm.run(request, name)
+            await trio.sleep(1)
+        await trio.sleep_until(settled)
+        if by != "itself":
+            rate.charge(-60)
+    # Only the third one has come after the second one's request.
+    assert said == [450, 470]
+
+
 async def test_who_settles_afterwards_gives_back_what_was_counted(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

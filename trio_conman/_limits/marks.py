@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from math import inf
 from typing import final
 
 import trio
@@ -28,10 +29,12 @@ class Marks:
         return None if task is None else self._totals[task]
 
     def add(self, permits: float) -> None:
-        """What the current task took was more, by so many."""
+        """What the current task took was more, by so many; or less, and so it was for all who came later."""
         task = self._nearest()
-        if task is not None:
-            self._totals[task] += permits
+        mine = -inf if task is None else self._totals[task]
+        later = [each for each, total in self._totals.items() if permits < 0 and total > mine]
+        for each in later if task is None else [task, *later]:
+            self._totals[each] += permits
 
     def _nearest(self) -> trio.lowlevel.Task | None:
         task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None

@@ -124,6 +124,8 @@ class Meter:
             # A service that answers later has counted them as they are.
             if permits > 0 or total > bound.total:
                 bound.left -= permits
+            else:
+                bound.total += permits
 
     def observe(self, bound: Bound, now: float) -> bool:
         """Heed a bound beside those that hold; False if it says nothing, or one of those is as strict."""
