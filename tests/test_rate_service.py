@@ -155,6 +155,31 @@ async def test_what_is_given_back_for_an_earlier_request_is_not_taken_for_that_o
     assert said == [450, 470]
 
 
+async def test_where_more_has_started_than_is_left_what_is_given_back_counts_from_there(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1000, burst=1000, cost=100)
+
+    async def first() -> None:
+        await trio.sleep(1)
+        rate.observe(remaining=130, reset=60)  # and two more have started
+        record.append(rate.statistics().available)
+
+    async def settling() -> None:
+        await trio.sleep(2)
+        rate.charge(-60)
+        record.append(rate.statistics().available)
+
+    async with manager(rate) as cm:
+        for task in (first, settling, settling):
+            cm.start_soon(task)
+        await cm.wait()
+        rate.acquire_nowait(50)
+        with pytest.raises(trio.WouldBlock):
+            rate.acquire_nowait(1)
+    assert record == [0, 0, 50]
+
+
 async def test_who_settles_afterwards_gives_back_what_was_counted(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -111,7 +111,7 @@ class Meter:
         room = inf if self.rate == inf else self.burst - self.owed(now)
         for bound in self.bounds:
             if now < bound.until:
-                room = min(room, bound.left)
+                room = min(room, max(0.0, bound.left))  # which nobody owes
         return min(room, 0.0) if now < self.resume else room
 
     def charge(self, permits: float, now: float, total: float) -> None:

@@ -394,7 +394,7 @@ class RateLimiter:
     def _observe(self, remaining: float, reset: float) -> None:
         meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
         total = meter.total if mine is None else mine
-        left = max(0.0, remaining - max(0.0, meter.total - total))
+        left = remaining - max(0.0, meter.total - total)  # less than 0 where too many came
         if meter.observe(Bound(left, now + reset, total), now):
             delay(self._gate, reset)
 
