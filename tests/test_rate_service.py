@@ -231,6 +231,20 @@ async def test_what_is_left_decides_who_will_be_too_late(
     assert record == [(0, 5), (1, 6), (26, 30)]
 
 
+async def test_who_is_too_late_for_the_same_reset_that_was_told_later_before_is_told_at_once(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(2)
+    rate.acquire_nowait()
+    rate.observe(remaining=5, reset=10.9)
+    async with manager(rate) as cm:
+        handle = await cm.run(note, record, "late", task_timeout=10.8)
+        await wait_all_tasks_blocked()
+        rate.observe(remaining=0, reset=9.95)
+        await handle.wait()
+    assert (trio.current_time(), record) == (0, [])
+
+
 @pytest.mark.parametrize(
     "name, value, kind",
     [

@@ -395,8 +395,9 @@ class RateLimiter:
         meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
         total = meter.total if mine is None else mine
         left = remaining - max(0.0, meter.total - total)  # less than 0 where too many came
-        if meter.observe(Bound(left, now + reset, total), now):
-            delay(self._gate, reset)
+        bound = Bound(left, now + reset, total)
+        if meter.observe(bound, now):
+            delay(self._gate, bound.until - now)  # which may be more than it says
 
     @enable_ki_protection
     def _change(self, **changes: float) -> None:
