@@ -10,7 +10,17 @@ import trio
 from trio.testing import MockClock
 
 from tests.managed import manager
-from trio_conman import ConMan, Failure, Instrument, KeyedLimit, KeyStatistics, Outcome, TaskHandle
+from trio_conman import (
+    ConMan,
+    Failure,
+    Instrument,
+    KeyedLimit,
+    KeyStatistics,
+    Outcome,
+    RetriableError,
+    RetryConfig,
+    TaskHandle,
+)
 from trio_conman._limits import lanes
 from trio_conman._limits.keys import Keys, full_one
 from trio_conman._limits.ranked import MAX_STALE
@@ -123,6 +133,36 @@ async def test_who_has_another_priority_still_hears_of_a_key_in_another_manager(
         waits.priority = 1
         await trio.sleep(6)  # to leave the block would look who could start
     assert sorted(record) == [(0, "a0"), (0, "b0"), (2, "a1")]
+
+
+@pytest.mark.parametrize("returns", [False, True])
+async def test_who_has_lacked_a_slot_too_is_before_who_came_later_in_another_manager(
+    returns: bool, autojump_clock: MockClock
+) -> None:
+    record: Record = []
+    limit = KeyedLimit(1, key=host)
+    tries = iter([RetriableError("again")] if returns else [])
+
+    async def first(name: str) -> None:
+        for error in tries:
+            raise error
+        await job(name, record)
+
+    retry = RetryConfig.linear(initial_delay=0.25)
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[Any].open(nursery, 2, per_key=limit, retry=retry) as one,
+        ConMan[Any].open(nursery, 2, per_key=limit) as two,
+    ):
+        if returns:
+            one.start_soon(first, "a1")
+        one.start_soon(job, "a0", record)
+        one.start_soon(job, "b0", record, 5)
+        if not returns:
+            one.start_soon(first, "a1")
+        await trio.sleep(0.5)
+        two.start_soon(job, "a2", record)
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (1, "a1"), (2, "a2")]
 
 
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:

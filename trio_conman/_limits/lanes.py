@@ -180,6 +180,10 @@ class Lanes:
         """That of the one who was found."""
         return self._next.priority
 
+    def is_before(self, rank: Rank) -> bool:
+        """Whether somebody waits for nothing but a slot, and stands before that rank."""
+        return self.ready and (-self.priority, next(iter(self._next.ready.values()))[0]) < rank
+
     def no_more_than(self, count: int) -> bool:
         """Whether so many at most wait for nothing but a slot, as far as is known."""
         return len(self._road.ready) <= count and not self._open.entries and self._road.no_more_than(count)
@@ -301,8 +305,7 @@ def lines_of(bays: Iterable[Bay]) -> list[Serving]:
     return [line for line in dict.fromkeys(lines) if line is not None]
 
 
-def serve_all(lines: Iterable[Serving], *, last: Serving | None = None) -> None:
-    """Serve some lines, in this order, and one in any case."""
-    for line in [*lines, last]:
-        if line is not None:
-            line.serve()
+def serve_all(lines: Iterable[Serving]) -> None:
+    """Serve some lines, in this order."""
+    for line in lines:
+        line.serve()

@@ -174,9 +174,12 @@ class Tokens:
             self._mind_envoy()
             self.rings.break_rings()
             return
-        lines = lines_of(bays)  # now: who is told of a ring leaves his lane
+        lines, first = lines_of(bays), min(map(Bay.rank, bays))  # now: who is told of a ring leaves his lane
+        # Who lacked a slot too may stand here before those who lacked the key alone.
+        queues = (self._queue, self._returning)
+        is_first = any(isinstance(queue, Lanes) and queue.is_before(first) for queue in queues)
         self._keep(slot)
-        serve_all(lines, last=self)
+        serve_all([self, *lines] if is_first else [*lines, self])
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""
