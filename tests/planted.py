@@ -251,8 +251,8 @@ BUGS = [
     Bug(
         "a retry that a pause has held back starts beyond max_elapsed",
         "_limits.waiters",
-        "(now := trio.current_time()) <= latest and self",
-        "(now := trio.current_time()) < inf and self",
+        "if (now := trio.current_time()) > latest:",
+        "if (now := trio.current_time()) > inf:",
     ),
     Bug(
         "who waits until no attempt runs is not woken",

@@ -48,8 +48,9 @@ async def test_of_blocks_and_of_what_they_yield() -> None:
     keyed = KeyedLimit(1, key=str, limits={"a": 2})
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         block = cm.map(trio.sleep, [0])
-        async with block as outcomes, in_batches(outcomes, 2) as batches:
-            each: list[Any] = [block, outcomes, batches, shutdown_on_signal(cm)]
+        listening = shutdown_on_signal(cm)
+        async with listening, block as outcomes, in_batches(outcomes, 2) as batches:
+            each: list[Any] = [block, outcomes, batches, listening]
             for made in (*each, Tally(), keyed.limits, as_completed([])):
                 for attribute in ("ordered", "misspelt"):
                     with pytest.raises(AttributeError):

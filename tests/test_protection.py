@@ -115,7 +115,7 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
-    "signals": {"_Listening.__init__", "_Listening._listen", "_checked", "shutdown_on_signal"},
+    "signals": {"_Listening.__init__", "_checked", "shutdown_on_signal"},
     "source": {
         "Source.__init__",
         "Source._close_generator",

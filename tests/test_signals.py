@@ -375,8 +375,8 @@ import trio
 from trio_conman import ConMan, signals
 
 class Interrupted(list):
-    def remove(self, each):
-        super().remove(each)
+    def __delitem__(self, at):
+        super().__delitem__(at)
         signal.raise_signal(signal.SIGINT)
 
 signals._replaced = Interrupted()

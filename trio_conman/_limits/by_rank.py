@@ -50,6 +50,10 @@ class ByRank(Generic[R]):
         if self.entries.pop(each, None) is not None and not self.entries:
             self._heap.clear()
 
+    def top(self) -> Entry[R]:
+        """What `first` has found; or, where that was not asked, no rank is better than this."""
+        return self._heap[0]
+
     def first(self) -> Entry[R] | None:
         """The first rank, an id, and what has it; None where nothing is."""
         heap, entries = self._heap, self.entries

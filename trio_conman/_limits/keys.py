@@ -143,16 +143,17 @@ def released(keys: Iterable[Key]) -> Sequence[Any]:
 
     Returns who was parked at one of them.
     """
-    parked: list[Parked] = []
-    stay: list[Parked] = []
+    found: list[Parked] = []
     for key in keys:
-        if key.running < key.most:
-            parked += key.parked
-            key.parked.clear()
-        else:
-            stay += key.parked
-    for each in parked:
-        each.unpark()
-    for each in stay:
-        each.stay()
-    return parked + stay
+        if key.parked:
+            bays = list(key.parked)
+            found += bays
+            may_run = key.running < key.most
+            if may_run:
+                key.parked.clear()
+            for bay in bays:
+                if may_run:
+                    bay.unpark()
+                else:
+                    bay.stay()
+    return found

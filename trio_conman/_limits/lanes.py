@@ -27,7 +27,7 @@ import attrs
 
 from trio_conman._books.handles import Slot
 
-from .by_rank import ByRank, Entry, Rank
+from .by_rank import ByRank, Rank
 from .keys import Key, Keys, forget, full_one
 from .ranked import Ranked
 from .rings import Rings
@@ -105,15 +105,11 @@ class Bay:
     lanes: ByRank[Lane] = attrs.field(factory=ByRank, init=False)
     is_parked: bool = attrs.field(default=False, init=False)
 
-    def first(self) -> Entry[Lane]:
-        """Its first lane, and the rank of that."""
-        first = self.lanes.first()
-        assert first is not None  # it goes with its last lane
-        return first
-
     def rank(self) -> Rank:
         """That of its first lane."""
-        return self.first()[:2]
+        first = self.lanes.first()
+        assert first is not None  # it goes with its last lane
+        return first[:2]
 
     def park(self) -> None:
         """Wait until one more may run of the key."""
@@ -154,12 +150,10 @@ class Lanes:
 
         On the way who lacks a key is moved into a lane, and a lane into its bay, and bays are parked.
         """
-        road = self._road
-        while True:
-            first = self._open.first()
+        bays, road = self._open.entries, self._road
+        while bays or road.ready:
+            first = self._open.first() if bays else None
             if first is None or (road.ready and (-road.priority, road.head()[1][0]) < first):
-                if not road.ready:
-                    return False
                 waiter = next(iter(road.ready))
                 if waiter._keys is None or full_one(waiter._keys) is None:
                     self._next, self._next_lane = road, None
@@ -168,12 +162,13 @@ class Lanes:
             elif (bay := first[-1]).key.running >= bay.key.most:
                 self._open.drop(bay)
                 bay.park()
-            elif (key := full_one((lane := bay.first()[-1]).keys)) is None:
+            elif (key := full_one((lane := bay.lanes.top()[-1]).keys)) is None:
                 self._next, self._next_lane = lane.first(), lane
                 return True
             else:
                 self._leave_bay(lane)
                 self._enter_bay(lane, key)
+        return False
 
     @property
     def priority(self) -> int:
@@ -244,7 +239,7 @@ class Lanes:
 
     def offer(self, bay: Bay) -> None:
         """A bay is parked no more."""
-        self._open.put(bay, bay.rank())
+        self._open.put(bay, bay.lanes.top()[:2])
 
     def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
         keys = waiter._keys
