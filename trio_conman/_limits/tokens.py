@@ -120,8 +120,8 @@ class Tokens:
 
         Where it is for a task it has the task's keys, and None is also where one of them is full.
         """
-        # With keys it costs more to see who is next than whether a slot is there: has_free(), without a call.
-        if keys is not None and not (self._spare or self.limiter.available_tokens > 0):
+        # With keys it costs more to see who is next than whether a slot is there: has_free(), in fewer calls.
+        if keys is not None and not (self._spare or self.limiter.total_tokens > self.limiter.borrowed_tokens):
             return None
         if self._queue.ready or self._returning.ready or self.paused or self.closed:
             return None
