@@ -449,8 +449,8 @@ BUGS = [
     Bug(
         "a retry that was cancelled before its first step begins",
         "_engine.execution",
-        "            if handle._cancelled is None:  # else it ends as if it backed off yet",
-        "            if True:",
+        "            if handle._cancelled is not None:\n                return None  # it ends",
+        "            if False:\n                return None  # it ends",
     ),
     Bug(
         "a map looks further ahead than it may",

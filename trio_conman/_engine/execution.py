@@ -285,13 +285,14 @@ class Runner(Recalls):
             if isinstance(verdict, StopReason):
                 return self._failure(handle, real_error(error), verdict)
             await self._back_off(handle, error, verdict)
+            if handle._cancelled is not None:
+                return None  # it ends as if it backed off yet, and takes no permit
             if self.permits is not None:
                 outcome = await self._wait_for_permit(worker, handle, verdict.latest)
                 if outcome is not None:
                     return outcome
-            if handle._cancelled is None:  # else it ends as if it backed off yet
-                self._count_retry(handle, error, verdict)
-                self._begin_attempt(worker, handle)
+            self._count_retry(handle, error, verdict)
+            self._begin_attempt(worker, handle)
             return None
         finally:
             del self, worker, handle, error, outcome
