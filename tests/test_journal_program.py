@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.journaled import Counting, run
-from trio_conman._leaves import journal_file
+from trio_conman._leaves import journal_file, journal_program
 from trio_conman._leaves.journal_program import _Reading, main
 from trio_conman.journal import open_journal
 
@@ -283,3 +283,22 @@ async def test_a_key_that_somebody_has_changed_is_told(
         f"python -m trio_conman.journal: {path}: it is damaged, or was changed by hand, as 'a,b' is no key "
         "of a task\n"
     )
+
+
+async def test_values_of_any_size_are_exported_a_few_at_a_time(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(path)
+    monkeypatch.setattr(journal_program, "MOST", 0)
+    read: list[int] = []
+    some = _Reading._read
+
+    def watched(*args: Any) -> list[Any]:
+        rows = some(*args)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(_Reading, "_read", watched)
+    assert main([str(path), "--export"]) == 0
+    assert capsys.readouterr().out.splitlines() == LINES
+    assert read == [1, 1, 0, 1, 1, 0]

@@ -21,6 +21,7 @@ from .journal_file import Data, JournalError, SectionInfo, check_origin, connect
 from .journal_keys import values_of
 
 SOME = 1000  # records read at once: a long query would keep the log of who writes from being emptied
+MOST = 1 << 22  # bytes of them, after which that is enough
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -124,9 +125,17 @@ class _Reading:
                     yield f'{{"section": {name}, "key": {self._key(key)}, "{form}": {value}}}'
 
     def _read(self, section: SectionInfo, query: str, *given: int) -> list[Any]:
-        """Rows of a section: none where it has been discarded meanwhile."""
+        """Rows of a section, the first ones of many: none where it has been discarded meanwhile."""
+        rows: list[Any] = []
+        size = 0
         try:
-            return self._connection.execute(query.format(section.id), given).fetchall()
+            with closing(self._connection.execute(query.format(section.id), given)) as found:
+                for row in found:
+                    rows.append(row)
+                    size += sum(len(cell) for cell in row if not isinstance(cell, int))
+                    if size > MOST:
+                        break
+            return rows
         except sqlite3.OperationalError:
             if any(each.id == section.id for each in sections_of(self._connection)):
                 raise
