@@ -443,8 +443,8 @@ BUGS = [
     Bug(
         "those who wait for each other by their keys are not told",
         "_limits.rings",
-        "while is_suspected and (ring := self._small_ring()):",
-        "while False and (ring := self._small_ring()):",
+        "while is_suspected and (told := self._last_in_small_ring()):",
+        "while False and (told := self._last_in_small_ring()):",
     ),
     Bug(
         "a retry that was cancelled before its first step begins",

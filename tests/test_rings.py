@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from itertools import count
+from math import inf
 from typing import Any
 
 import attrs
@@ -130,6 +132,26 @@ async def test_the_search_begins_with_one_that_may_go_on(
             cm.limit = 51
         assert len(asked) == 100
     assert cm.errors() == []
+
+
+@pytest.mark.parametrize("is_chain", [False, True])
+def test_many_tasks_that_await_handles_look_at_few(is_chain: bool, asked: list[_Wait]) -> None:
+    async def main(tasks: int) -> int:
+        asked.clear()
+        order = random.Random(tasks).sample(range(tasks), tasks)
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, inf) as cm:
+            handles = [cm.start_soon(job, 0, 1000)]
+
+            async def follow(at: int) -> None:
+                await trio.sleep(1 + (order[at] if at > 1 else -1))
+                await handles[at - 1 if is_chain or at < 2 else 1].wait()
+
+            handles += [cm.start_soon(follow, at) for at in range(1, tasks)]
+        assert cm.errors() == []
+        return len(asked)
+
+    for tasks in (50, 200):
+        assert trio.run(main, tasks, clock=MockClock(autojump_threshold=0)) <= 20 * tasks
 
 
 async def test_two_tasks_that_consume_one_map_are_two_in_a_ring(

@@ -18,14 +18,16 @@ All lines of a limiter have their waits here, those of several managers too. One
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
 The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
-many waits than for few. A ring that is there has been seen whole: so all who have to go are told at once.
+many waits than for few. Who begins to wait closes no small ring but one that he is in: so only those are
+looked at whom he waits for, and whom these wait for, and so on. A ring that is there has been seen whole: so
+all who have to go are told at once.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from threading import Lock
 from typing import Any, Protocol, TypeAlias, final
 
@@ -70,14 +72,22 @@ class _Wait:
     def counts(self) -> bool:
         return self.line.grants() and self.is_stuck()
 
-    def lacks(self, holders: Collection[TaskHandle[Any]], held: Mapping[Key, int]) -> bool:
+    def lacks(self, holders: Collection[TaskHandle[Any]], held: Callable[[Key], int]) -> bool:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
-            any(key.running >= key.most and held.get(key, 0) >= key.running for key in self._keys(need))
+            any(key.running >= key.most and held(key) >= key.running for key in self._keys(need))
             if not isinstance(need, TaskHandle) or need._state == "queued"
             else need in holders
             for need in self.needs()
         )
+
+    def awaited(self) -> Iterator[TaskHandle[Any] | Key]:
+        """The tasks that it waits for, and the keys, which others have."""
+        for need in self.needs():
+            if isinstance(need, TaskHandle) and need._state != "queued":
+                yield need
+            else:
+                yield from self._keys(need)
 
     def _keys(self, need: Need) -> Keys:
         if not isinstance(need, TaskHandle):
@@ -97,9 +107,9 @@ class Rings:
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
     # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[TaskHandle[Any], dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
-    # The keys of each, and how many of them hold each key.
+    # The keys of each, and who of them holds each key.
     _keys: dict[TaskHandle[Any], Keys] = attrs.field(factory=dict, init=False)
-    held: Counter[Key] = attrs.field(factory=Counter, init=False)
+    held: dict[Key, dict[TaskHandle[Any], None]] = attrs.field(factory=dict, init=False)
     # Whether a ring of keys, or of tasks, may have closed since one was looked for.
     suspected: bool = attrs.field(default=False, init=False)
 
@@ -161,9 +171,10 @@ class Rings:
         wait = _Wait(line, holder, tell, is_stuck, needs)
         if holder not in self._holders and holder._slot is not None and holder._slot.keys:
             self._keys[holder] = holder._slot.keys
-            self.held.update(self._keys[holder])
+            for held in holder._slot.keys:
+                self.held.setdefault(held, {})[holder] = None
         self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
-        if self._too_many() or (wait.lacks(self._holders, self.held) and holder in self._small_ring()):
+        if self._too_many() or self._closes_ring(wait):
             self.unblock(key)
             return False
         return True
@@ -177,19 +188,19 @@ class Rings:
             if not waits:
                 del self._holders[wait.holder]
                 for held in self._keys.pop(wait.holder, ()):
-                    self.held[held] -= 1
+                    del self.held[held][wait.holder]
                     if not self.held[held]:
                         del self.held[held]
 
     def suspect(self, key: Key) -> None:
         """Who waits for a key lacks it."""
-        if self.held and self.held[key] >= key.running:
+        if self.held and self._held_by_all(key) >= key.running:
             self.suspected = True
 
     def look_at(self, key: Any) -> None:
         """What `key` waits for has changed, if it waits."""
         wait = self._waits.get(key)
-        if wait is not None and wait.lacks(self._holders, self.held):
+        if wait is not None and wait.lacks(self._holders, self._held_by_all):
             self.suspected = True
         self.break_rings()
 
@@ -206,15 +217,9 @@ class Rings:
                 self.unblock(key)
                 wait.tell()
         is_suspected, self.suspected = self.suspected, False
-        while is_suspected and (ring := self._small_ring()):
-            held = self._held_by(ring)
-            key, wait = next(
-                (key, wait)
-                for key, wait in reversed(self._waits.items())
-                if wait.holder in ring and wait.counts() and wait.lacks(ring, held)
-            )
-            self.unblock(key)
-            wait.tell()
+        while is_suspected and (told := self._last_in_small_ring()):
+            self.unblock(told[0])
+            told[1].tell()
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
@@ -227,22 +232,74 @@ class Rings:
                 return 0
         return int(1 - free)
 
-    def _small_ring(self) -> set[TaskHandle[Any]]:
-        """The holders that wait for each other, and for keys that only they hold."""
-        left, ring = -1, set(self._holders)
+    def _closes_ring(self, wait: _Wait) -> bool:
+        """Whether one who begins to wait is in a small ring, which he has closed then."""
+        if not wait.lacks(self._holders, self._held_by_all):
+            return False
+        behind = self._behind(wait.holder, set(), self._holders, self._held_by_all)
+        return wait.holder in behind and wait.holder in self._small_ring(reversed(behind))[0]
+
+    def _last_in_small_ring(self) -> tuple[Any, _Wait] | None:
+        """The last of those who wait for each other, if some do."""
+        order: list[TaskHandle[Any]] = []
+        seen: set[TaskHandle[Any] | Key] = set()
+        for holder in self._holders:
+            order += reversed(self._behind(holder, seen, self._holders, self._held_by_all))
+        ring, held = self._small_ring(order)
+        for key, wait in reversed(self._waits.items()) if ring else ():
+            if wait.holder in ring and wait.counts() and wait.lacks(ring, held):
+                return key, wait
+        return None
+
+    def _behind(
+        self,
+        holder: TaskHandle[Any],
+        seen: set[TaskHandle[Any] | Key],
+        holders: Collection[TaskHandle[Any]],
+        held: Callable[[Key], int],
+    ) -> list[TaskHandle[Any]]:
+        """Those of some holders whom one waits for, whom they wait for, and so on, that were not seen yet."""
+        behind = []
+        todo = self._awaited(holder, holders, held)
+        while todo:
+            each = todo.pop()
+            if each not in seen:
+                seen.add(each)
+                if isinstance(each, Key):
+                    todo += self.held.get(each, ())
+                elif each in holders:
+                    behind.append(each)
+                    todo += self._awaited(each, holders, held)
+        return behind
+
+    def _awaited(
+        self, holder: TaskHandle[Any], holders: Collection[TaskHandle[Any]], held: Callable[[Key], int]
+    ) -> list[TaskHandle[Any] | Key]:
+        waits = self._holders[holder].values()
+        return [
+            each for wait in waits if wait.counts() and wait.lacks(holders, held) for each in wait.awaited()
+        ]
+
+    def _small_ring(
+        self, order: Iterable[TaskHandle[Any]]
+    ) -> tuple[dict[TaskHandle[Any], None], Callable[[Key], int]]:
+        """Those of some holders that wait for each other, and how many of them hold a key.
+
+        Who waits for another one comes after that one: then all that can go on are found at once.
+        """
+        ring = dict.fromkeys(order)
+        held = Counter(key for holder in ring for key in self._keys.get(holder, ()))
+        left = -1
         while left != len(ring):
             left = len(ring)
-            held = self._held_by(ring)
-            ring = {holder for holder in ring if self._is_in_ring(holder, ring, held)}
-        return ring
+            for holder in list(ring):
+                if not self._awaited(holder, ring, held.__getitem__):
+                    del ring[holder]
+                    held.subtract(self._keys.get(holder, ()))
+        return ring, held.__getitem__
 
-    def _held_by(self, holders: set[TaskHandle[Any]]) -> Counter[Key]:
-        return Counter(key for holder in holders for key in self._keys.get(holder, ()))
-
-    def _is_in_ring(
-        self, holder: TaskHandle[Any], ring: set[TaskHandle[Any]], held: Mapping[Key, int]
-    ) -> bool:
-        return any(wait.counts() and wait.lacks(ring, held) for wait in self._holders[holder].values())
+    def _held_by_all(self, key: Key) -> int:
+        return len(self.held.get(key, ()))
 
 
 # By the id of the limiter, since those who share one know nothing of each other. Weak: an entry
