@@ -253,6 +253,24 @@ async def test_it_is_looked_at_when_a_pause_ends(limit_of: MakeLimit, autojump_c
     assert isinstance(handles[0].outcome, Success)
 
 
+@pytest.mark.parametrize("limit", [5, 9])
+async def test_who_waits_for_those_in_a_ring_is_not_told(limit: int, autojump_clock: MockClock) -> None:
+    async def follow(other: int, delay: float) -> str:
+        await trio.sleep(delay)
+        return str(await handles[other].wait())
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit) as cm:
+        handles = [cm.start_soon(follow, other, at) for at, other in enumerate([1, 0, 0, 2, 3], 1)]
+        await trio.sleep(0.5)
+        cm.pause()
+        await trio.sleep(9)
+        cm.resume()
+        await cm.wait()
+    assert [type(handle.outcome) for handle in handles] == [Success, Failure, Success, Success, Success]
+    with pytest.raises(RuntimeError, match=HANDLE_NEVER):
+        raise error_of(handles[1])
+
+
 async def test_tokens_that_others_hold_may_come_back(autojump_clock: MockClock) -> None:
     limiter = trio.CapacityLimiter(3)
     async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limiter) as cm:

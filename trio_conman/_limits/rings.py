@@ -10,9 +10,9 @@ Keys make smaller rings, and so do tasks. Who waits for a key that is full waits
 who awaits a handle, for its task; who consumes a map, for those that run its items. So of all holders that
 wait those are taken away, again and again, of whom a wait can end: because a key of it is not full, or is
 held by somebody who has been taken away, or because a task runs that waits for nothing, or has been taken
-away. Who is left then waits for others of them, and these for him. That is looked for only where such a ring
-is `suspected`: where somebody begins to wait, or is found to lack a key that all who hold it wait inside of,
-and where what a map waits for has changed, or a pause ends.
+away. Who is left then is in a ring, or waits for those that are, and is not told. That is looked for only
+where such a ring is `suspected`: where somebody begins to wait, or is found to lack a key that all who hold
+it wait inside of, and where what a map waits for has changed, or a pause ends.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
@@ -206,6 +206,11 @@ class Rings:
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
+        # First those of a small ring: their slots may be all that the others wait for.
+        is_suspected, self.suspected = self.suspected, False
+        while is_suspected and (told := self._last_in_small_ring()):
+            self.unblock(told[0])
+            told[1].tell()
         while self._holders and (too_many := self._too_many()):
             last: dict[TaskHandle[Any], tuple[Any, _Wait]] = {}
             for key, wait in reversed(self._waits.items()):
@@ -216,10 +221,6 @@ class Rings:
             for key, wait in last.values():
                 self.unblock(key)
                 wait.tell()
-        is_suspected, self.suspected = self.suspected, False
-        while is_suspected and (told := self._last_in_small_ring()):
-            self.unblock(told[0])
-            told[1].tell()
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
@@ -240,14 +241,20 @@ class Rings:
         return wait.holder in behind and wait.holder in self._small_ring(reversed(behind))[0]
 
     def _last_in_small_ring(self) -> tuple[Any, _Wait] | None:
-        """The last of those who wait for each other, if some do."""
+        """The last of those who wait for each other, if some do; not one who waits only for them."""
         order: list[TaskHandle[Any]] = []
         seen: set[TaskHandle[Any] | Key] = set()
         for holder in self._holders:
             order += reversed(self._behind(holder, seen, self._holders, self._held_by_all))
         ring, held = self._small_ring(order)
         for key, wait in reversed(self._waits.items()) if ring else ():
-            if wait.holder in ring and wait.counts() and wait.lacks(ring, held):
+            holder = wait.holder
+            if (
+                holder in ring
+                and wait.counts()
+                and wait.lacks(ring, held)
+                and holder in self._behind(holder, set(), ring, held)
+            ):
                 return key, wait
         return None
 
