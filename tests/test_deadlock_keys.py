@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, Failure, KeyedLimit, TaskHandle
+from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, Success, TaskHandle
 
 NEVER = (
     r"^run\(\) was called inside a task of 'conman' while every slot, or all that a key allows, is held by a "
@@ -21,6 +21,8 @@ MAP_NEVER = (
     r"give the inner work a manager of its own"
     r" \(see .What goes wrong. in the docs\)$"
 )
+
+HANDLE_NEVER = r"^a handle was awaited inside a task of 'conman' for which its own task waits in turn, "
 
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
@@ -227,4 +229,39 @@ async def test_an_item_that_waits_for_what_its_consumer_holds(
         assert isinstance(outcome, Failure)
         with pytest.raises(RuntimeError, match=MAP_NEVER):
             raise outcome.error
+    assert (limit.statistics(), limit._keys) == ({}, {})
+
+
+@pytest.mark.parametrize("is_lowered", [False, True])
+@each_kind
+async def test_who_awaits_a_task_that_comes_back_for_the_key_he_holds(
+    is_lowered: bool, limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async def flaky(_: str) -> int:
+        calls.append(trio.current_time())
+        if is_lowered:
+            await trio.sleep(3)
+        if len(calls) == 1:
+            raise RetriableError("again", retry_config=retry)
+        return len(calls)
+
+    async def awaits(_: str) -> None:
+        await trio.sleep(1)
+        await first.wait()
+
+    calls: list[float] = []
+    retry = RetryConfig.linear(initial_delay=5, max_delay=5)
+    limit = KeyedLimit(1 + is_lowered, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9), per_key=limit) as cm:
+        first, second = cm.start_soon(flaky, "a1"), cm.start_soon(awaits, "a2")
+        await trio.sleep(2)
+        limit.limit = 1
+        with trio.fail_after(20):
+            told = await second.wait()
+        # At once, or when the other one comes back, and the key is not there.
+        assert trio.current_time() == (8 if is_lowered else 2)
+    assert isinstance(told, Failure)
+    with pytest.raises(RuntimeError, match=HANDLE_NEVER):
+        raise told.error
+    assert isinstance(first.outcome, Success)
     assert (limit.statistics(), limit._keys) == ({}, {})

@@ -199,6 +199,8 @@ class Line(Tokens):
 
         self._returning.join(handle, grant)
         self._mind_envoy()
+        if self.rings.suspected:  # who waits for it may have its keys
+            self.rings.break_rings()
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:

@@ -76,7 +76,7 @@ class _Wait:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
             any(key.running >= key.most and held(key) >= key.running for key in self._keys(need))
-            if not isinstance(need, TaskHandle) or need._state == "queued"
+            if not isinstance(need, TaskHandle) or need._slot is None
             else need in holders
             for need in self.needs()
         )
@@ -84,7 +84,7 @@ class _Wait:
     def awaited(self) -> Iterator[TaskHandle[Any] | Key]:
         """The tasks that it waits for, and the keys, which others have."""
         for need in self.needs():
-            if isinstance(need, TaskHandle) and need._state != "queued":
+            if isinstance(need, TaskHandle) and need._slot is not None:
                 yield need
             else:
                 yield from self._keys(need)
