@@ -271,6 +271,43 @@ async def test_who_waits_for_those_in_a_ring_is_not_told(limit: int, autojump_cl
         raise error_of(handles[1])
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+@each_kind
+async def test_an_item_that_awaits_the_consumer_of_its_map(
+    is_late: bool, ordered: bool, is_async: bool, limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async def item(number: int) -> str:
+        await trio.sleep(1)
+        if number == 1:
+            await consumer.wait()
+        return "item"
+
+    async def as_async() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+        await trio.sleep(5)
+
+    async def consume() -> int:
+        async with cm.map(item, as_async() if is_async else range(3), ordered=ordered) as outcomes:
+            taken = 0
+            async for outcome in outcomes:
+                taken += isinstance(outcome, Success)
+                await trio.sleep(2 * is_late)
+        return taken
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(9)) as cm:
+        consumer = cm.start_soon(consume)
+        with trio.fail_after(9):
+            outcome = await consumer.wait()
+    if isinstance(outcome, Success):  # the item was told
+        assert outcome.value == 2
+    else:  # it is the consumer that closes the ring
+        with pytest.raises(RuntimeError, match=MAP_NEVER):
+            raise outcome.error
+
+
 async def test_tokens_that_others_hold_may_come_back(autojump_clock: MockClock) -> None:
     limiter = trio.CapacityLimiter(3)
     async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limiter) as cm:

@@ -235,8 +235,8 @@ class TaskHandle(Generic[T]):
 
         Raises:
             RuntimeError: called inside a task of the same manager for which this one waits in turn, by its
-                slot, a key or a handle, so that both could never end but by a deadline. Or called in another
-                thread than that of its trio run, while the task has not ended.
+                slot, a key, a handle or a map, so that both could never end but by a deadline. Or called in
+                another thread than that of its trio run, while the task has not ended.
         """
         if self._outcome is None:
             self._check_thread("wait")

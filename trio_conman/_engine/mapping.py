@@ -94,9 +94,10 @@ class Mapping(ABC, Generic[T]):
             needs_slots=self._needs_slots,
             needs=self._needs,
         )
-        # Where there are limits by key, the items that were drawn and have no outcome yet.
+        # Where its consumer may wait for them in a ring, the items that were drawn and have no outcome yet.
         self._unended: dict[TaskHandle[Any], None] = {}
-        deliver = self._stream.put if self._line.keyring is None else self._put
+        self._is_watched = self._line.keyring is not None or self._block.inside.holder() is not None
+        deliver = self._put if self._is_watched else self._stream.put
         self._terms = attrs.evolve(self._terms, deliver=deliver)
         self._block.maps[self] = None
         self._begin()
@@ -201,7 +202,7 @@ class Mapping(ABC, Generic[T]):
 
     def _look_for_rings(self) -> None:
         """All that is left may be items that wait, for keys or for tasks of their own."""
-        if self._line.rings.held:
+        if self._is_watched and self._line.rings.has_waits():
             for task in self._stream.sleepers():
                 self._line.rings.look_at(task)
 
@@ -259,6 +260,8 @@ class Mapping(ABC, Generic[T]):
             self._priority,
         )
         handle._context = self._context
+        if self._is_watched:
+            self._unended[handle] = None
         self._stream.drawn += 1
         return handle
 
@@ -266,7 +269,6 @@ class Mapping(ABC, Generic[T]):
         """Whether an item that was drawn has its keys; else it waits for them in the line, or has failed."""
         keyring = self._line.keyring
         assert keyring is not None
-        self._unended[handle] = None
         try:
             # Whoever gives the slot has set what it likes in the context that is here.
             self._context.copy().run(keyring.enlist, handle)

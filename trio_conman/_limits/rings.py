@@ -192,6 +192,10 @@ class Rings:
                     if not self.held[held]:
                         del self.held[held]
 
+    def has_waits(self) -> bool:
+        """Whether anybody waits inside of a task."""
+        return bool(self._waits)
+
     def suspect(self, key: Key) -> None:
         """Who waits for a key lacks it."""
         if self.held and self._held_by_all(key) >= key.running:
@@ -202,7 +206,8 @@ class Rings:
         wait = self._waits.get(key)
         if wait is not None and wait.lacks(self._holders, self._held_by_all):
             self.suspected = True
-        self.break_rings()
+        if self.suspected:
+            self.break_rings()
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
