@@ -271,6 +271,31 @@ async def test_who_waits_for_those_in_a_ring_is_not_told(limit: int, autojump_cl
         raise error_of(handles[1])
 
 
+@each_kind
+async def test_who_waits_for_those_that_are_told_of_a_lowered_limit_is_not(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async def item(_: object) -> str:
+        return await parent(cm, 1)
+
+    async def consume() -> bool:
+        async with cm.map(item, [1]) as outcomes:
+            return isinstance(await anext(outcomes), Failure)
+
+    async def follow() -> bool:
+        return isinstance(await consumer.wait(), Success)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(5)) as cm:
+        consumer = cm.start_soon(consume)
+        followers = [cm.start_soon(follow) for _ in range(2)]
+        await cm.run(child, 5)
+        await trio.sleep(2)
+        cm.limit = 2
+        # That the item is told is enough: the consumer has its outcome then, and who waits for that has his.
+        assert [await handle.result() for handle in (consumer, *followers)] == [True] * 3
+        assert trio.current_time() == 5
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("is_async", [False, True])

@@ -72,6 +72,12 @@ class _Wait:
     def counts(self) -> bool:
         return self.line.grants() and self.is_stuck()
 
+    def is_for_slot(self) -> bool:
+        """Whether it counts, and cannot end before a slot is free."""
+        return self.counts() and all(
+            not isinstance(need, TaskHandle) or need._slot is None for need in self.needs()
+        )
+
     def lacks(self, holders: Collection[TaskHandle[Any]], held: Callable[[Key], int]) -> bool:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
@@ -217,13 +223,8 @@ class Rings:
             self.unblock(told[0])
             told[1].tell()
         while self._holders and (too_many := self._too_many()):
-            last: dict[TaskHandle[Any], tuple[Any, _Wait]] = {}
-            for key, wait in reversed(self._waits.items()):
-                if wait.holder not in last and wait.counts():
-                    last[wait.holder] = key, wait
-                    if len(last) == too_many:
-                        break
-            for key, wait in last.values():
+            # Who may have enough of a task that has a slot goes on when that is told.
+            for key, wait in self._last(too_many, _Wait.is_for_slot) or self._last(too_many, _Wait.counts):
                 self.unblock(key)
                 wait.tell()
 
@@ -237,6 +238,16 @@ class Rings:
                 self._holders.move_to_end(holder, last=False)
                 return 0
         return int(1 - free)
+
+    def _last(self, count: int, is_meant: Callable[[_Wait], bool]) -> list[tuple[Any, _Wait]]:
+        """So many of the last waits, of different holders."""
+        last: dict[TaskHandle[Any], tuple[Any, _Wait]] = {}
+        for key, wait in reversed(self._waits.items()):
+            if wait.holder not in last and is_meant(wait):
+                last[wait.holder] = key, wait
+                if len(last) == count:
+                    break
+        return list(last.values())
 
     def _closes_ring(self, wait: _Wait) -> bool:
         """Whether one who begins to wait is in a small ring, which he has closed then."""
