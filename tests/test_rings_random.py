@@ -1,4 +1,4 @@
-"""Random programs whose tasks wait for slots, keys and handles: who waits for ever is told so.
+"""Random programs whose tasks wait for slots, keys and handles, and retry: who waits for ever is told so.
 
 Each program runs twice, the second time with nobody told. It hangs then exactly where somebody was told, as
 the limits of such a program are only lowered, and a pause ends.
@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, KeyedLimit, TaskCancelledError, TaskHandle
+from trio_conman import ConMan, KeyedLimit, RetriableError, RetryConfig, TaskCancelledError, TaskHandle
 from trio_conman._limits.rings import Rings
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Program:
         self.pick = self.chance.choice
         most = self.pick([[1, 2, 3], [2, 3, 5, 8]])
         keys = [KeyedLimit(self.pick(most), key=lambda name, *_, at=at: name[at]) for at in (0, 1)]
-        self.limits = keys if self.chance.random() < 0.4 else keys[:1]
+        self.limits = keys[: self.pick([0, 1, 1, 2, 2])]
         self.inside = self.pick([1, 9])
         self.most = self.pick([4, 8, 16, 32])
 
@@ -51,6 +51,9 @@ class Program:
 
     async def task(self, _: str, depth: int) -> None:
         await trio.sleep(self.pick([0, 0.5, 1, 1, 2]))
+        if self.chance.random() < 0.2:
+            retry = RetryConfig.linear(initial_delay=self.pick([0, 0.5, 2]), max_delay=2, max_attempts=inf)
+            raise RetriableError("again", retry_config=retry)
         for _number in range(self.chance.randint(0, 2)):
             if depth < 2 and self.made < self.most:
                 try:
@@ -80,8 +83,8 @@ class Program:
         return lambda name: self.task(name, depth + self.inside)
 
     def disturb(self) -> None:
-        limit, least = self.pick(self.limits), self.chance.randint(1, 3)
-        deed = self.pick(["limit", "limits", "slots", "pause", "task"])
+        deed = self.pick([*["limit", "limits"][: 2 * len(self.limits)], "slots", "pause", "task"])
+        limit, least = self.pick(self.limits or [None]), self.chance.randint(1, 3)
         if deed == "limit":
             limit.limit = min(least, limit.limit)
         elif deed == "limits":
@@ -102,7 +105,7 @@ class Program:
         with trio.move_on_after(10_000):
             async with (
                 trio.open_nursery() as nursery,
-                ConMan[Any].open(nursery, limit, per_key=self.limits) as self.cm,
+                ConMan[Any].open(nursery, limit, per_key=self.limits or None, rng=self.chance) as self.cm,
             ):
                 for _ in range(self.chance.randint(2, 8)):
                     self.cm.start_soon(self.task, self.name(), 0)
@@ -111,8 +114,10 @@ class Program:
                     self.disturb()
                 self.cm.resume()
                 await self.cm.wait()
-                assert {type(error) for error in self.cm.errors()} <= {TaskCancelledError}  # of maps left
+                # Of maps that were left.
+                assert {type(error) for error in self.cm.errors()} <= {TaskCancelledError, RetriableError}
                 self.is_over = True
+        self.cm.errors()  # else what hangs would tell of them in some later test
         assert [limit.statistics() for limit in self.limits] == [{}] * len(self.limits)
 
 
