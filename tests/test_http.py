@@ -217,6 +217,8 @@ def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None
         ({"RateLimit": '"a, r=0;t=5";r=1;t=50'}, None),
         ({"RateLimit": r'"a \", r=0;t=5;\" \\";r=1;t=50'}, None),
         ({"RateLimit": r'"a\\";r=0;t=5'}, 5),
+        ({"RateLimit": r'"a\";r=0;t=5'}, None),  # the name does not end
+        ({"RateLimit": '"a;r=0;t=5\\'}, None),
         ({"RateLimit": '"a";r=0;t=-5'}, None),
         ({"RateLimit": '"a";r=0;t=0.5'}, 0.5),
         ({"RateLimit": "limit=5, remaining=1, reset=57"}, None),

@@ -98,7 +98,8 @@ def _retry_afters(fields: _Fields, now: datetime.datetime) -> Iterator[Wait]:
 
 
 def _entries(fields: _Fields) -> Iterator[Wait]:
-    text = re.sub(r'"(?:[^"\\]|\\.)*"', '""', ",".join(fields.get("ratelimit", ())))  # names hold anything
+    # Names hold anything. One that does not end goes on to the end, or each quote in it would be tried.
+    text = re.sub(r'"(?:[^"\\]|\\.?)*+"?', '""', ",".join(fields.get("ratelimit", ())))
     found = list(zip(_values("remaining", text), _values("reset", text), strict=False))
     for entry in text.split(","):
         found += zip(_values("r", entry), _values("t", entry), strict=False)
