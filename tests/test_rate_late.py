@@ -447,6 +447,31 @@ async def test_what_many_ask_is_linear(
     assert record == [(index, index) for index in range(501)]
 
 
+@pytest.mark.parametrize("in_time", [{}, {"task_timeout": 1e6}, {"retry": RetryConfig(max_elapsed=1e6)}])
+async def test_to_give_permits_back_and_try_again_is_linear(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, in_time: dict[str, Any]
+) -> None:
+    asked = 0
+    foreseen = Forecast._foreseen
+
+    def counted(self: Forecast, *args: Any) -> float:
+        nonlocal asked
+        asked += 1
+        return foreseen(self, *args)
+
+    async def refused() -> None:
+        rate.charge(-1)
+        raise RetriableError("later")
+
+    monkeypatch.setattr(Forecast, "_foreseen", counted)
+    rate = RateLimiter(1, cost=2)
+    async with manager(rate, **in_time) as cm:
+        for _ in range(300):
+            cm.start_soon(refused)
+    assert (len(cm.errors()), cm.statistics().retries) == (300, 1500)
+    assert asked <= 4000
+
+
 async def test_without_a_deadline_nobody_asks(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -302,11 +302,9 @@ class Runner(Recalls):
         if deadline == -inf:
             return StopReason.ERROR  # it was being cancelled when it raised
         config = handle._terms.retry
-        permit = -inf
         if self.permits is not None:
             # The service has asked everybody to wait, not only this task.
             self.permits.pause_for(asked_to_wait(error, config))
-            permit = self.permits.earliest()
         started = handle._started if handle._attempted is None else handle._attempted
         assert started is not None
         return decide(
@@ -317,7 +315,7 @@ class Runner(Recalls):
             first_attempt=started,
             now=self.now(),
             deadline=deadline,
-            permit=permit,
+            permit=None if self.permits is None else self.permits.earliest,
             rng=self.rng,
             budget=self.budget,
         )

@@ -61,11 +61,7 @@ class Forecast:
     def judge(self, key: object, request: Request, now: float) -> bool:
         """Expect a request, behind all that are expected; False if it will be too late."""
         if request.soonest < inf:
-            due = self._foreseen(request.costs, now)
-            if request.misses(due + self._late) and (self._sooner or not request.misses(due)):
-                self._renew(now)
-                due = self._foreseen(request.costs, now)
-            request.due = due
+            request.due = due = self.due(request, now)
             if request.misses(due):
                 # A pause since then is told with it.
                 request.due = max(due, *(meter.due(cost) for meter, cost in request.costs))
@@ -77,11 +73,13 @@ class Forecast:
         self.expected[key] = request
         return True
 
-    def due(self, costs: tuple[tuple[Meter, float], ...], now: float) -> float:
-        """When a request will be due that comes now, or sooner."""
-        if self.expected and (self._late == inf or self._sooner):
+    def due(self, request: Request, now: float) -> float:
+        """When a request will be due that comes now, as precisely as it takes to tell whether in time."""
+        due = self._foreseen(request.costs, now)
+        if request.misses(due + self._late) and (self._sooner or not request.misses(due)):
             self._renew(now)
-        return self._foreseen(costs, now)
+            due = self._foreseen(request.costs, now)
+        return due
 
     def remove(self, key: object, *, started: float = -inf) -> None:
         """Expect a request no more, since it has been taken, or else has left."""

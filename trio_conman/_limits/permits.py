@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from math import inf
 from typing import Any, final
 
 import attrs
@@ -12,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import TaskHandle
 
+from .forecast import Request
 from .meter import Meter
 from .rate import RateLimiter
 from .turns import Claims, Gate, link
@@ -78,11 +80,15 @@ class Permits(Waiters):
                 limiter.pause_for(seconds)
 
     @enable_ki_protection
-    def earliest(self) -> float:
-        """When permits can be had, at the earliest, by who asks for them from now on."""
+    def earliest(self, deadline: float, latest: float) -> float:
+        """When who asks from now on can have permits, at the earliest, if that may be after one of these."""
+        request = Request(self._least, latest=latest)
+        request.deadline = deadline
+        if request.soonest == inf:
+            return -inf  # whenever that is
         for gate in self.gates:
             gate.refresh()
-        return self.gates[0].forecast.due(self._least, trio.current_time())
+        return self.gates[0].forecast.due(request, trio.current_time())
 
     def _claims_of(self, key: TaskHandle[Any]) -> Claims:
         claims = self._priced.get(key)

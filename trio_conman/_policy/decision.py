@@ -6,7 +6,7 @@ import inspect
 import math
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeGuard
 
@@ -192,7 +192,7 @@ def decide(
     first_attempt: float,
     now: float,
     deadline: float,
-    permit: float = -math.inf,
+    permit: Callable[[float, float], float] | None = None,
     rng: random.Random,
     budget: RetryBudget | None = None,
 ) -> Retry | StopReason:
@@ -208,7 +208,8 @@ def decide(
         first_attempt: when the first attempt started, on the clock of `now` and `deadline`.
         now: the time.
         deadline: when the task ends in any case.
-        permit: when the rate lets another attempt start, at the earliest.
+        permit: when the rate lets another attempt start, at the earliest; called with the deadline, and with
+            the last time that `max_elapsed` allows. None where there is no rate.
         rng: where jitter comes from.
         budget: what a retry takes a token from.
     """
@@ -228,10 +229,13 @@ def decide(
     delay = max(_delay(plan, retries + 1, rng) for plan in plans)
     most = min(plan.config.max_elapsed for plan in plans)
     latest = first_attempt + most
-    if now - first_attempt + delay > most or permit > latest:
+    if now - first_attempt + delay > most:
+        return StopReason.MAX_ELAPSED
+    due = -math.inf if permit is None else permit(deadline, latest)
+    if due > latest:
         return StopReason.MAX_ELAPSED
     # A delay that ends on the deadline is of no use: the attempt would be cancelled as it starts.
-    if max(now + delay, permit) >= deadline:
+    if max(now + delay, due) >= deadline:
         return StopReason.DEADLINE
     if budget is not None and not budget._spend():
         return StopReason.RETRY_BUDGET
