@@ -227,8 +227,8 @@ BUGS = [
     Bug(
         "a permit that is due in time is called too late",
         "_limits.forecast",
-        "            request.due = due\n            if request.misses(due):",
-        "            request.due = due\n            if request.misses(due + 1):",
+        "            if request.misses(request.due):",
+        "            if request.misses(request.due + 1):",
     ),
     Bug(
         "who gives up waiting for a permit stays at the head",

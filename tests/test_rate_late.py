@@ -362,7 +362,7 @@ async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
     assert record == [(0, "busy"), (31, "b"), (41, "busy")]
 
 
-async def test_who_comes_too_late_after_a_pause_is_told_no_time_before_its_end(
+async def test_who_comes_too_late_after_a_pause_is_told_of_it_and_of_those_before(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
     rate = RateLimiter(1, per=10)
@@ -372,7 +372,7 @@ async def test_who_comes_too_late_after_a_pause_is_told_no_time_before_its_end(
         await wait_all_tasks_blocked()
         rate.pause_for(30)
         handle = await cm.run(note, record, "c", task_timeout=5)
-        assert ending(await handle.wait()) == late(handle, 30)
+        assert ending(await handle.wait()) == late(handle, 40)
     assert record == [(0, "a"), (30, "b")]
 
 
@@ -445,6 +445,38 @@ async def test_what_many_ask_is_linear(
         await wait_all_tasks_blocked()
         assert (asked, cm.statistics().failed) == (1000, 499)
     assert record == [(index, index) for index in range(501)]
+
+
+async def test_when_it_would_have_been_due_is_told_with_a_charge_that_made_nobody_too_late(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1)
+    async with manager(rate) as cm:
+        for index in range(3):
+            await cm.run(note, record, index, task_timeout=100)
+        await wait_all_tasks_blocked()
+        rate.charge(10)
+        handle = await cm.run(note, record, "late", task_timeout=2)
+        assert ending(await handle.wait()) == late(handle, 13)
+    assert record == [(0, 0), (11, 1), (12, 2)]
+
+
+async def test_a_retry_that_is_too_late_for_both_has_the_first_reason_also_after_a_charge(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1)
+
+    async def refused() -> None:
+        await trio.sleep(0.5)
+        rate.charge(10)
+        raise RetriableError("later", retry_config=RetryConfig(max_elapsed=5))
+
+    async with manager(rate, task_timeout=100) as cm:
+        handle = await cm.run(refused, task_timeout=2)
+        for index in range(2):
+            await cm.run(note, record, index)
+        assert ending(await handle.wait())[::2] == (MAX_ELAPSED, 0.5)
+    assert record == [(11, 0), (12, 1)]
 
 
 @pytest.mark.parametrize("in_time", [{}, {"task_timeout": 1e6}, {"retry": RetryConfig(max_elapsed=1e6)}])

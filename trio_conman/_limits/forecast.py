@@ -61,10 +61,8 @@ class Forecast:
     def judge(self, key: object, request: Request, now: float) -> bool:
         """Expect a request, behind all that are expected; False if it will be too late."""
         if request.soonest < inf:
-            request.due = due = self.due(request, now)
-            if request.misses(due):
-                # A pause since then is told with it.
-                request.due = max(due, *(meter.due(cost) for meter, cost in request.costs))
+            request.due = self.due(request, now)
+            if request.misses(request.due):
                 return False
             self._run_ahead(request)
         elif self._late < inf:
@@ -74,9 +72,9 @@ class Forecast:
         return True
 
     def due(self, request: Request, now: float) -> float:
-        """When a request will be due that comes now, as precisely as it takes to tell whether in time."""
+        """When a request will be due that comes now; where that is in time, it may be sooner, or later."""
         due = self._foreseen(request.costs, now)
-        if request.misses(due + self._late) and (self._sooner or not request.misses(due)):
+        if request.misses(due + self._late) and (self._sooner or self._late > 0):
             self._renew(now)
             due = self._foreseen(request.costs, now)
         return due
