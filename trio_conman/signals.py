@@ -147,7 +147,6 @@ class _Listening(Unentered):
 _replaced: list[dict[signal.Signals, Any]] = []
 
 
-@enable_ki_protection
 def _forget(before: dict[signal.Signals, Any], now: dict[signal.Signals, Any]) -> None:
     """A block has ended. One that began later still hears, and what it leaves is what was before both."""
     at = next(index for index, each in enumerate(_replaced) if each is before)
