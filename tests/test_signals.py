@@ -414,15 +414,40 @@ def test_a_forked_worker_can_be_terminated(tmp_path: Path) -> None:
     assert ran.stdout == "['BrokenProcessPool', 'BrokenProcessPool']\n"
 
 
-def test_a_fork_has_the_default_where_python_had_not_set_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGUSR1)
-    monkeypatch.setattr(signals, "_replaced", [{signal.SIGUSR1: None}])
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        signals._restore()
-        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+NOT_SET_BY_PYTHON = """
+import ctypes, signal, sys
+import trio
+from trio_conman import ConMan
+from trio_conman.signals import shutdown_on_signal, _restore
+
+system = ctypes.CDLL(None)
+system.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+system.signal(signal.SIGUSR1, ctypes.cast(system.getpid, ctypes.c_void_p))
+del sys.modules["_signal"]  # it looks at them when it is imported
+import _signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+async def main():
+    both = [signal.SIGUSR1, signal.SIGTERM]
+    print([signal.getsignal(each) for each in both])
+    async with trio.open_nursery() as nursery, ConMan.open(nursery) as cm:
+        async with shutdown_on_signal(cm, signals=both):
+            _restore()
+            print([signal.getsignal(each) for each in both])
+    print([signal.getsignal(each) for each in both])
+
+trio.run(main)
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="it is about a module of CPython")
+def test_after_it_there_is_the_default_where_python_had_not_set_a_handler() -> None:
+    command = [sys.executable, "-c", NOT_SET_BY_PYTHON]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    before, *others = done.stdout.splitlines()
+    default = repr(signal.SIG_DFL)
+    assert before == f"[None, {default}]"
+    assert others == [f"[{default}, {default}]"] * 2
 
 
 async def test_a_fork_has_the_handlers_of_before_but_for_ctrl_c() -> None:

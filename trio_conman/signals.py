@@ -38,6 +38,9 @@ def shutdown_on_signal(
     When its block is left by another exception, it lets go of the signals at once. Of several of these blocks
     at once, be they of one manager or of several, the one that began last alone hears a signal.
 
+    After the blocks each signal does what it did before; or what it does by default, where that was set by
+    no Python code but by a program that Python is part of.
+
     Args:
         cm: the manager; see `~trio_conman.ConMan.shutdown` for what a shutdown ends, and what it does not.
         grace: seconds from the first signal until the tasks that have not ended are cancelled. Default: no
@@ -125,7 +128,10 @@ class _Listening(Unentered):
 
     @enable_ki_protection
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
-        before = {each: signal.getsignal(each) for each in self._signals}
+        for each in self._signals:
+            if signal.getsignal(each) is None:  # what was not set by Python cannot be set again
+                signal.signal(each, signal.SIG_DFL)
+        before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in self._signals}
         now: dict[signal.Signals, Any] = {}
         _replaced.append(before)
         try:
@@ -166,8 +172,7 @@ def _restore() -> None:
         for number, handler in before.items():
             # Ctrl-C comes to the whole group, and what a forked worker does is to be finished.
             if number is not signal.SIGINT:
-                # What was not set by Python cannot be set again.
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+                signal.signal(number, handler)
 
 
 with suppress(AttributeError):  # of Windows, which has no forks
