@@ -240,6 +240,15 @@ class InterruptedList(list[Any]):
         return last
 
 
+class InterruptedOnce(list[Any]):
+    """A Ctrl-C comes when the first one is there, and not yet put in."""
+
+    def append(self, each: Any) -> None:
+        if not self:
+            signal.raise_signal(signal.SIGINT)
+        super().append(each)
+
+
 class InterruptedLot:
     """A Ctrl-C comes when a list has been taken."""
 
@@ -247,7 +256,7 @@ class InterruptedLot:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("when", ["a list is handed over", "the rest is put back"])
+@pytest.mark.parametrize("when", ["one is taken", "a list is handed over", "the rest is put back"])
 def test_a_ctrl_c_loses_nothing(when: str) -> None:
     seen: list[Outcome[Any]] = []
     managers: list[ConMan[Any]] = []
@@ -256,6 +265,8 @@ def test_a_ctrl_c_loses_nothing(when: str) -> None:
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
             managers.append(cm)
             async with cm.map(job, [0.0] * 9) as outcomes, in_batches(outcomes, 3) as batches:
+                if when == "one is taken":
+                    batches.rest = InterruptedOnce()
                 await wait_all_tasks_blocked()
                 if when == "a list is handed over":
                     batches._room = InterruptedLot()  # type: ignore[assignment]  # it is used as a lot is
@@ -271,6 +282,14 @@ def test_a_ctrl_c_loses_nothing(when: str) -> None:
     (cm,) = managers
     outcomes = [*seen, *cm.outcomes()]
     assert sorted(each.index for each in outcomes) == list(range(cm.statistics().submitted))
+
+
+async def test_a_source_of_the_user_can_be_interrupted() -> None:
+    async def source() -> AsyncIterator[bool]:
+        yield trio.lowlevel.currently_ki_protected()
+
+    async with in_batches(source(), 3) as batches:
+        assert await anext(batches) == [False]
 
 
 async def test_two_readers_share_the_lists(autojump_clock: MockClock, record: list[Any]) -> None:

@@ -71,8 +71,7 @@ MAY_BE_INTERRUPTED = {
         "_is_overload",
     },
     "asking": {"ask"},
-    # What is taken from a source is in a trio task of its own.
-    "batches": {"Batches.__init__", "Batches._end", "Batches._fill", "in_batches"},
+    "batches": {"Batches.__init__", "in_batches"},
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
     "handles": {

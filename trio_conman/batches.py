@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ._base.checks import check_count, check_number, check_type
 from ._base.outlast import check_in_trio
@@ -119,9 +119,13 @@ class Batches(AsyncIterator[list[T]]):
         self._ended = True
         self._readers.unpark_all()
 
+    @enable_ki_protection
     async def _fill(self) -> None:
+        is_own = isinstance(self._source, Stream)
         try:
-            async for each in self._source:
+            source = aiter(self._source)
+            while True:
+                each = await (anext(source) if is_own else _draw(source))
                 self.rest.append(each)
                 if len(self.rest) == 1:
                     self._due = trio.current_time() + self._seconds
@@ -129,6 +133,8 @@ class Batches(AsyncIterator[list[T]]):
                 while len(self.rest) == self._size:
                     self._readers.unpark_all()
                     await self._room.park()
+        except StopAsyncIteration:
+            pass
         except Exception as error:
             self._error = error
         self._end()
@@ -157,3 +163,9 @@ class Batches(AsyncIterator[list[T]]):
     def _is_ready(self) -> bool:
         full = len(self.rest) == self._size
         return full or self._ended or (bool(self.rest) and trio.current_time() >= self._due)
+
+
+@disable_ki_protection
+async def _draw(source: AsyncIterator[T]) -> T:
+    """The next one of a source that is the user's: a Ctrl-C may interrupt it."""
+    return await anext(source)
