@@ -143,12 +143,16 @@ async def wait(block: Any) -> None:
     await block
 
 
+async def copied(block: Any) -> None:
+    copy.deepcopy(block)
+
+
 async def iterate(block: Any) -> None:
     async for _ in block:
         pytest.fail("never")
 
 
-@pytest.mark.parametrize("use", [enter_plainly, wait, iterate])
+@pytest.mark.parametrize("use", [enter_plainly, wait, iterate, copied])
 async def test_open_and_map_used_in_other_ways(use: Callable[[Any], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         text = f"ConMan.open() was used without 'async with': {USE_OPEN}"
@@ -192,7 +196,7 @@ USE_JOURNAL = "use 'async with open_journal(path) as journal:'"
 USE_SIGNALS = "use 'async with shutdown_on_signal(cm):'"
 
 
-@pytest.mark.parametrize("use", [enter_plainly, wait, iterate])
+@pytest.mark.parametrize("use", [enter_plainly, wait, iterate, copied])
 async def test_a_journal_and_signals_used_in_other_ways(
     use: Callable[[Any], Awaitable[None]], tmp_path: Path
 ) -> None:
@@ -223,9 +227,13 @@ async def test_a_journal_and_signals_never_entered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [pickle.dumps, copy.copy, copy.deepcopy])
-async def test_a_manager_and_a_handle_have_no_copies(make: Callable[[object], object]) -> None:
-    async with trio.open_nursery() as nursery, ConMan[None].open(nursery) as cm:
-        for each in (cm, await cm.run(job)):
+async def test_what_belongs_to_a_run_has_no_copies(make: Callable[[object], object], tmp_path: Path) -> None:
+    async with (
+        trio.open_nursery() as nursery,
+        open_journal(tmp_path / "a.journal") as journal,
+        ConMan[None].open(nursery) as cm,
+    ):
+        for each in (cm, await cm.run(job), journal, journal.section("a")):
             text = (
                 f"a {type(each).__name__} cannot be pickled or copied, as it belongs to one trio run: "
                 "pass on what you read from it"

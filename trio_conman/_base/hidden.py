@@ -16,14 +16,14 @@ def made_by(door: str) -> Callable[[C], C]:
         made: Any = cls
         made.__init__.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_ONLY)])
         made.__init__.__doc__ = f"Private: {door} makes it."
-        made.__reduce__ = _refuse
+        made.__reduce__ = refuse_copies
         return cls
 
     return hidden
 
 
-def _refuse(self: object) -> NoReturn:
-    """Private: it is not pickled."""
+def refuse_copies(self: object) -> NoReturn:
+    """As ``__reduce__``: what is open in one trio run is nothing in another process, or beside itself."""
     raise TypeError(
         f"a {type(self).__name__} cannot be pickled or copied, as it belongs to one trio run: "
         "pass on what you read from it"

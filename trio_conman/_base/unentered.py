@@ -24,6 +24,7 @@ class Unentered:
         raise TypeError(f"{self._method}() was used without 'async with': {self._use}")
 
     __aiter__ = __anext__ = __iter__ = __next__ = __await__ = __enter__ = __exit__ = _misused
+    __reduce__ = _misused  # a copy
 
     def __getattr__(self, name: str) -> NoReturn:
         if not name.startswith("_") and hasattr(self._yields, name):

@@ -28,6 +28,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from trio_conman._base.checks import check_type
+from trio_conman._base.hidden import refuse_copies
 
 T = TypeVar("T")
 
@@ -114,6 +115,8 @@ class Recorder(Generic[T]):
 
     __slots__ = ("__weakref__", "_records")
     _records: Records[T]
+
+    __reduce__ = refuse_copies
 
 
 def records_of(journal: object) -> Records[Any]:
