@@ -422,6 +422,8 @@ async def test_long_keys_are_read_a_few_at_a_time(path: Path, monkeypatch: pytes
     async with open_journal(path) as journal:
         for key in keys:
             await run(journal, Counting(len(key)), key)
+        await journal.flush()
+        assert journal._store.waiting == 0
     monkeypatch.setattr(journal_file, "LONGEST_SCAN", 100_000)
     async with open_journal(path) as journal:
         ahead = journal._store.shelves[""]._ahead
