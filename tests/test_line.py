@@ -4,14 +4,16 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, RetriableError, RetryConfig, StopReason
-from trio_conman._books.handles import Slot
+from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, StopReason, TaskHandle
+from trio_conman._books.handles import DONE, Slot
+from trio_conman._limits.keyring import Keyring
+from trio_conman._limits.line import Line
 
 Limit: TypeAlias = int | float | trio.CapacityLimiter
 MakeLimit: TypeAlias = Callable[[int], Limit]
@@ -359,3 +361,25 @@ async def test_nobody_waits_while_a_slot_is_free(
 
 def test_who_borrows_a_token_says_for_which_manager() -> None:
     assert repr(Slot("fetcher")) == "<a slot of fetcher>"
+
+
+@pytest.mark.parametrize("where", ["queue", "lane", "beside"])
+def test_who_leaves_a_line_while_it_is_closed_is_told_nothing(where: str) -> None:
+    def tell(handle: TaskHandle[Any], slot: Slot | None) -> bool:
+        told.append((handle.name, slot))
+        line.leave(second)
+        return False
+
+    told: list[tuple[str, Slot | None]] = []
+    limit = KeyedLimit(1, key=str)
+    line = Line("one", trio.CapacityLimiter(2), False, None if where == "queue" else Keyring((limit,)))
+    first, second = handles = [TaskHandle[Any](name, (), None, DONE, 0.0) for name in ("first", "second")]
+    for handle in handles:
+        if where == "beside":
+            line.park(handle, tell)
+        else:
+            handle._keys = None if where == "queue" else limit._enter("a")
+            line.join(handle, tell)
+    line.close()
+    assert told == [(first.name, None)]
+    assert line.queued() == []

@@ -370,3 +370,18 @@ async def test_an_async_source_is_drawn_from_where_items_can_start(nursery: trio
         with room_for(50), pytest.raises(RecursionError):
             await anext(outcomes)
     assert cm.statistics().submitted == 0
+
+
+async def test_what_follows_a_cancellation_is_done_later_where_the_stack_ends(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room() -> None:
+        raise RecursionError
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery) as cm:
+        handles = [cm.start_soon(job, value, 9) for value in range(3)]
+        monkeypatch.setattr("trio_conman._engine.block.need_more_stack", no_room)
+        cm.cancel_scope.cancel()
+        await trio.sleep(9)
+    assert [handle.state for handle in handles] == ["done"] * 3
+    assert trio.current_time() == 0

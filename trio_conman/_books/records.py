@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from trio_conman._base.checks import check_type
 from trio_conman._base.hidden import refuse_copies
@@ -116,7 +116,9 @@ class Recorder(Generic[T]):
     __slots__ = ("__weakref__", "_records")
     _records: Records[T]
 
-    __reduce__ = refuse_copies
+    def __reduce__(self) -> NoReturn:
+        """Private: it is not pickled."""
+        refuse_copies(self)
 
 
 def records_of(journal: object) -> Records[Any]:

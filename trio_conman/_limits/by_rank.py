@@ -54,10 +54,10 @@ class ByRank(Generic[R]):
         """What `first` has found; or, where that was not asked, no rank is better than this."""
         return self._heap[0]
 
-    def first(self) -> Entry[R] | None:
-        """The first rank, an id, and what has it; None where nothing is."""
+    def first(self) -> Entry[R]:
+        """The first rank, an id, and what has it; there must be one."""
         heap, entries = self._heap, self.entries
-        while heap:
+        while True:
             entry = heap[0]
             each = entry[-1]
             if entries.get(each) is not entry:
@@ -67,4 +67,3 @@ class ByRank(Generic[R]):
                 heapreplace(heap, entries[each])
             else:
                 return entry
-        return None

@@ -106,10 +106,8 @@ class Bay:
     is_parked: bool = attrs.field(default=False, init=False)
 
     def rank(self) -> Rank:
-        """That of its first lane."""
-        first = self.lanes.first()
-        assert first is not None  # it goes with its last lane
-        return first[:2]
+        """That of its first lane; it goes with its last one."""
+        return self.lanes.first()[:2]
 
     def park(self) -> None:
         """Wait until one more may run of the key."""
