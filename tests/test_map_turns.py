@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_conman import ConMan, KeyedLimit, Outcome
+from trio_conman import ConMan, KeyedLimit, Outcome, Success
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.pool import AT_ONCE, Worker
 
@@ -300,3 +300,15 @@ async def test_items_take_their_own_turns_and_few_more(seed: int, monkeypatch: p
         trio.lowlevel.remove_instrument(steps)
         order.setstate(state)
     assert steps.count < 1.1 * items
+
+
+async def test_a_consumer_waits_for_those_who_had_no_room(autojump_clock: MockClock) -> None:
+    async def item(number: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return number
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 400) as cm:
+        for _ in range(3):  # trio's order decides how often it has to
+            async with cm.map(item, range(3000), lookahead=200) as outcomes:
+                values = [outcome.value async for outcome in outcomes if isinstance(outcome, Success)]
+            assert sorted(values) == list(range(3000))
