@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, KeyedLimit, Outcome, Success
+from trio_conman import ConMan, KeyedLimit, Outcome
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.pool import AT_ONCE, Worker
+from trio_conman._engine.stream import Stream
 
 ITEMS = 3000
 
@@ -302,13 +303,22 @@ async def test_items_take_their_own_turns_and_few_more(seed: int, monkeypatch: p
     assert steps.count < 1.1 * items
 
 
-async def test_a_consumer_waits_for_those_who_had_no_room(autojump_clock: MockClock) -> None:
-    async def item(number: int) -> int:
-        await trio.lowlevel.checkpoint()
-        return number
+async def test_a_consumer_whose_turn_is_over_waits_for_those_who_had_no_room(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def consume() -> None:
+        async for outcome in outcomes:
+            record.append(outcome.args[0])
 
-    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 400) as cm:
-        for _ in range(3):  # trio's order decides how often it has to
-            async with cm.map(item, range(3000), lookahead=200) as outcomes:
-                values = [outcome.value async for outcome in outcomes if isinstance(outcome, Success)]
-            assert sorted(values) == list(range(3000))
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 4) as cm:
+        async with cm.map(lambda _: trio.sleep(1), range(2), ordered=True) as outcomes:
+            await trio.sleep(2)
+            assert isinstance(outcomes, Stream)
+            # As many workers have it, in some of trio's orders only.
+            outcomes.waits, outcomes._next_turn = True, 0
+            async with trio.open_nursery() as consumers:
+                consumers.start_soon(consume)
+                await wait_all_tasks_blocked()
+                assert record == []
+                outcomes.wake()
+    assert record == [0, 1]
