@@ -331,6 +331,17 @@ async def test_inside_of_a_task_it_is_an_error(autojump_clock: MockClock, record
     assert cm.outputs() == [1, 2, 4]
 
 
+async def test_a_task_starts_it_in_the_nursery_around_the_manager(autojump_clock: MockClock) -> None:
+    async def last(value: int) -> int:
+        nursery.start_soon(cm.shutdown)
+        return await job(value, 1)
+
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        cm.start_soon(last, 1)
+        await feed(cm)
+    assert (sorted(cm.outputs()), trio.current_time()) == ([0, 1], 1)
+
+
 async def test_a_task_of_one_manager_may_shut_down_another(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as outer:
         async with ConMan[int].open(nursery) as inner:
