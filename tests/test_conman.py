@@ -13,7 +13,16 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManStatistics, Failure, RetriableError, RetryConfig, StopReason, Success
+from trio_conman import (
+    AdaptiveLimit,
+    ConMan,
+    ConManStatistics,
+    Failure,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+    Success,
+)
 
 
 async def job(value: int, seconds: float) -> int:
@@ -76,6 +85,17 @@ WRONG_OPEN_OPTIONS: list[tuple[str, Any, type[Exception]]] = [
 async def test_a_wrong_limit_is_refused_at_open(limit: Any, kind: type[Exception]) -> None:
     async with trio.open_nursery() as nursery:
         with pytest.raises(kind, match=f"^limit must be .* not {re.escape(repr(limit))}$"):
+            ConMan.open(nursery, limit)
+
+
+async def test_of_a_limit_of_another_kind_open_says_all_that_may_be_given() -> None:
+    limit: Any = AdaptiveLimit
+    text = (
+        "limit must be an int of at least 2, or math.inf, or a trio.CapacityLimiter, or an AdaptiveLimit, "
+        "not <class 'trio_conman.AdaptiveLimit'>"
+    )
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
             ConMan.open(nursery, limit)
 
 

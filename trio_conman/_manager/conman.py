@@ -167,7 +167,9 @@ class ConMan(Doors[R], Views[R]):
             ValueError: a parameter is out of its range.
         """
         check_type("nursery", nursery, trio.Nursery, "a trio.Nursery, in a program that trio.run() runs")
-        if not isinstance(limit, (trio.CapacityLimiter, AdaptiveLimit)):
+        wanted = "an int of at least 2, or math.inf, or a trio.CapacityLimiter, or an AdaptiveLimit"
+        check_type("limit", limit, (int, float, trio.CapacityLimiter, AdaptiveLimit), wanted)
+        if isinstance(limit, (int, float)):
             check_limit(limit)
         name = "conman" if name is None else check_text("name", name)
         if retry is not None:
