@@ -6,7 +6,9 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
+from math import inf
 from typing import Any
 from unittest.mock import MagicMock, create_autospec
 
@@ -222,6 +224,62 @@ async def test_an_instrument_that_overrides_nothing_costs_no_call(autojump_clock
         async with ConMan[None].open(nursery, 2, instruments=[Instrument()]) as cm:
             assert cm._runner.instruments is None
             await cm.run(trio.sleep, 1)
+
+
+async def test_what_a_hook_causes_is_told_after_what_it_was_told_of(autojump_clock: MockClock) -> None:
+    """To those who come after it too, and in the right context."""
+
+    class Causing(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            if handle.name == "queued":
+                handle.cancel()
+
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            if handle.name == "first":
+                cm.start_soon(read, name="second")
+
+    class Setting(Instrument):
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            variable.set(handle.name)
+
+    async def read() -> str:
+        return variable.get()
+
+    variable = ContextVar("variable", default="nothing")
+    instruments = [Causing(), recording := RecordingInstrument(), Setting()]
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, 2, instruments=instruments) as cm:
+            cm.pause()
+            cm.start_soon(read, name="queued")
+            cm.resume()
+            cm.start_soon(read, name="first")
+    assert cm.outputs() == ["first", "second"]
+    assert [(event.name, event.hook) for event in recording.events] == [
+        ("queued", "task_submitted"),
+        ("queued", "task_finished"),
+        ("first", "task_submitted"),
+        ("first", "attempt_started"),
+        ("second", "task_submitted"),
+        ("first", "task_finished"),
+        ("second", "attempt_started"),
+        ("second", "task_finished"),
+    ]
+
+
+async def test_who_comes_after_a_hook_that_resumes_hears_of_the_pause_first() -> None:
+    class Resuming(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            cm.resume()
+
+    class Following(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            told.append(seconds)
+
+    told: list[float] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, instruments=[Resuming(), Following()]) as cm:
+            cm.pause()
+    assert told == [inf, 0]
 
 
 async def test_one_that_runs_out_of_stack_is_dropped_but_not_unheard(

@@ -26,9 +26,10 @@ class Instrument:
 
     The methods are called at once, by whichever trio task it happens in, so they must be sync and quick; what
     happens outside of trio tasks is told soon, inside one. ``handle.cancel()`` works in each of them. One
-    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. An
-    item of a map is a task too. An instrument may be given to many managers. The methods may also be set on
-    the object, before it is given; a mock made from this class will do.
+    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. What
+    a method causes is told to the other instruments after what that method was told of. An item of a map is a
+    task too. An instrument may be given to many managers. The methods may also be set on the object, before
+    it is given; a mock made from this class will do.
     """
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
@@ -185,6 +186,8 @@ class Instruments:
         if len({id(each) for each in given}) < len(given):
             raise ValueError(f"instruments must be different ones, not {short(given)}")
         self._by_hook = {hook: [each for each in given if _hears(each, hook)] for hook in HOOKS}
+        # What is being told, with those who have not heard yet; one was caused by a hook of the one before.
+        self._begun: list[tuple[deque[Instrument], str, tuple[Any, ...]]] = []
         # What could not be told when it happened: see `tell`.
         self._late: deque[Callable[[], object]] = deque()
         # What a handler of the log raised that is no Exception.
@@ -208,6 +211,7 @@ class Instruments:
         mode the host's callbacks submit tasks) that is done soon, in the order of the calls.
         """
         if trio.lowlevel.in_trio_task():
+            self.tell_rest()
             self._tell_late()
             self._tell(hook, args)
         else:
@@ -230,24 +234,32 @@ class Instruments:
         while self._late:
             self._late.popleft()()
 
+    def tell_rest(self) -> None:
+        """Tell all what is being told: what a hook causes, the others hear after what that was told of."""
+        for waiting, hook, args in self._begun.copy():
+            while waiting:
+                self._call(waiting.popleft(), hook, args)
+
     def _tell(self, hook: str, args: tuple[Any, ...]) -> None:
-        watching = self._by_hook[hook]
-        for instrument in watching:
-            # What another one has done may have told it of a task, where it has failed.
-            now = self._by_hook[hook]
-            if now is not watching and not any(each is instrument for each in now):
-                continue
-            try:
-                getattr(instrument, hook)(*args)
-            except RecursionError as error:
-                # Here it would be too deep to say so.
-                self._late.append(partial(self._drop, instrument, hook, error))
-            except BaseException as error:
-                self._drop(instrument, hook, error)
+        self._begun.append((deque(self._by_hook[hook]), hook, args))
+        try:
+            self.tell_rest()
+        finally:
+            self._begun.pop()
+
+    def _call(self, instrument: Instrument, hook: str, args: tuple[Any, ...]) -> None:
+        if not any(each is instrument for each in self._by_hook[hook]):
+            return  # it was dropped meanwhile
+        try:
+            getattr(instrument, hook)(*args)
+        except RecursionError as error:
+            # Here it would be too deep to say so.
+            self._late.append(partial(self._drop, instrument, hook, error))
+        except BaseException as error:
+            self._drop(instrument, hook, error)
 
     def _drop(self, instrument: Instrument, hook: str, error: BaseException) -> None:
         for each, watching in self._by_hook.items():
-            # A new list: one may be iterated over just now.
             self._by_hook[each] = [other for other in watching if other is not instrument]
         text = "%s of an instrument of type %s raised; it is not called any more"
         try:
