@@ -192,3 +192,18 @@ async def test_the_log_has_a_line_for_each(
         ("two\nlines", 0),
         ("two\nlines", 1.5),
     ]
+
+
+def test_a_manager_may_be_paused_when_its_run_is_over() -> None:
+    """As ever without a limiter, or an instrument."""
+
+    async def main() -> ConMan[Any]:
+        async with manager(2, instruments=[pauses], rate=RateLimiter.unlimited()) as cm:
+            await cm.run(job)
+        return cm
+
+    pauses = Pauses()
+    cm = trio.run(main, clock=MockClock(autojump_threshold=0))
+    cm.pause()
+    cm.resume()
+    assert pauses.told == []

@@ -284,9 +284,9 @@ class Block:
             self.tell_paused()
 
     def tell_paused(self) -> None:
-        """It starts nothing for a while, or goes on."""
+        """It starts nothing for a while, or goes on; of one that has ended there is nothing to tell."""
         runner = self.runner
-        if runner.instruments is not None:
+        if runner.instruments is not None and not self.ended:
             due = 0.0 if runner.permits is None else runner.permits.paused_for()
             runner.instruments.tell("pause_changed", self.name, inf if self.line.paused else due)
 
