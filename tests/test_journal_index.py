@@ -17,7 +17,7 @@ def test_it_finds_every_key_and_no_other() -> None:
     assert not any(index.find(f"no {number}") for number in range(60_000))
 
 
-@pytest.mark.parametrize("expected, size", [(1, 2**15), (21_000, 2**15), (60_000, 2**17), (10**9, 2**21)])
+@pytest.mark.parametrize("expected, size", [(1, 2**15), (16_000, 2**15), (17_000, 2**16), (10**9, 2**21)])
 def test_it_begins_with_room_for_what_is_expected(expected: int, size: int) -> None:
     assert [len(table) for table, _ in Index(expected)._tables] == [size]
 
@@ -42,6 +42,15 @@ def test_more_may_be_added_than_a_table_has_room_for() -> None:
     assert all(index.find(str(number)) == [number] for number in numbers)
 
 
+@pytest.mark.parametrize("expected", [0, 20_000])
+def test_what_it_has_not_is_soon_looked_for_in_vain(expected: int) -> None:
+    index = Index(expected)
+    numbers = range(1, 20_001)
+    index.add([*map(str, numbers)], numbers)
+    (table, _), *_ = index._tables
+    assert sum(map(bool, table)) <= len(table) / 2
+
+
 def test_each_table_is_greater_than_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_index, "_SMALLEST", 2)
     monkeypatch.setattr(journal_index, "_GROWTH", 1)
@@ -55,10 +64,10 @@ def test_no_table_grows_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_index, "_SMALLEST", 2)
     monkeypatch.setattr(journal_index, "_LARGEST", 6)
     index = Index(10**9)
-    for number in range(1, 100):
+    for number in range(1, 96):
         index.add([str(number)], [number])
     assert [len(table) for table, _ in index._tables] == [64, 64, 64]
-    assert all(index.find(str(number)) == [number] for number in range(1, 100))
+    assert all(index.find(str(number)) == [number] for number in range(1, 96))
 
 
 def test_keys_that_look_the_same_are_told_apart_by_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
-"""Which keys a journal has, and where: 16 bytes a key or a little more, whatever its length.
+"""Which keys a journal has, and where: 16 to 32 bytes a key, whatever its length.
 
 A hash table by hand, as a Python dict would take ten times as much. An entry is 64 bits: the number of a
 record, and above it the upper half of the key's hash, whose lower half says where to look. So an entry may be
 of another key, about once in a million times a million: whoever follows it compares the keys.
 
-A table is never made anew, which would hold up who looks for keys; a full one is followed by another. One
-thread adds keys while another one looks for some.
+A table is never made anew, which would hold up who looks for keys; a full one is followed by another. It is
+full when half of its places are taken: trio's loop looks for each new key in vain, and where two thirds are
+taken that is twice as far to go. One thread adds keys while another one looks for some.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ class Index:
         self._tables: list[tuple[array[int], int]] = []
         self._room = 0
         if expected:
-            self._extend((expected * 3 // 2).bit_length())
+            self._extend((expected * 2).bit_length())
 
     def _extend(self, bits: int) -> None:
         size = 1 << min(max(bits, _SMALLEST), _LARGEST)
         self._tables.append((array("Q", [0]) * size, size - 1))
-        self._room = size * 2 // 3
+        self._room = size // 2
 
     def _grow(self) -> None:
         self._extend(self._tables[-1][1].bit_length() + _GROWTH if self._tables else 0)
