@@ -39,6 +39,12 @@ class Color(IntEnum):
     RED = 1
 
 
+class Link(str):
+    """As a parser of pages has them."""
+
+    __slots__ = ()
+
+
 class Word(StrEnum):
     ONE = "one"
 
@@ -114,12 +120,13 @@ async def test_keys_know_the_types_of_what_they_are_made_of(path: Path) -> None:
 @pytest.mark.parametrize(
     "args, shown",
     [
-        (([1],), r"\[1\]"),
-        ((1, {"a": 1}), r"\{'a': 1\}"),
-        ((object,), "<class 'object'>"),
-        ((Color.RED,), "<Color.RED: 1>"),
-        ((("a", Word.ONE),), "<Word.ONE: 'one'>"),
-        (((1, 2), (None, ((frozenset(),),))), r"frozenset\(\)"),
+        (([1],), r"list \[1\]"),
+        ((1, {"a": 1}), r"dict \{'a': 1\}"),
+        ((object,), "type <class 'object'>"),
+        ((Color.RED,), "Color <Color.RED: 1>"),
+        ((("a", Word.ONE),), "Word <Word.ONE: 'one'>"),
+        ((Link("a"),), "Link 'a'"),
+        (((1, 2), (None, ((frozenset(),),))), r"frozenset frozenset\(\)"),
     ],
 )
 async def test_what_is_not_plain_is_no_key(path: Path, args: tuple[Any, ...], shown: str) -> None:
@@ -130,8 +137,15 @@ async def test_what_is_not_plain_is_no_key(path: Path, args: tuple[Any, ...], sh
     assert str(caught.value).startswith(
         f"{path}: section '' has no key for a task: TypeError: a key must be made of "
     )
-    assert caught.match(f"not {shown}: give the section a key=")
+    assert caught.match(f"not the {shown}: give the section a key=")
     assert fn.calls == []
+
+
+async def test_a_key_may_be_made_by_a_type(path: Path) -> None:
+    async with open_journal(path) as journal:
+        links = journal.section("links", key=str)
+        assert await run(links, Counting(1), Link("a")) == (1, False)
+        assert await run(links, Counting(2), "a") == (1, True)
 
 
 async def test_a_task_without_arguments_has_no_key(path: Path) -> None:

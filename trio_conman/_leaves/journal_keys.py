@@ -60,9 +60,10 @@ def key_text(values: tuple[Any, ...]) -> str:
     try:
         text = ",".join([_TEXTS[type(each)](each) for each in values])
     except KeyError:
+        odd = next(_odd_ones(values))
         raise TypeError(
-            f"a key must be made of {_PLAIN}, not {short(next(_odd_ones(values)))}: give the section a key=, "
-            "a function of the task's arguments, as in journal.section(name, key=lambda page: page.url)"
+            f"a key must be made of {_PLAIN}, not the {type(odd).__name__} {short(odd)}: give the section a "
+            "key=, a function of the task's arguments, as in journal.section(name, key=lambda page: page.url)"
         ) from None
     if not text.isascii():
         text.encode()  # lone surrogates are in no file: UnicodeEncodeError is a ValueError
