@@ -762,6 +762,86 @@ async def test_a_wait_for_a_handle_that_is_cancelled_is_forgotten(autojump_clock
     assert sorted(cm.outputs()) == ["child", "child", "impatient", "impatient"]
 
 
+async def fail() -> str:
+    raise RetriableError("busy", retry_config=RetryConfig.linear(initial_delay=9, max_delay=9))
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_who_awaits_one_that_he_has_cancelled_in_its_backoff_is_in_no_ring(
+    has_key: bool, autojump_clock: MockClock
+) -> None:
+    async def impatient() -> str:
+        await trio.sleep(1)
+        handle.cancel()
+        return type(await handle.wait()).__name__
+
+    per_key = KeyedLimit(1, key=lambda: "one") if has_key else None
+    limiter = trio.CapacityLimiter(2 if has_key else 1)
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limiter, per_key=per_key) as cm:
+        handle = cm.start_soon(fail)
+        cm.start_soon(impatient)
+    assert trio.current_time() == 1
+    assert cm.outputs() == ["Failure"]
+
+
+async def test_who_awaits_one_that_is_cancelled_in_this_very_instant_is_in_no_ring(
+    autojump_clock: MockClock,
+) -> None:
+    async def awaits_the_other() -> str:
+        return str(await handles[1].wait())
+
+    async def cancels_the_other() -> str:
+        await trio.sleep(1)
+        handles[0].cancel()
+        return type(await handles[0].wait()).__name__
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        handles = [cm.start_soon(awaits_the_other), cm.start_soon(cancels_the_other)]
+    assert trio.current_time() == 1
+    assert cm.outputs() == ["Failure"]
+
+
+@pytest.mark.parametrize("is_map", [False, True])
+async def test_who_waits_for_a_retry_that_was_cancelled_in_this_very_instant_is_in_no_ring(
+    is_map: bool, autojump_clock: MockClock
+) -> None:
+    class Watch(Instrument):
+        def retry_scheduled(self, handle: TaskHandle[Any], error: Exception, delay: float) -> None:
+            backing_off.append(handle)
+
+    async def waits_for_it() -> str:
+        if not is_map:
+            return type(await cm.start_soon(fail).wait()).__name__
+        async with cm.map(lambda _: fail(), [None]) as outcomes:
+            return type(await anext(outcomes)).__name__
+
+    async def cancels_it() -> str:
+        await trio.sleep(1)
+        backing_off[0].cancel()
+        return await (await cm.run(child)).result()
+
+    backing_off: list[TaskHandle[Any]] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, 3, instruments=[Watch()]) as cm:
+            cm.start_soon(waits_for_it)
+            cm.start_soon(cancels_it)
+            await trio.sleep(0.5)
+            cm.limit = 2
+    assert trio.current_time() == 2
+    assert cm.outputs() == ["Failure", "child", "child"]
+
+
+async def test_a_wait_for_a_handle_in_a_cancelled_scope_is_in_no_ring(autojump_clock: MockClock) -> None:
+    async def looks_at_itself() -> str:
+        with trio.move_on_after(0) as scope:
+            await handles[0].wait()
+        return f"cancelled: {scope.cancelled_caught}"
+
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2) as cm:
+        handles = [cm.start_soon(looks_at_itself)]
+    assert cm.outputs() == ["cancelled: True"]
+
+
 async def test_what_waits_for_handles_while_paused_is_told_at_the_end_of_the_pause(
     autojump_clock: MockClock,
 ) -> None:

@@ -75,6 +75,7 @@ MAY_BE_INTERRUPTED = {
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
     "handles": {
+        "Ending.__init__",
         "TaskHandle._failures",
         "TaskHandle.priority",
         "TaskHandle.retries",

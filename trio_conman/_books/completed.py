@@ -13,7 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_type, wrong_thread
 
-from .handles import TaskHandle
+from .handles import Ending, TaskHandle
 
 T = TypeVar("T")
 
@@ -88,14 +88,16 @@ class _Completed(AsyncIterator[TaskHandle[T]], Generic[T]):
 
 
 @final
-class _Followed:
-    """In place of a handle's event: tells those who iterate too, as long as they do."""
+class _Followed(Ending):
+    """Tells those who iterate too, as long as they do."""
 
-    __slots__ = ("_event", "_followers", "_handle")
+    __slots__ = ("_followers", "_handle")
 
     def __init__(self, handle: TaskHandle[Any]) -> None:
+        super().__init__()
+        if handle._done is not None:  # who sleeps there leaves it there
+            self.sleepers = handle._done.sleepers
         self._handle: TaskHandle[Any] | None = handle
-        self._event = handle._done
         self._followers: list[ref[_Completed[Any]]] = []
 
     def follow(self, follower: _Completed[Any]) -> None:
@@ -106,14 +108,7 @@ class _Followed:
     def set(self) -> None:
         """The task has ended."""
         handle, self._handle = self._handle, None  # no cycle
-        if self._event is not None:
-            self._event.set()
+        super().set()
         for each in self._followers:
             if (follower := each()) is not None and handle is not None:
                 follower.add(handle)
-
-    async def wait(self) -> None:
-        """Wait until it has."""
-        if self._event is None:
-            self._event = trio.Event()
-        await self._event.wait()

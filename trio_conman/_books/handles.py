@@ -81,16 +81,35 @@ DONE = Terms(
 )
 
 
-class Ending(Protocol):
-    """What is told when a task has ended; a `trio.Event` will do."""
+class Ending:
+    """Is told when a task has ended, and wakes those who wait for that."""
 
-    def set(self) -> object:
+    __slots__ = ("sleepers",)
+
+    def __init__(self) -> None:
+        self.sleepers: dict[trio.lowlevel.Task, None] = {}
+
+    def set(self) -> None:
         """It has."""
-        ...
+        for task in list(self.sleepers):
+            self.wake(task)
 
-    async def wait(self) -> object:
-        """Wait until it has."""
-        ...
+    def wake(self, task: trio.lowlevel.Task) -> None:
+        """Let one that sleeps go on."""
+        del self.sleepers[task]
+        trio.lowlevel.reschedule(task)
+
+    @enable_ki_protection
+    async def wait(self) -> None:
+        """Wait until it has, or until woken."""
+        task = trio.lowlevel.current_task()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            del self.sleepers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.sleepers[task] = None
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class Slot:
@@ -241,7 +260,7 @@ class TaskHandle(Generic[T]):
         if self._outcome is None:
             self._check_thread("wait")
             if self._done is None:
-                self._done = trio.Event()
+                self._done = Ending()
             await self._terms.attend(self, self._done)
             assert self._outcome is not None
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, final
 
 import attrs
@@ -56,20 +57,24 @@ class Inside:
         Raises:
             RuntimeError: inside of a task of the manager this wait could never end.
         """
-        line, holder = self.line, self.holder()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        line, holder, task = self.line, self.holder(), trio.lowlevel.current_task()
         if holder is None:
             await ending.wait()
             return
-        told = trio.CancelScope()
-        may_wait = line.rings.block(
-            line, told, holder, told.cancel, lambda: handle._outcome is None, lambda: [handle]
-        )
-        del holder  # whose outcome may lead to this frame, by what is raised here
-        if may_wait:
-            try:
-                with told:
-                    await ending.wait()
-            finally:
-                line.rings.unblock(told)
+        sleepers = ending.sleepers
+
+        def is_stuck() -> bool:
+            return task in sleepers and handle._outcome is None
+
+        sleepers[task] = None
+        tell = partial(ending.wake, task)
+        try:
+            if line.rings.block(line, task, holder, tell, is_stuck, lambda: [handle]):
+                await ending.wait()
+        finally:
+            sleepers.pop(task, None)
+            line.rings.unblock(task)
+            del holder  # whose outcome may lead to this frame, by what is raised here
         if handle._outcome is None:
             raise await_error(line.name)

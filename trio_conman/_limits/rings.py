@@ -15,6 +15,7 @@ where such a ring is `suspected`: where somebody begins to wait, or is found to 
 it wait inside of, and where what a map waits for has changed, or a pause ends.
 
 All lines of a limiter have their waits here, those of several managers too. One that is paused is in no ring.
+Nor is who waits for nothing any more since he, or a task without a slot that he waits for, was cancelled.
 Deadlines are not looked at: nearly every task has one, and to wait for it in vain helps nobody.
 
 The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
@@ -70,7 +71,7 @@ class _Wait:
     needs: Callable[[], Iterable[Need]]
 
     def counts(self) -> bool:
-        return self.line.grants() and self.is_stuck()
+        return self.line.grants() and self.is_stuck() and not any(map(_leaves, self.needs()))
 
     def is_for_slot(self) -> bool:
         """Whether it counts, and cannot end before a slot is free."""
@@ -100,6 +101,11 @@ class _Wait:
             return need
         # Who waits beside the line may find a value there, and needs no keys.
         return () if need in self.line.beside else need._keys or ()
+
+
+def _leaves(need: Need) -> bool:
+    """Whether that is a task which ends without a slot: it was cancelled, and has not woken yet."""
+    return isinstance(need, TaskHandle) and need._slot is None and need._cancelled is not None
 
 
 @final
