@@ -296,6 +296,27 @@ async def test_who_waits_for_those_that_are_told_of_a_lowered_limit_is_not(
         assert trio.current_time() == 5
 
 
+@each_kind
+async def test_who_goes_on_when_one_is_told_counts_as_one_that_goes(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async def follow() -> bool:
+        return isinstance(await last.wait(), Failure)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(4)) as cm:
+        first, last = [cm.start_soon(parent, cm, delay) for delay in (1, 2)]
+        follower = cm.start_soon(follow)
+        await cm.run(child, 5)
+        await trio.sleep(4)
+        cm.limit = 2
+        # Two slots must be given back, and are: the follower has no reason to stay.
+        assert await first.result() == "parent 1"
+        assert trio.current_time() == 5
+    assert await follower.result()
+    with pytest.raises(RuntimeError, match=NEVER):
+        raise error_of(last)
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("is_async", [False, True])

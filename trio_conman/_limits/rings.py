@@ -246,14 +246,25 @@ class Rings:
         return int(1 - free)
 
     def _last(self, count: int, is_meant: Callable[[_Wait], bool]) -> list[tuple[Any, _Wait]]:
-        """So many of the last waits, of different holders."""
-        last: dict[TaskHandle[Any], tuple[Any, _Wait]] = {}
+        """The last waits, of different holders, without which so many holders go on."""
+        behind: dict[TaskHandle[Any], list[TaskHandle[Any]]] = {}
+        for wait in self._waits.values():
+            for need in wait.needs():
+                if isinstance(need, TaskHandle):
+                    behind.setdefault(need, []).append(wait.holder)
+        last: list[tuple[Any, _Wait]] = []
+        gone: set[TaskHandle[Any]] = set()
         for key, wait in reversed(self._waits.items()):
-            if wait.holder not in last and is_meant(wait):
-                last[wait.holder] = key, wait
-                if len(last) == count:
-                    break
-        return list(last.values())
+            if len(gone) >= count:
+                break
+            if wait.holder not in gone and is_meant(wait):
+                last.append((key, wait))
+                going = [wait.holder]
+                while going:  # with all who have enough of that
+                    holder = going.pop()
+                    gone.add(holder)
+                    going += [each for each in behind.get(holder, ()) if each not in gone]
+        return last
 
     def _closes_ring(self, wait: _Wait) -> bool:
         """Whether one who begins to wait is in a small ring, which he has closed then."""
