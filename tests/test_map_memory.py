@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, RetriableError, RetryConfig
+from trio_conman import ConMan, KeyedLimit, RetriableError, RetryConfig
 
 
 class Thing:
@@ -42,6 +42,13 @@ async def time_out(thing: Thing) -> NoReturn:
     raise AssertionError(thing)
 
 
+async def fail_when_cancelled(thing: Thing) -> NoReturn:
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        raise ValueError(thing)  # noqa: B904
+
+
 def things(alive: weakref.WeakSet[Thing]) -> Iterator[Thing]:
     for _ in range(20):
         yield Thing(alive)
@@ -51,6 +58,17 @@ async def async_things(alive: weakref.WeakSet[Thing]) -> AsyncIterator[Thing]:
     for _ in range(20):
         await trio.lowlevel.checkpoint()
         yield Thing(alive)
+
+
+each_timeout = pytest.mark.parametrize(
+    "timeout",
+    [
+        {**({"task_timeout": 50} if task else {}), **({"attempt_timeout": 50} if attempt else {})}
+        for task in (False, True)
+        for attempt in (False, True)
+    ],
+    ids=str,
+)
 
 
 @pytest.mark.parametrize("item", [keep, fail, fail_twice, time_out])
@@ -121,6 +139,25 @@ async def test_the_items_of_a_map_that_was_left_are_freed(
     assert len(alive) == 0
 
 
+@each_timeout
+@pytest.mark.parametrize("per_key", [None, KeyedLimit(1, key=id)])
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_errors_that_items_raise_when_their_map_is_left_are_freed(
+    timeout: dict[str, Any],
+    per_key: KeyedLimit | None,
+    is_kept: bool,
+    alive: weakref.WeakSet[Thing],
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=per_key) as cm:
+        with trio.move_on_after(1) as scope:
+            async with cm.map(fail_when_cancelled, things(alive), **timeout):
+                await trio.sleep(2 if is_kept else 0.5)
+        assert scope.cancelled_caught is is_kept
+        assert len(cm.pop_outcomes()) == (2 if is_kept else 0)
+        assert len(alive) == 0
+
+
 async def test_an_error_of_the_input_is_freed(
     alive: weakref.WeakSet[Thing], autojump_clock: MockClock
 ) -> None:
@@ -174,15 +211,6 @@ async def in_a_nursery(alive: weakref.WeakSet[Thing]) -> AsyncIterator[Thing]:
             yield Thing(alive)
 
 
-each_timeout = pytest.mark.parametrize(
-    "timeout",
-    [
-        {**({"task_timeout": 50} if task else {}), **({"attempt_timeout": 50} if attempt else {})}
-        for task in (False, True)
-        for attempt in (False, True)
-    ],
-    ids=str,
-)
 each_way_to_leave = pytest.mark.parametrize("how", ["end", "break", "error", "scope", "unread"])
 
 

@@ -188,7 +188,7 @@ class Endings(Ledger):
         try:
             if self.stopped is not None:
                 return
-            handle._cancelled = text  # whoever takes it up looks at this first
+            handle._cancelled = handle._cancelled or text  # whoever takes it up looks at this first
             if handle._scope is not None:
                 handle._scope.cancel(reason=reason)
             else:

@@ -118,6 +118,7 @@ class Mapping(ABC, Generic[T]):
             left = self._stream.drop()
             if is_cut_off or self._stream.is_stuck:
                 self._block.collector.keep(left)
+            del left  # see TaskHandle.cancel()
             self._runner.idle.unpark_all()  # who waited for the consumer looks again
             try:
                 await self._close()
@@ -131,6 +132,13 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
+        self._drop_waiting()
+        workers = self._runner.pool.workers
+        running = [each.handle for each in workers if each.handle and each.handle._terms is self._terms]
+        while running:  # no item shall be left in this frame: see TaskHandle.cancel()
+            self._runner.cancel(running.pop(), "its map was left", "the map was left")
+
+    def _drop_waiting(self) -> None:
         if self._line.keyring is not None:
             for item in list(self._unended):
                 item._cancelled = item._cancelled or "its map was left"
@@ -139,12 +147,6 @@ class Mapping(ABC, Generic[T]):
         for item in parked:  # before a hook lets one of them in
             item._cancelled = item._cancelled or "its map was left"
         self._runner.drop(parked, "its map was left")
-        for worker in list(self._runner.pool.workers):  # a hook may hire
-            handle = worker.handle
-            if handle is not None and handle._terms is self._terms:
-                handle._cancelled = handle._cancelled or "its map was left"
-                if handle._scope is not None:
-                    handle._scope.cancel(reason="the map was left")
 
     # What differs
 
