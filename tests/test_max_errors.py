@@ -314,6 +314,52 @@ async def test_errors_as_the_grace_of_a_shutdown_ends_count_too(autojump_clock: 
     assert trio.current_time() == 1
 
 
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("door", ["start_soon", "map"])
+async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
+    door: str, is_kept: bool, no_collector: None, autojump_clock: MockClock
+) -> None:
+    class OddError(Exception):
+        pass
+
+    alive = weakref.WeakSet[Any]()
+
+    async def fail_late(_: int) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            error = OddError()
+            alive.add(error)
+            try:
+                raise error
+            finally:
+                del error
+
+    async def use() -> None:
+        opened: list[ConMan[Any]] = []
+        try:
+            async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 4, max_errors=0) as cm:
+                opened.append(cm)
+                cm.start_soon(fails, ERRORS[0], 1)
+                if door == "map":
+                    async with cm.map(fail_late, range(2)):
+                        await trio.sleep(50)
+                else:
+                    cm.start_soon(fail_late, 0)
+                    cm.start_soon(fail_late, 1)
+                    await trio.sleep(50)
+        except* (OddError, type(ERRORS[0])):
+            assert len(alive) == 2
+        if is_kept:
+            assert len(opened[0].errors()) == 3
+        else:
+            opened[0].pop_outcomes()
+
+    await use()
+    await wait_all_tasks_blocked()
+    assert len(alive) == 0
+
+
 @pytest.mark.parametrize("unlimited", [None, math.inf])
 async def test_without_a_limit_an_error_is_kept_no_longer_than_its_outcome(
     unlimited: Any, no_collector: None, autojump_clock: MockClock

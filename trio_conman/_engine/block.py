@@ -136,10 +136,10 @@ class Block:
                 del rest, error
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
+        errors, self.runner.errors = self.runner.errors, []
         if self._too_many_errors:
             self.collector.look()
-            raise self.runner.error_group(self.runner.errors, self.name)
-        self.runner.errors.clear()
+            raise self.runner.error_group(errors, self.name)
         if self._interrupted:
             raise self.closed_error()
         return True
@@ -342,6 +342,7 @@ class Block:
         text = f"more than {self.runner.max_errors} tasks of {self.name!r} failed"
         self._body_scope.cancel(reason=text)
         self._cancel_tasks(text)
+        del self  # see TaskHandle.cancel()
 
     @enable_ki_protection
     async def shutdown(self, grace: float, *, drop: bool) -> None:

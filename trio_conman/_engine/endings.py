@@ -167,14 +167,14 @@ class Endings(Ledger):
             self.settle(handle)
         if handle._done is not None:
             handle._done.set()
-        del handle, outcome  # where the cancellation above led to this frame
+        del self, handle, outcome, deliver  # where the cancellation above led to this frame
 
     @enable_ki_protection
     def refuse(self, handle: TaskHandle[Any], error: Exception) -> None:
         """Accept a task that cannot begin: it fails."""
         self.accept(handle)
         self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
-        del handle, error
+        del self, handle, error
 
     @enable_ki_protection
     def cut_short(self, handle: TaskHandle[Any], interrupt: BaseException | None = None) -> None:

@@ -231,6 +231,7 @@ class Runner(Recalls):
             source.go_on(worker)
         if adaptive is not None and in_use:
             adaptive._succeeded(worker.began, self.now(), in_use)
+        del self, worker  # see _finish
 
     @enable_ki_protection
     def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
