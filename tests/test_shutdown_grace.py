@@ -1,11 +1,12 @@
 """Shutting down: what happens to those that have not ended when the grace has."""
 
 import math
+import weakref
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import (
     ConMan,
@@ -170,3 +171,36 @@ async def test_of_two_the_shorter_grace_counts_and_both_return(
         await shut_down_at(cm, 2, record, second)
     assert record == [min(1 + first, 2 + second)] * 2
     assert reasons(cm) == [None, StopReason.CANCELLED]
+
+
+@pytest.mark.parametrize("options", [{"grace": 1}, {"queued": "drop"}], ids=str)
+async def test_errors_that_tasks_raise_as_the_grace_ends_are_freed_with_the_manager(
+    options: dict[str, Any], no_collector: None, autojump_clock: MockClock
+) -> None:
+    class OddError(Exception):
+        pass
+
+    alive = weakref.WeakSet[Any]()
+
+    async def fail_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            error = OddError()
+            alive.add(error)
+            try:
+                raise error
+            finally:
+                del error
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            cm.start_soon(fail_late)
+            with trio.move_on_after(2):
+                await cm.shutdown(**options)
+        assert len(cm.errors()) == len(alive) == 1
+        del cm  # a Cancelled leads to this frame too
+
+    await use()
+    await wait_all_tasks_blocked()
+    assert len(alive) == 0

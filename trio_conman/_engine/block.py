@@ -357,14 +357,17 @@ class Block:
             self.runner.drop(self.line.queued(), f"it was queued when {self.name!r} was shut down")
         self.resume()
         try:
-            await trio.lowlevel.checkpoint()
-            with trio.move_on_after(grace):
-                await self.runner.wait_idle()
+            try:
+                await trio.lowlevel.checkpoint()
+                with trio.move_on_after(grace):
+                    await self.runner.wait_idle()
+            finally:
+                if self.runner.unfinished:
+                    self._cancel_tasks(f"{self.name!r} was shut down")
+            # Not shielded: they are cancelled, and one may wait for the caller. The block waits for them.
+            await self.runner.wait_idle()
         finally:
-            if self.runner.unfinished:
-                self._cancel_tasks(f"{self.name!r} was shut down")
-        # Not shielded: they are cancelled, and one of them may wait for the caller. The block waits for them.
-        await self.runner.wait_idle()
+            del self  # see TaskHandle.cancel()
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the tasks and the body; the block ends quietly."""

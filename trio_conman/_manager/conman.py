@@ -364,7 +364,10 @@ class ConMan(Doors[R], Views[R]):
         drop = check_choice("queued", queued, "run", "drop") == "drop"
         need_more_stack()
         self._block.inside.refuse("shutdown", "call it from the block, or from a task beside it")
-        await self._block.shutdown(grace, drop=drop)
+        try:
+            await self._block.shutdown(grace, drop=drop)
+        finally:
+            del self  # see TaskHandle.cancel()
 
     def __repr__(self) -> str:
         state = "closed" if self._block.closed else "open"
