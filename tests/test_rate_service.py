@@ -70,6 +70,18 @@ async def test_rounded_seconds_do_not_pile_up(autojump_clock: MockClock) -> None
     assert len(rate._meter.bounds) == 1
 
 
+async def test_a_reset_is_not_taken_for_those_of_a_sliding_window_long_after_it(
+    autojump_clock: MockClock,
+) -> None:
+    rate = RateLimiter(1000)
+    for step in range(100):
+        rate.observe(remaining=100 + step, reset=60)
+        await trio.sleep(0.5)
+    rate.observe(remaining=0, reset=20.25)
+    await rate.acquire()
+    assert trio.current_time() == 71  # one of them was within a second
+
+
 async def test_attempts_count_that_have_started_since_the_request_was_made(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -134,8 +134,9 @@ class Meter:
             each.left <= bound.left and each.until >= bound.until for each in self.bounds
         ):
             return False
+        same = bound.until + SAME
         for each in self.bounds:
-            if bound.left < each.left and each.until - SAME <= bound.until:
+            if bound.left < each.left and each.until <= same:
                 bound.until = max(bound.until, each.until)
         self.bounds = [each for each in self.bounds if each.until > bound.until or each.left < bound.left]
         self.bounds.append(bound)
