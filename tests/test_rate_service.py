@@ -167,6 +167,26 @@ async def test_what_is_given_back_for_an_earlier_request_is_not_taken_for_that_o
     assert said == [450, 470]
 
 
+async def test_who_has_given_back_all_still_stands_behind_who_came_before(autojump_clock: MockClock) -> None:
+    rate = RateLimiter(1000, burst=1000)
+    said: list[float] = []
+
+    async def request(began: float, settled: float, answered: float) -> None:
+        await trio.sleep_until(began)
+        rate.acquire_nowait(3)
+        await trio.sleep_until(settled)
+        rate.charge(-3)
+        await trio.sleep_until(answered)
+        rate.observe(remaining=5, reset=60)
+        said.append(rate.statistics().available)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(request, 0, 3, 9)
+        nursery.start_soon(request, 1, 2, 5)  # when the third one's three are taken
+        nursery.start_soon(request, 4, 6, 9)
+    assert said[0] == 2
+
+
 async def test_where_more_has_started_than_is_left_what_is_given_back_counts_from_there(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -32,8 +32,8 @@ class Marks:
         """What the current task took was more, by so many; or less, and so it was for all who came later."""
         task = self._nearest()
         mine = -inf if task is None else self._totals[task]
-        later = [each for each, total in self._totals.items() if permits < 0 and total > mine]
-        for each in later if task is None else [task, *later]:
+        later = [each for each, total in self._totals.items() if total >= mine]  # and itself
+        for each in later if permits < 0 else [] if task is None else [task]:
             self._totals[each] += permits
 
     def _nearest(self) -> trio.lowlevel.Task | None:
