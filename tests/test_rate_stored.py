@@ -143,6 +143,12 @@ def test_what_is_given_back_counts_for_what_the_service_has_said_before(wall: li
     assert times == [0, 0, 30]
 
 
+def test_what_the_service_has_said_is_read_in_any_order(wall: list[float]) -> None:
+    snapshot = {"rate": 1.0, "per": 1.0, "burst": 5, "time": wall[0], "owed": 0.0, "paused_for": 0.0}
+    said = {"left_0": 3.0, "for_0": 56.0, "left_1": 2.0, "for_1": 26.0, "left_2": 2.5, "for_2": 20.0}
+    assert run(restored(snapshot | said), *[1] * 4) == [0, 0, 26, 56]
+
+
 def test_what_the_service_has_said_is_not_stored_when_it_is_over(wall: list[float]) -> None:
     rate = RateLimiter(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from math import inf
 from typing import final
 
 import trio
@@ -31,10 +30,11 @@ class Marks:
     def add(self, permits: float) -> None:
         """What the current task took was more, by so many; or less, and so it was for all who came later."""
         task = self._nearest()
-        mine = -inf if task is None else self._totals[task]
-        later = [each for each, total in self._totals.items() if total >= mine]  # and itself
-        for each in later if permits < 0 else [] if task is None else [task]:
-            self._totals[each] += permits
+        if task is not None:
+            mine = self._totals[task]
+            later = [each for each, total in self._totals.items() if total >= mine]  # and itself
+            for each in later if permits < 0 else [task]:
+                self._totals[each] += permits
 
     def _nearest(self) -> trio.lowlevel.Task | None:
         task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None

@@ -8,12 +8,20 @@ time more than ``burst + rate * window``. More than `burst` can be had when noth
 then.
 
 That time is kept as a start and a number of permits, ``start + taken * T``: a sum of floats would drift.
+
+What the service has said are *bounds*: until a time no more than so many may be taken in all. Only those are
+kept beside which none that lasts as long is as strict; so of two the one that lasts longer allows more. The
+first says what is left now, and the last that leaves too little says when there will be enough. What is given
+back was never taken. Who has answered a later request has not counted it, and so allows less in all. As
+answers come in about the order of their ends those bounds are the last ones, and no others are looked at.
 """
 
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left, bisect_right
 from math import inf
+from operator import attrgetter
 from typing import final
 
 import attrs
@@ -23,15 +31,18 @@ MOST = float(2**53)  # permits at once; more would be beyond a float
 
 SAME = 1.0  # seconds: what services say is rounded
 
+MOST_OF, UNTIL_OF = attrgetter("most"), attrgetter("until")
+
 
 @final
 @attrs.define(eq=False, repr=False)
 class Bound:
-    """What the service has said: so many permits are left until then."""
+    """What the service has said: until then no more than so many may be taken in all."""
 
-    left: float
+    most: float
     until: float
-    total: float = -inf  # all that had been taken when its answer was asked for
+    total: float  # all that had been taken when its answer was asked for
+    latest: float  # no total is greater, of it and of those that end before
 
 
 @final
@@ -44,19 +55,16 @@ class Meter:
     burst: float
     start: float = -inf  # the last time that nothing was owed
     taken: float = 0.0  # permits since then
-    before: float = 0.0  # and before
+    total: float = 0.0  # all that were ever taken
     resume: float = -inf  # the end of a pause
-    bounds: list[Bound] = attrs.field(factory=list)
+    bounds: list[Bound] = attrs.field(factory=list)  # by their ends; of the same order is what they allow
 
     def due(self, cost: float) -> float:
         """When so many permits can be had, at the earliest; a time that has passed means now."""
         room = cost - self.burst
         due = self.start + (self.taken + room if room < 0 else self.taken) * self.per / self.rate
         due = max(due, self.resume)
-        for bound in self.bounds:
-            if cost > bound.left and due < bound.until:
-                due = bound.until
-        return due
+        return max(due, self._held_until(cost)) if self.bounds else due
 
     def take(self, cost: float, now: float) -> bool:
         """Take so many permits, if they are due."""
@@ -69,36 +77,32 @@ class Meter:
             room = cost - self.burst
             if now < (start + (taken + room) * self.per / self.rate if room < 0 else end):
                 return False
-        if now < self.resume or (self.bounds and not self._heed(cost, now)):
+        if now < self.resume or (self.bounds and now < self._held_until(cost)):
             return False
         if idle:
-            self.before += taken
             self.start, taken = now, 0.0
         self.taken = taken + cost
+        self.total += cost
         return True
 
-    def _heed(self, cost: float, now: float) -> bool:
-        """Take permits of what the service has said that is left."""
-        if any(cost > bound.left and now < bound.until for bound in self.bounds):
-            return False
-        for bound in self.bounds:
-            bound.left -= cost
-        return True
+    def _held_until(self, cost: float) -> float:
+        """Until when what the service has said leaves less than so many permits."""
+        at = bisect_left(self.bounds, cost, key=self.left)
+        return self.bounds[at - 1].until if at else -inf
+
+    def left(self, bound: Bound) -> float:
+        """Permits that can be had until the bound ends; less than 0 where too many came."""
+        return bound.most - self.total
 
     def copy(self) -> Meter:
         """Another one that stands where this one does."""
-        return attrs.evolve(self, bounds=[attrs.evolve(bound) for bound in self.bounds])
+        return attrs.evolve(self, bounds=self.bounds[:])
 
     def reset(self) -> None:
         """Forget all: nothing was taken, and nothing holds it back."""
         self.start = self.resume = -inf
-        self.taken = self.before = 0.0
+        self.taken = self.total = 0.0
         self.bounds = []
-
-    @property
-    def total(self) -> float:
-        """All that was ever taken."""
-        return self.before + self.taken
 
     def owed(self, now: float) -> float:
         """Permits that are paid off by and by."""
@@ -109,44 +113,53 @@ class Meter:
     def available(self, now: float) -> float:
         """Permits that can be had now; negative when some are owed."""
         room = inf if self.rate == inf else self.burst - self.owed(now)
-        for bound in self.bounds:
-            if now < bound.until:
-                room = min(room, max(0.0, bound.left))  # which nobody owes
+        at = bisect_right(self.bounds, now, key=UNTIL_OF)
+        for bound in self.bounds[at : at + 1]:
+            room = min(room, max(0.0, self.left(bound)))  # which nobody owes
         return min(room, 0.0) if now < self.resume else room
 
-    def charge(self, permits: float, now: float, total: float) -> None:
-        """Owe so many permits more, or fewer, than were taken when `total` was reached."""
-        owed = self.owed(now)
-        if owed == 0.0:
-            self._settle(now, 0.0)
+    def charge(self, permits: float, now: float, total: float | None) -> None:
+        """Owe so many permits more, or fewer, than were taken when `total` was reached, if that is known."""
+        if self.owed(now) == 0.0:
+            self.start, self.taken = now, 0.0
         self.taken = min(self.taken + permits, sys.float_info.max)
-        for bound in self.bounds:
-            # A service that answers later has counted them as they are.
-            if permits > 0 or total > bound.total:
-                bound.left -= permits
-            else:
-                bound.total += permits
+        if permits > 0:
+            self.total += permits
+        elif total is not None:
+            self.total += permits
+            self._give_back(permits, total)
 
-    def observe(self, bound: Bound, now: float) -> bool:
-        """Heed a bound beside those that hold; False if it says nothing, or one of those is as strict."""
-        self.bounds = [each for each in self.bounds if each.until > now]
-        if bound.left == inf or any(
-            each.left <= bound.left and each.until >= bound.until for each in self.bounds
-        ):
-            return False
-        same = bound.until + SAME
-        for each in self.bounds:
-            if bound.left < each.left and each.until <= same:
-                bound.until = max(bound.until, each.until)
-        self.bounds = [each for each in self.bounds if each.until > bound.until or each.left < bound.left]
-        self.bounds.append(bound)
-        return True
+    def _give_back(self, permits: float, total: float) -> None:
+        """Leave more, where what has been said had not counted them as they are."""
+        bounds, least = self.bounds, inf
+        kept: list[Bound] = []
+        while bounds and (bounds[-1].latest >= total or bounds[-1].most >= least):
+            bound = bounds.pop()
+            change = permits if bound.total >= total else 0.0
+            if bound.most + change < least:
+                least, latest = bound.most + change, max(bound.latest + permits, total)
+                kept.append(Bound(least, bound.until, bound.total + change, latest))
+        bounds += reversed(kept)
+
+    def observe(self, most: float, until: float, total: float, now: float) -> float:
+        """Heed a bound; returns for how long it may hold somebody up, which is 0 if another is as strict."""
+        bounds = self.bounds
+        del bounds[: bisect_right(bounds, now, key=UNTIL_OF)]
+        at = bisect_left(bounds, until, key=UNTIL_OF)
+        if most == inf or any(each.most <= most for each in bounds[at : at + 1]):
+            return 0.0
+        begin = bisect_left(bounds, most, key=MOST_OF)
+        end = bisect_right(bounds, until + SAME, key=UNTIL_OF)
+        until = max([until, *(each.until for each in bounds[end - 1 : end])])
+        latest = max([total, *(each.latest for each in bounds[begin - 1 : begin])])
+        bounds[begin:end] = [Bound(most, until, total, latest)]
+        for each in bounds[begin + 1 :]:
+            if each.latest >= total:
+                break
+            each.latest = total
+        return until - now
 
     def change(self, now: float, *, rate: float, per: float, burst: float) -> None:
         """From now on have another rate; what is owed stays."""
-        self._settle(now, self.owed(now))
+        self.start, self.taken = now, self.owed(now)
         self.rate, self.per, self.burst = rate, per, burst
-
-    def _settle(self, now: float, owed: float) -> None:
-        self.before += self.taken - owed
-        self.start, self.taken = now, owed

@@ -16,7 +16,7 @@ from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 
 from .cost import Cost, check_burst, check_cost, check_permits, price
-from .meter import MOST, Bound, Meter
+from .meter import MOST, Meter
 from .stored import Stored
 from .turns import Gate, delay, look_again, pause
 from .waiters import Waiters
@@ -381,23 +381,20 @@ class RateLimiter:
     @enable_ki_protection
     def _charge(self, permits: float) -> None:
         meter, marks, now = self._meter, self._gate.marks, self._now()
-        total = marks.mine()
-        meter.charge(permits, now, -inf if total is None else total)
+        meter.charge(permits, now, marks.mine())
         marks.add(permits)
         if permits > 0:
-            bounds = [bound.until - now for bound in meter.bounds]
-            delay(self._gate, max([permits * meter.per / meter.rate, *bounds]))
+            last = [bound.until - now for bound in meter.bounds[-1:]]
+            delay(self._gate, max([permits * meter.per / meter.rate, *last]))
         else:
             look_again(self._gate)
 
     @enable_ki_protection
     def _observe(self, remaining: float, reset: float) -> None:
         meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
-        total = meter.total if mine is None else mine
-        left = remaining - max(0.0, meter.total - total)  # less than 0 where too many came
-        bound = Bound(left, now + reset, total)
-        if meter.observe(bound, now):
-            delay(self._gate, bound.until - now)  # which may be more than it says
+        total = meter.total if mine is None else min(mine, meter.total)
+        if seconds := meter.observe(remaining + total, now + reset, total, now):
+            delay(self._gate, seconds)  # which may be more than it says
 
     @enable_ki_protection
     def _change(self, **changes: float) -> None:

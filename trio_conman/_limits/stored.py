@@ -13,7 +13,7 @@ from trio_conman._base.checks import check_number, check_type
 from trio_conman._base.texts import short
 
 from .cost import check_burst, check_permits
-from .meter import Bound, Meter
+from .meter import Meter
 
 
 @final
@@ -34,7 +34,7 @@ class Stored:
     def now(cls, meter: Meter, burst: int, now: float) -> Stored:
         """The state of a meter at a time of its own clock, which is the present one."""
         pause = max(0.0, meter.resume - now)
-        bounds = [(max(0.0, each.left), each.until - now) for each in meter.bounds if each.until > now]
+        bounds = [(max(0.0, meter.left(each)), each.until - now) for each in meter.bounds if each.until > now]
         return cls(meter.rate, meter.per, burst, time.time(), meter.owed(now), pause, bounds)
 
     @classmethod
@@ -65,7 +65,8 @@ class Stored:
         passed = max(0.0, time.time() - self.time)
         meter.start, meter.taken = now, max(0.0, self.owed - passed * meter.rate / meter.per)
         meter.resume = now + max(0.0, self.paused_for - passed)
-        meter.bounds = [Bound(left, now + max(0.0, seconds - passed)) for left, seconds in self.bounds]
+        for left, seconds in sorted(self.bounds):  # a file may have them in any order
+            meter.observe(left + meter.total, now + max(0.0, seconds - passed), -inf, now)
 
 
 def _number(snapshot: Mapping[str, float], key: str) -> float:
