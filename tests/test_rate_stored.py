@@ -143,6 +143,19 @@ def test_what_is_given_back_counts_for_what_the_service_has_said_before(wall: li
     assert times == [0, 0, 30]
 
 
+def test_of_a_window_that_slides_it_keeps_no_more_than_one_for_each_second(wall: list[float]) -> None:
+    rate = RateLimiter.unlimited()
+
+    async def main() -> None:
+        for step in range(100):
+            rate.observe(remaining=step // 2, reset=10 + step / 16)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    snapshot = rate.snapshot()
+    assert len([key for key in snapshot if key.startswith("left_")]) == 7
+    assert run(restored(snapshot), *[1] * 9) == [*[10.9375] * 8, 11.9375]
+
+
 def test_what_the_service_has_said_is_read_in_any_order(wall: list[float]) -> None:
     snapshot = {"rate": 1.0, "per": 1.0, "burst": 5, "time": wall[0], "owed": 0.0, "paused_for": 0.0}
     said = {"left_0": 3.0, "for_0": 56.0, "left_1": 2.0, "for_1": 26.0, "left_2": 2.5, "for_2": 20.0}

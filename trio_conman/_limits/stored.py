@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from math import inf
+from math import ceil, inf
 from typing import final
 
 import attrs
@@ -34,8 +34,14 @@ class Stored:
     def now(cls, meter: Meter, burst: int, now: float) -> Stored:
         """The state of a meter at a time of its own clock, which is the present one."""
         pause = max(0.0, meter.resume - now)
-        bounds = [(max(0.0, meter.left(each)), each.until - now) for each in meter.bounds if each.until > now]
-        return cls(meter.rate, meter.per, burst, time.time(), meter.owed(now), pause, bounds)
+        # Of each second the least, until the last: it is to be small.
+        bounds: dict[int, tuple[float, float]] = {}
+        for each in meter.bounds:
+            if (seconds := each.until - now) > 0:
+                least = bounds.get(ceil(seconds), (max(0.0, meter.left(each)), seconds))[0]
+                bounds[ceil(seconds)] = least, seconds
+        said = list(bounds.values())
+        return cls(meter.rate, meter.per, burst, time.time(), meter.owed(now), pause, said)
 
     @classmethod
     def of(cls, snapshot: Mapping[str, float]) -> Stored:
