@@ -342,6 +342,41 @@ async def test_an_error_of_the_source_leads_to_no_cycle() -> None:
     assert [ref() for ref in seen] == [None]
 
 
+@pytest.mark.parametrize("own", [None, ValueError("own")], ids=["left", "raised"])
+async def test_what_the_source_raises_as_the_block_is_left_is_raised_by_that(
+    own: Exception | None, no_collector: None
+) -> None:
+    """Unless it raises something itself; and no cycle keeps what the source had."""
+
+    class Local:
+        pass
+
+    async def source() -> AsyncIterator[int]:
+        local = Local()
+        seen.append(weakref.ref(local))
+        try:
+            yield 1
+            await trio.sleep_forever()
+        finally:
+            raise KeyError(id(local))
+
+    async def use() -> None:
+        async with in_batches(source(), 1) as batches:
+            assert await anext(batches) == [1]
+            await wait_all_tasks_blocked()
+            if own is not None:
+                raise own
+
+    seen: list[weakref.ref[Local]] = []
+    with pytest.raises(KeyError if own is None else ValueError) as caught:
+        await use()
+    assert own is None or caught.value is own
+    del caught
+    if own is not None:
+        own.__traceback__ = None
+    assert [ref() for ref in seen] == [None]
+
+
 @pytest.mark.parametrize("ready", [False, True])
 async def test_the_lists_are_checkpoints(ready: bool) -> None:
     async with in_batches(arriving(0, 0), 2) as batches:

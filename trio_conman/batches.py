@@ -30,7 +30,8 @@ def in_batches(
 
     When the block is left early, a map has back what was taken from it and not handed over: it is in
     `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
-    taken from anything else is in `Batches.rest`.
+    taken from anything else is in `Batches.rest`, and what that raises when it is cancelled then is raised by
+    the block, unless that was left by an exception of its own.
 
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
@@ -105,14 +106,20 @@ class Batches(AsyncIterator[list[T]]):
         # Nothing but an interrupt leaves this nursery: what the block raised goes on as it is.
         self._nursery.cancel_scope.shield = True
         self._nursery.cancel_scope.cancel(reason="the block of in_batches() was left")
+        failure = None
         try:
             await self._manager.__aexit__(None, None, None)
+            if not isinstance(self._source, Stream):
+                failure, self._error = self._error, None
+            if failure is not None and kind is None:
+                raise failure
         finally:
             if isinstance(self._source, Stream):
                 rest: list[Any] = self.rest
                 while rest:
                     self._source.put_back(rest.pop())
             self._end()
+            del self, error, failure  # what the source raised may lead to this frame
 
     def _end(self) -> None:
         """Nothing more is taken; a reader may be another trio task than the one that leaves the block."""

@@ -147,6 +147,7 @@ class _Listening(Unentered):
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
         finally:
             self._ended.set()
+            del self  # see TaskHandle.cancel()
 
 
 # What was there before, by the blocks that listen, in the order in which they began.

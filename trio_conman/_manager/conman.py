@@ -293,9 +293,10 @@ class ConMan(Doors[R], Views[R]):
         if reason is not None:
             reason = check_text("reason", reason)
         need_more_stack()
-        block = self._block
-        del self  # see TaskHandle.cancel()
-        block.cancel(reason)
+        try:
+            self._block.cancel(reason)
+        finally:
+            del self  # see TaskHandle.cancel()
 
     def pause(self) -> None:
         """Start nothing until `resume`, retries that gave their slot back included.
