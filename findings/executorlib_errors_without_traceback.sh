@@ -12,7 +12,8 @@ set -euo pipefail
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 python3 -m venv "$directory/venv"
-"$directory/venv/bin/pip" install -q --disable-pip-version-check executorlib==1.11.0
+"$directory/venv/bin/pip" install -q --disable-pip-version-check executorlib==1.11.0 \
+  cloudpickle==3.1.3 pyzmq==27.2.0
 cat >"$directory/errors.py" <<'PY'
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +34,7 @@ if __name__ == "__main__":
         print(f"{name}: {error!r}, tells of fail_here: {told}")
 PY
 seen=$(cd "$directory" && PATH="$directory/venv/bin:$PATH" venv/bin/python errors.py)
+echo "executorlib 1.11.0"
 echo "$seen"
 [ "$seen" = "executorlib: ValueError('no'), tells of fail_here: False
 standard: ValueError('no'), tells of fail_here: True" ]
