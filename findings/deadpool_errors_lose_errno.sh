@@ -40,6 +40,7 @@ if __name__ == "__main__":
         )
 PY
 seen=$(cd "$directory" && venv/bin/python errors.py)
+echo "deadpool-executor 2026.7.1"
 echo "$seen"
 [ "$seen" = "deadpool: FileNotFoundError, errno is ENOENT: False; KeyError, its key: False
 standard: FileNotFoundError, errno is ENOENT: True; KeyError, its key: True" ]
