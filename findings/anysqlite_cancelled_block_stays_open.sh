@@ -8,7 +8,7 @@
 # in an `except` or `finally`. Both need a shielded scope: `with CancelScope(shield=True)`. A timeout of asyncio itself
 # cancels once only, and so the closing is done.
 #
-# Seen, of a block that has inserted a row when a time limit of 0.1 s ends it, and a second connection that inserts then:
+# Seen, of a block that has inserted a row when a time limit of 1 s ends it, and a second connection that inserts then:
 #   trio, move_on_after: open, second: database is locked
 #   asyncio, move_on_after: open, second: database is locked
 #   asyncio, asyncio.timeout: closed, second: done
@@ -29,7 +29,7 @@ import anyio
 import anysqlite
 
 FILE = "jobs.sqlite3"
-LIMIT = 0.1
+LIMIT = 1
 
 
 async def insert_and_wait(connection: anysqlite.Connection) -> None:

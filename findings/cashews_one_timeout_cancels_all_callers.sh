@@ -41,7 +41,7 @@ async def told(cached: Callable[[Callable], Callable]) -> str:
 
     async def impatient() -> str:
         try:
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(1):
                 return await price("bread")
         except TimeoutError:
             return "timeout"

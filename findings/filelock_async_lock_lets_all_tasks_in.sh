@@ -35,7 +35,7 @@ async def most(lock: Callable[[], AbstractAsyncContextManager]) -> str:
         async with lock():
             inside += 1
             seen = max(seen, inside)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
             inside -= 1
 
     await asyncio.gather(*(work() for _ in range(TASKS)))
