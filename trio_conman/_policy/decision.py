@@ -128,12 +128,12 @@ def _plan(error: Exception, config: RetryConfig) -> _Plan | None:
     return _Plan(config, delay=answer)
 
 
-def _leaves(error: Exception) -> Iterator[Exception]:
-    """The exceptions in a group of any depth, or the exception itself."""
+def _leaves(error: Exception, whole: tuple[type, ...] = ()) -> Iterator[Exception]:
+    """The exceptions in a group of any depth, or the exception itself; groups of some kinds stay `whole`."""
     stack = [error]
     while stack:
         error = stack.pop()
-        if isinstance(error, ExceptionGroup):
+        if isinstance(error, ExceptionGroup) and not isinstance(error, whole):
             stack.extend(error.exceptions)
         else:
             yield error
@@ -142,14 +142,8 @@ def _leaves(error: Exception) -> Iterator[Exception]:
 def _parts(error: Exception, config: RetryConfig) -> Iterator[Exception]:
     """What is judged by itself: an exception that is no group, or a group that ``retry_on`` names."""
     wanted = config.retry_on if isinstance(config.retry_on, tuple) else (config.retry_on,)
-    groups = tuple(kind for kind in wanted if isinstance(kind, type) and issubclass(kind, ExceptionGroup))
-    stack = [error]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, ExceptionGroup) and not isinstance(part, groups):
-            stack.extend(part.exceptions)
-        else:
-            yield part
+    kinds = (kind for kind in wanted if isinstance(kind, type) and issubclass(kind, ExceptionGroup))
+    return _leaves(error, tuple(kinds))
 
 
 def _group_plan(group: ExceptionGroup[Exception], config: RetryConfig) -> _Plan | None:
