@@ -9,7 +9,7 @@ from typing import Any
 
 from trio_conman import RetriableError
 
-from ._base.checks import check_type
+from ._base.checks import check_int, check_type
 from ._base.texts import short
 from ._leaves.http_headers import HeadersLike, Wait, stated_wait
 from ._policy.backoff import full_jitter
@@ -57,8 +57,8 @@ def retry_after(
         TypeError: a parameter is of the wrong kind.
         ValueError: `now` has no time zone.
     """
-    if status is not None and (isinstance(status, bool) or not isinstance(status, int)):
-        raise TypeError(f"status must be an int or None, not {short(status)}")
+    if status is not None:
+        check_int("status", status, others=" or None")
     wait = stated_wait(headers, check_now(now))
     return None if wait is None or (status is not None and status not in _REFUSALS) else wait.seconds
 

@@ -17,7 +17,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
-from ._base.checks import check_type
+from ._base.checks import check_int, check_type
 from ._base.texts import short
 
 try:
@@ -67,10 +67,8 @@ class ProgressRow(Instrument):
 
     @total.setter
     def total(self, total: int | None) -> None:
-        if total is not None and (isinstance(total, bool) or not isinstance(total, int)):
-            raise TypeError(f"total must be an int of at least 0, or None, not {short(total)}")
-        if total is not None and total < 0:
-            raise ValueError(f"total must be an int of at least 0, or None, not {short(total)}")
+        if total is not None:
+            check_int("total", total, minimum=0, others=", or None")
         self._total = total
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:

@@ -83,18 +83,13 @@ def check_text(name: str, value: str) -> str:
 
 def check_count(name: str, value: object, *, minimum: int) -> None:
     """Refuse what is neither a whole number of at least `minimum` nor `math.inf`."""
-    wanted = f"an int of at least {minimum}, or math.inf"
-    if isinstance(value, float) and value == math.inf:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {wanted}, not {short(value)}")
-    if value < minimum:
-        raise ValueError(f"{name} must be {wanted}, not {short(value)}")
+    if not (isinstance(value, float) and value == math.inf):
+        check_int(name, value, minimum=minimum, others=", or math.inf")
 
 
-def check_int(name: str, value: object, *, minimum: int | None = None) -> int:
-    """Refuse what is no int, or one below `minimum`; returns a plain one."""
-    wanted = "an int" if minimum is None else f"an int of at least {minimum}"
+def check_int(name: str, value: object, *, minimum: int | None = None, others: str = "") -> int:
+    """Refuse what is no int, or one below `minimum`; returns a plain one. `others`: what else will do."""
+    wanted = ("an int" if minimum is None else f"an int of at least {minimum}") + others
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
     if minimum is not None and value < minimum:

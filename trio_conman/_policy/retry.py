@@ -10,7 +10,15 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from trio_conman._base.checks import check_bool, check_choice, check_count, check_number, check_type, is_async
+from trio_conman._base.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_int,
+    check_number,
+    check_type,
+    is_async,
+)
 from trio_conman._base.explained import explained
 from trio_conman._base.texts import short
 
@@ -140,13 +148,9 @@ class RetryConfig:
             TypeError: `retry` is no int.
             ValueError: `retry` is below 1.
         """
-        if isinstance(retry, bool) or not isinstance(retry, int):
-            raise TypeError(f"retry must be an int of at least 1, not {short(retry)}")
-        if retry < 1:
-            raise ValueError(f"retry must be an int of at least 1, not {short(retry)}")
         return backoff(
             self.strategy,
-            retry,
+            check_int("retry", retry, minimum=1),
             initial_delay=self.initial_delay,
             backoff_factor=self.backoff_factor,
             max_delay=self.max_delay,
