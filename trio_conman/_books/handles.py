@@ -8,7 +8,7 @@ from contextvars import Context
 from functools import partial
 from math import inf
 from threading import get_ident
-from types import CoroutineType, FunctionType, TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
 
 import attrs
@@ -375,11 +375,6 @@ def name_of(task: object) -> str:
     task = _unwrapped(task)
     name = getattr(task, "__qualname__", None)
     return name if type(name) is str else type(task).__qualname__
-
-
-def is_awaitable(result: object) -> bool:
-    """Whether what a task's callable returned can be awaited."""
-    return type(result) is CoroutineType or inspect.isawaitable(result)
 
 
 def not_awaitable(call: object, result: object) -> TypeError:

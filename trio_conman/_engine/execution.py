@@ -31,6 +31,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextvars import copy_context
+from inspect import isawaitable
 from math import inf
 from types import CoroutineType
 from typing import Any, final
@@ -40,7 +41,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success
-from trio_conman._books.handles import Slot, TaskHandle, is_awaitable
+from trio_conman._books.handles import Slot, TaskHandle
 from trio_conman._books.records import Answer
 from trio_conman._limits.adaptive import AdaptiveLimit
 from trio_conman._limits.keys import keep, let_go
@@ -120,7 +121,7 @@ class Runner(Recalls):
                         if outcome is None:
                             try:
                                 value = handle._call(*handle._args)  # type: ignore[misc]  # not None until it is done
-                                if type(value) is CoroutineType or is_awaitable(value):
+                                if type(value) is CoroutineType or isawaitable(value):
                                     outcome = self._success(handle, await value)
                                 else:
                                     outcome = self._not_awaitable(handle, value)
