@@ -231,7 +231,7 @@ class Runner(Recalls):
             del handle, outcome  # an error of the source may lead to this frame
             source.go_on(worker)
         if adaptive is not None and in_use:
-            adaptive._succeeded(worker.began, self.now(), in_use)
+            adaptive._ended(worker.began, self.now(), in_use)
         del self, worker  # see _finish
 
     @enable_ki_protection

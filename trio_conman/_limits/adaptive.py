@@ -147,20 +147,15 @@ class AdaptiveLimit:
         self._tell_line()
 
     @enable_ki_protection
-    def _succeeded(self, began: float, now: float, in_use: int) -> None:
-        """An attempt has succeeded while so many ran, this one included."""
-        self._controller.ended(began, now, in_use, overloaded=False)
+    def _ended(self, began: float, now: float, in_use: int, *, overloaded: bool = False) -> None:
+        """An attempt has succeeded while so many ran, this one included, or has found it overloaded."""
+        self._controller.ended(began, now, in_use, overloaded=overloaded)
         self._tell_line()
 
     def _failed(self, error: Exception, began: float, now: float, in_use: int) -> None:
         """An attempt has failed; most errors tell nothing."""
         if self._is_overload(error):
-            self._cut(began, now, in_use)
-
-    @enable_ki_protection
-    def _cut(self, began: float, now: float, in_use: int) -> None:
-        self._controller.ended(began, now, in_use, overloaded=True)
-        self._tell_line()
+            self._ended(began, now, in_use, overloaded=True)
 
     def _tell_line(self) -> None:
         line, slots = self._line, self._slots()
