@@ -95,7 +95,7 @@ class Block:
         need_more_stack()  # for leaving, which is done from here too
         self._entered = True
         try:
-            self.line.enter_run()
+            self.line.rings.enter(self.line)
             self.line.resized = self.tell_resized
             if (adaptive := self.runner.adaptive) is not None:
                 adaptive._open(self.line)

@@ -17,15 +17,19 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.texts import SEE
 from trio_conman._books.handles import Slot, TaskHandle
 
 from .keys import forget, let_go, wait_again
 from .lanes import Grant, Lanes
 from .ranked import Ranked
-from .rings import deadlock_error
-from .tokens import Tokens, nothing
+from .tokens import Tokens
 
 Start: TypeAlias = Callable[[TaskHandle[Any], Slot], None]
+
+
+def _nothing() -> None:
+    pass
 
 
 @final
@@ -37,12 +41,15 @@ class Line(Tokens):
     sleepers: dict[TaskHandle[Any], trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     # Those who stand beside it, and those of them who wait for a slot again; `beside` are those who do not.
     parked: dict[TaskHandle[Any], Grant] = attrs.field(factory=dict, init=False)
+    beside: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
+    # Called when the limit has changed, by whoever shares it.
+    resized: Callable[[], None] = attrs.field(default=_nothing, init=False)
 
     def close(self) -> None:
         """Grant nothing from here on, and tell so those who have not started."""
         self.closed = True
         self.rings.leave(self)
-        self.resized = nothing  # it leads back to whoever holds the line
+        self.resized = _nothing  # it leads back to whoever holds the line
         while self._spare:
             self.limiter.release_on_behalf_of(self._spare.pop())
         for waiter, grant in self._queue.drain():
@@ -216,4 +223,8 @@ class Line(Tokens):
 
     def deadlock(self, what: str, instead: str) -> RuntimeError:
         """What to raise where a ring was closed."""
-        return deadlock_error(self.name, what, instead, has_keys=self.keyring is not None)
+        slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
+        return RuntimeError(
+            f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
+            f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
+        )

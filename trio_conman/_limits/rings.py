@@ -358,15 +358,6 @@ def rings_of(limiter: trio.CapacityLimiter) -> Rings:
         return rings
 
 
-def deadlock_error(manager: str, what: str, instead: str, *, has_keys: bool) -> RuntimeError:
-    """What to raise where a ring was closed."""
-    slot = "slot, or all that a key allows," if has_keys else "slot"
-    return RuntimeError(
-        f"{what} inside a task of {manager!r} while every {slot} is held by a task that itself waits "
-        f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
-    )
-
-
 def await_error(manager: str) -> RuntimeError:
     """What to raise where a ring was closed by who awaits a handle."""
     return RuntimeError(

@@ -23,14 +23,14 @@ for there is taken again at once, unless other lines use the limiter, each with 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._books.handles import Slot, TaskHandle
+from trio_conman._books.handles import Slot
 
 from .envoy import Envoy
 from .keyring import Keyring
@@ -40,10 +40,6 @@ from .ranked import Ranked
 from .rings import Rings, rings_of
 
 Queue: TypeAlias = "Ranked[Grant] | Lanes"
-
-
-def nothing(*_: object) -> Any:
-    return ()
 
 
 @attrs.define(eq=False, repr=False)
@@ -56,8 +52,6 @@ class Tokens:
     keyring: Keyring | None = None
     nursery: trio.Nursery = attrs.field(init=False)
     paused: bool = attrs.field(default=False, init=False)
-    # Called when the limit has changed, by whoever shares it.
-    resized: Callable[[], None] = attrs.field(default=nothing, init=False)
     rings: Rings = attrs.field(init=False)
     _returning: Queue = attrs.field(factory=Ranked, init=False)
     _queue: Queue = attrs.field(init=False)
@@ -67,21 +61,11 @@ class Tokens:
     _excess: int = attrs.field(default=0, init=False)
     _envoy: Envoy | None = attrs.field(init=False)  # of a limiter that was given
     closed: bool = attrs.field(default=False, init=False)
-    # Tasks that wait for others of their key in the journal, and for no slot.
-    beside: set[TaskHandle[Any]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.rings = rings_of(self.limiter) if self.shared else Rings(self.limiter)
         self._envoy = Envoy() if self.shared else None
         self._queue = Ranked() if self.keyring is None else Lanes(weakref.ref(self), self.rings)
-
-    def enter_run(self) -> None:
-        """From here on the limiter is in use in this trio run.
-
-        Raises:
-            RuntimeError: a manager of another trio run that has not ended is open on it.
-        """
-        self.rings.enter(self)
 
     @property
     def limit(self) -> int | float:
