@@ -112,7 +112,6 @@ MAY_BE_INTERRUPTED = {
         "RateLimiter.__init__",
         "RateLimiter._make",
         "RateLimiter._time",
-        "RateLimiter.pause_for",
         "RateLimiter.statistics",
     },
     "signals": {"_Listening.__init__", "_checked", "shutdown_on_signal"},

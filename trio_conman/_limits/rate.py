@@ -221,6 +221,7 @@ class RateLimiter:
         if not self._take(permits):
             raise trio.WouldBlock
 
+    @enable_ki_protection
     def charge(self, permits: float) -> None:
         """Settle what was not known before: what an attempt took, less what it has cost.
 
@@ -238,8 +239,16 @@ class RateLimiter:
         permits = check_finite("permits", permits)
         self._enter_run()
         need_more_stack()
-        self._charge(permits)
+        meter, marks, now = self._meter, self._gate.marks, self._now()
+        meter.charge(permits, now, marks.mine())
+        marks.add(permits)
+        if permits > 0:
+            last = [bound.until - now for bound in meter.bounds[-1:]]
+            delay(self._gate, max([permits * meter.per / meter.rate, *last]))
+        else:
+            look_again(self._gate)
 
+    @enable_ki_protection
     def observe(self, *, remaining: float, reset: float) -> None:
         """Heed what the service says: so many permits are left for so many seconds. It only slows down.
 
@@ -259,8 +268,12 @@ class RateLimiter:
         reset = check_number("reset", reset, finite=True)
         self._enter_run()
         need_more_stack()
-        self._observe(remaining, reset)
+        meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
+        total = meter.total if mine is None else min(mine, meter.total)
+        if seconds := meter.observe(remaining + total, now + reset, total, now):
+            delay(self._gate, seconds)  # which may be more than it says
 
+    @enable_ki_protection
     def pause_for(self, seconds: float) -> None:
         """Give no permit for so many seconds from now; a longer pause stays. For everyone who shares it.
 
@@ -274,7 +287,7 @@ class RateLimiter:
         seconds = check_number("seconds", seconds, finite=True)
         self._enter_run()
         need_more_stack()
-        self._pause(seconds)
+        pause(self._gate, seconds, self._now())
 
     def statistics(self) -> RateLimiterStatistics:
         """Where it stands now.
@@ -373,28 +386,6 @@ class RateLimiter:
             await self._waiters(permits).acquire(object(), patient=True)
         finally:
             self._leave_run(run)
-
-    @enable_ki_protection
-    def _pause(self, seconds: float) -> None:
-        pause(self._gate, seconds, self._now())
-
-    @enable_ki_protection
-    def _charge(self, permits: float) -> None:
-        meter, marks, now = self._meter, self._gate.marks, self._now()
-        meter.charge(permits, now, marks.mine())
-        marks.add(permits)
-        if permits > 0:
-            last = [bound.until - now for bound in meter.bounds[-1:]]
-            delay(self._gate, max([permits * meter.per / meter.rate, *last]))
-        else:
-            look_again(self._gate)
-
-    @enable_ki_protection
-    def _observe(self, remaining: float, reset: float) -> None:
-        meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
-        total = meter.total if mine is None else min(mine, meter.total)
-        if seconds := meter.observe(remaining + total, now + reset, total, now):
-            delay(self._gate, seconds)  # which may be more than it says
 
     @enable_ki_protection
     def _change(self, **changes: float) -> None:
