@@ -71,10 +71,9 @@ class FedMap(Mapping[T], Generic[T]):
         return may_begin
 
     @enable_ki_protection
-    def _exhausted(self, feeder: Feeder, error: Exception | None) -> None:
-        """A feeder draws no more."""
-        if feeder.has_item():
-            feeder.take()  # it was stopped before the item had a slot
+    def _exhausted(self, error: Exception | None) -> None:
+        """The feeder draws no more."""
+        self._feeder.take()  # it may have been stopped before its item had a slot
         self._end_drawing(error)
 
     def _stop(self, reason: str) -> None:

@@ -98,7 +98,7 @@ class Feeder:
         self._sleeper = None
 
     @disable_ki_protection
-    async def draw(self, exhausted: Callable[[Feeder, Exception | None], None]) -> None:
+    async def draw(self, exhausted: Callable[[Exception | None], None]) -> None:
         """Draw items until there are no more, or it is told to stop, and close the source.
 
         `exhausted` is called in between, with what the source raised. What is no Exception leaves from here:
@@ -108,7 +108,7 @@ class Feeder:
         try:
             with self._scope:
                 error = await self._draw_all()
-                exhausted(self, error)
+                exhausted(error)
                 del error
                 await self._close()
         except Exception as exc:
