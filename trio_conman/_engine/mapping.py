@@ -139,14 +139,11 @@ class Mapping(ABC, Generic[T]):
             self._runner.cancel(running.pop(), "its map was left", "the map was left")
 
     def _drop_waiting(self) -> None:
-        if self._line.keyring is not None:
-            for item in list(self._unended):
-                item._cancelled = item._cancelled or "its map was left"
-                self._runner.withdraw(item)
-        parked = [item for item in self._line.parked if item._terms is self._terms]
-        for item in parked:  # before a hook lets one of them in
+        may_wait = self._line.parked if self._line.keyring is None else self._unended
+        waiting = [item for item in may_wait if item._terms is self._terms]
+        for item in waiting:  # before a hook lets one of them in
             item._cancelled = item._cancelled or "its map was left"
-        self._runner.drop(parked, "its map was left")
+        self._runner.drop(waiting, "its map was left")
 
     # What differs
 
