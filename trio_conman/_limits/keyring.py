@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, final
 
 import attrs
@@ -30,16 +31,12 @@ class Keyring:
         Raises:
             RuntimeError: another trio run uses one of them.
         """
-        opened: list[KeyedLimit] = []
         run = trio.lowlevel.current_trio_token()
-        try:
+        with ExitStack() as undo:
             for limit in self.limits:
                 limit._open()
-                opened.append(limit)
-        except RuntimeError:
-            for limit in opened:
-                limit._close(run)
-            raise
+                undo.callback(limit._close, run)
+            undo.pop_all()
         self._run = run
 
     @enable_ki_protection
