@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
+from typing import Any, Protocol
 
 from trio.lowlevel import disable_ki_protection
 
@@ -12,11 +12,17 @@ from trio_conman._base.texts import short
 from trio_conman._base.tracebacks import foreign
 
 
+class Asking(Protocol):
+    """A limit that asks for something."""
+
+    def _describe(self) -> str:
+        """For errors, what that is."""
+        ...
+
+
 @disable_ki_protection
-def ask(
-    describe: Callable[[Any, Any], str], limit: object, fn: Callable[..., object], args: tuple[Any, ...]
-) -> Any:
-    """What `fn` makes of the arguments of a task for a limit; `describe` tells for errors what that is.
+def ask(limit: Asking, fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
+    """What `fn` makes of the arguments of a task for a limit.
 
     It may go on for long, or for ever, where the books are kept: a Ctrl-C may interrupt it.
 
@@ -27,10 +33,10 @@ def ask(
     try:
         answer = fn(*args)
     except Exception as error:
-        raise RuntimeError(f"{describe(limit, fn)} has raised {short(error)}") from foreign(error)
+        raise RuntimeError(f"{limit._describe()} has raised {short(error)}") from foreign(error)
     finally:
         del args
     if type(answer) is CoroutineType:
         answer.close()  # else Python warns that it was never awaited
-        raise TypeError(f"{describe(limit, fn)} must be no coroutine: give a sync callable")
+        raise TypeError(f"{limit._describe()} must be no coroutine: give a sync callable")
     return answer

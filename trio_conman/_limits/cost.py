@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from trio_conman._base.checks import check_finite, check_int, is_async
 from trio_conman._base.texts import short
-from trio_conman._books.handles import name_of
-
-from .asking import ask
 
 Cost: TypeAlias = float | Callable[..., float]
 
@@ -36,21 +33,3 @@ def check_cost(cost: Cost) -> Cost:
     if is_async(cost):
         raise TypeError(f"cost must be a number or a sync callable, not {short(cost)}, which is async")
     return cost
-
-
-def price(limiter: object, cost: Callable[..., float], args: tuple[Any, ...]) -> float:
-    """What a callable makes of the arguments of a task.
-
-    Raises:
-        RuntimeError: it has raised.
-        TypeError: it gave no number.
-        ValueError: the number is out of range.
-    """
-    try:
-        return check_permits(_describe(limiter, cost), ask(_describe, limiter, cost, args))
-    finally:
-        del args
-
-
-def _describe(limiter: object, cost: Callable[..., float]) -> str:
-    return f"cost of {limiter!r}, by {name_of(cost)}(),"

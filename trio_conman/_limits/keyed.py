@@ -118,6 +118,9 @@ class KeyedLimit:
             if key.running or key.waiting
         }
 
+    def _describe(self) -> str:
+        return f"key of {self!r}"
+
     @enable_ki_protection
     def _enter(self, value: Hashable) -> Keys:
         """One more waits whose only key that is.
@@ -132,7 +135,7 @@ class KeyedLimit:
                 # Its hash may have handed in a task of the same key.
                 keys = self._keys.setdefault(value, (Key(self._keys, value, most),))
         except Exception as error:
-            raise TypeError(f"{describe(self)} must be hashable, not {short(value)}") from error
+            raise TypeError(f"{self._describe()} must be hashable, not {short(value)}") from error
         keys[0].waiting += 1
         return keys
 
@@ -226,11 +229,6 @@ class _Limits(MutableMapping[Hashable, int]):
         used = self._owner._keys.get(key)
         if used is not None:
             self._owner._changed([used])
-
-
-def describe(limit: KeyedLimit, _: object = None) -> str:
-    """For errors, what the key is that a limit has been told."""
-    return f"key of {limit!r}"
 
 
 def _checked(key: object, limit: object) -> int:

@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._books.handles import TaskHandle
 
 from .asking import ask
-from .keyed import KeyedLimit, describe
+from .keyed import KeyedLimit
 from .keys import Keys, forget, full_one, hold
 
 
@@ -61,7 +61,7 @@ class Keyring:
             if records is not None and handle._claimed is None and records.holds(records.key_of(args)):
                 return
             for limit in self.limits:
-                keys += limit._enter(ask(describe, limit, limit._fn, args))
+                keys += limit._enter(ask(limit, limit._fn, args))
             handle._keys = keys
         except BaseException:  # a Ctrl-C, too
             forget(keys)

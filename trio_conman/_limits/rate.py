@@ -14,8 +14,10 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.checks import check_finite, check_number
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
+from trio_conman._books.handles import name_of
 
-from .cost import Cost, check_burst, check_cost, check_permits, price
+from .asking import ask
+from .cost import Cost, check_burst, check_cost, check_permits
 from .meter import MOST, Meter
 from .stored import Stored
 from .turns import Gate, delay, look_again, pause
@@ -398,6 +400,12 @@ class RateLimiter:
             look_again(self._gate)
 
     def _price(self, args: tuple[Any, ...]) -> float:
-        """What an attempt costs; see `price`."""
+        """What an attempt costs; raises where what tells it has raised, or told nothing that it can be."""
         cost = self._cost
-        return price(self, cost, args) if callable(cost) else cost
+        try:
+            return check_permits(self._describe(), ask(self, cost, args)) if callable(cost) else cost
+        finally:
+            del args
+
+    def _describe(self) -> str:
+        return f"cost of {self!r}, by {name_of(self._cost)}(),"
