@@ -103,10 +103,6 @@ class Worker:
     # When its attempt began, where that is asked for.
     began: float = 0.0
 
-    def is_hired(self) -> bool:
-        """Whether it has something to do."""
-        return self.handle is not None or self.source is not None
-
     def renew(self) -> trio.CancelScope:
         """A new scope, to be entered."""
         self.scope = trio.CancelScope()
@@ -129,7 +125,8 @@ WORKERS: trio.lowlevel.RunVar[dict[trio.lowlevel.Task, Worker]] = trio.lowlevel.
 class Pool:
     """Hires workers, lets them rest, and dismisses them."""
 
-    name: str
+    # Of the trio tasks of those who rest.
+    _idle_name: str
     # Known from `open` on: where the workers live, and the trio task of each.
     nursery: trio.Nursery = attrs.field(init=False)
     _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
@@ -252,7 +249,7 @@ class Pool:
         Returns whether it has; else it is dismissed.
         """
         worker.set_deadline(math.inf)  # of its last task
-        if worker.is_hired():
+        if worker.handle is not None or worker.source is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True
             return True
@@ -261,11 +258,11 @@ class Pool:
         if len(self._idle) > MAX_IDLE:
             self._idle.pop()  # this one: since it joined them it was not hired
             return False
-        worker.task.name = f"idle worker of {self.name}"
+        worker.task.name = self._idle_name
         worker.task.context = self._blank
         worker.is_resting = True
         await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-        return worker.is_hired()
+        return not worker.is_resting  # else it was woken by close()
 
     @enable_ki_protection
     def begin(self, worker: Worker) -> None:

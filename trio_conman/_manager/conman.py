@@ -207,7 +207,7 @@ class ConMan(Doors[R], Views[R]):
             retry_budget,
             watching,
             Permits(limiters) if limiters else None,
-            Pool(name),
+            Pool(f"idle worker of {name}"),
             random.Random() if rng is None else rng,
             adaptive,
         )
