@@ -285,8 +285,10 @@ class JournalFile:
                     break
         return found
 
-    def unexpected(self, error: Exception) -> JournalError:
-        """What to tell of an error that nobody has thought of."""
+    def fault(self, error: Exception) -> JournalError:
+        """What to tell of an error, also of one that nobody has thought of."""
+        if isinstance(error, JournalError):
+            return error
         return JournalError(f"{self.path}: it cannot be used ({error!r})")
 
     def _damaged(self) -> NoReturn:

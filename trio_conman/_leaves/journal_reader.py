@@ -55,7 +55,7 @@ class Job:
                 if size <= 0:
                     break
         except Exception as error:
-            self.error = error if isinstance(error, JournalError) else file.unexpected(error)
+            self.error = file.fault(error)
 
     def _read(self, file: JournalFile, number: int) -> int:
         records = file.read(self.section, number, self.length, SIZE)
@@ -185,7 +185,7 @@ class Reader:
         try:
             trio.lowlevel.start_thread_soon(do, lambda _: None, "trio_conman journal")
         except Exception as error:  # no thread could be started
-            job.error = self._file.unexpected(error)
+            job.error = self._file.fault(error)
             self._run.run_sync_soon(done)
 
     async def end(self) -> None:

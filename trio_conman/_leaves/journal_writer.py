@@ -92,7 +92,7 @@ class Writer:
             ending, due = self._ending, monotonic() + self._delay
             if self._fault is None:
                 self._try(self._commit)
-        self._try(self._close)
+        self._try(lambda: self._file.close(in_order=self._fault is None))
         self._tell(self._closed)
 
     def _commit(self) -> None:
@@ -106,14 +106,10 @@ class Writer:
                 del self._tables[section]
         self._tell(self._committed, self._group, size)
 
-    def _close(self) -> None:
-        self._file.close(in_order=self._fault is None)
-
     def _try(self, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception as error:
-            fault = error if isinstance(error, JournalError) else self._file.unexpected(error)
             if self._fault is None:
-                self._fault = fault
-                self._tell(self._failed, fault)
+                self._fault = self._file.fault(error)
+                self._tell(self._failed, self._fault)
