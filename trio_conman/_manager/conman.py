@@ -80,18 +80,14 @@ class ConMan(Doors[R], Views[R]):
     __slots__ = (
         "__weakref__",
         "_block",
-        "_cancel_scope",
-        "_collector",
         "_granted",
         "_line",
         "_max_queued",
-        "_name",
         "_runner",
         "_terms",
         "_thread",
         "_unseen",
     )
-    _cancel_scope: trio.CancelScope
     _unseen: Unseen
 
     def __init__(self, *_: Never, **__: Never) -> None:
@@ -192,10 +188,9 @@ class ConMan(Doors[R], Views[R]):
             check_type("rng", rng, random.Random, "a random.Random or None")
 
         self: ConMan[R] = object.__new__(cls)
-        self._name = name
         self._thread = get_ident()
         self._max_queued = max_queued
-        self._cancel_scope = trio.CancelScope(relative_deadline=timeout)
+        scope = trio.CancelScope(relative_deadline=timeout)
         adaptive = None
         if isinstance(limit, AdaptiveLimit):
             adaptive, limit = limit, limit._slots()
@@ -211,20 +206,20 @@ class ConMan(Doors[R], Views[R]):
             random.Random() if rng is None else rng,
             adaptive,
         )
-        self._collector = Collector(send_to, runner.settle, watching)
+        collector: Collector[R] = Collector(send_to, runner.settle, watching)
         self._granted = runner.granted
-        self._block = Block(name, nursery, self._cancel_scope, line, runner, self._collector, self._thread)
-        ways = self._collector.put, runner.cancel, line.reorder, self._block.inside.attend
+        self._block = Block(name, nursery, scope, line, runner, collector, self._thread)
+        ways = collector.put, runner.cancel, line.reorder, self._block.inside.attend
         self._terms = Terms(retry, attempt_timeout, task_timeout, self._thread, *ways, records)
         runner.too_many_errors = self._block.give_up
         runner.tasks_cancelled = self._block.tasks_cancelled
-        self._unseen = Unseen(name, runner, self._collector)
+        self._unseen = Unseen(name, runner, collector)
         return Opening(self, self._block)
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
         """The scope around all tasks. Its ``deadline`` is that of the manager, and may be moved."""
-        return self._cancel_scope
+        return self._block.cancel_scope
 
     def _check_thread(self, method: str, call: str) -> None:
         if get_ident() != self._thread:
@@ -372,4 +367,4 @@ class ConMan(Doors[R], Views[R]):
 
     def __repr__(self) -> str:
         state = "closed" if self._block.closed else "open"
-        return f"<ConMan {self._name!r} {state}, {self._runner.unfinished} unfinished>"
+        return f"<ConMan {self.name!r} {state}, {self._runner.unfinished} unfinished>"

@@ -9,7 +9,6 @@ import attrs
 
 from trio_conman._base.checks import wrong_thread
 from trio_conman._base.outcomes import Failure, Outcome, Success
-from trio_conman._books.collector import Collector
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
 from trio_conman._limits.line import Line
@@ -51,17 +50,15 @@ class ConMan(Generic[R]):
 
     __slots__ = ()
 
-    _name: str
     _thread: int
     _block: Block
     _line: Line
-    _collector: Collector[R]
     _runner: Runner
 
     @property
     def name(self) -> str:
         """The manager's name, for messages and for the names of its trio tasks."""
-        return self._name
+        return self._block.name
 
     def outcomes(self) -> list[Outcome[R]]:
         """How the tasks ended so far, in completion order: a new list.
@@ -74,7 +71,7 @@ class ConMan(Generic[R]):
                 do the other readers of outcomes.
         """
         self._check_reader("outcomes")
-        return self._collector.look().copy()
+        return self._block.collector.look().copy()
 
     def _check_reader(self, method: str) -> None:
         # A reader takes in what is on its way. When the manager has ended, nothing is.
@@ -84,17 +81,17 @@ class ConMan(Generic[R]):
     def outputs(self) -> list[R]:
         """What the tasks returned that succeeded so far, in completion order: a new list."""
         self._check_reader("outputs")
-        return [outcome.value for outcome in self._collector.kept() if isinstance(outcome, Success)]
+        return [outcome.value for outcome in self._block.collector.kept() if isinstance(outcome, Success)]
 
     def errors(self) -> list[Exception]:
         """The errors of the tasks that failed so far, in completion order: a new list."""
         self._check_reader("errors")
-        return [outcome.error for outcome in self._collector.look() if isinstance(outcome, Failure)]
+        return [outcome.error for outcome in self._block.collector.look() if isinstance(outcome, Failure)]
 
     def pop_outcomes(self) -> list[Outcome[R]]:
         """Like `outcomes`, and forgets them: for managers that live long."""
         self._check_reader("pop_outcomes")
-        return self._collector.pop()
+        return self._block.collector.pop()
 
     def raise_errors(self) -> None:
         """Raise the errors so far, if there are any.
