@@ -348,7 +348,7 @@ async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
                     cm.start_soon(fail_late, 0)
                     cm.start_soon(fail_late, 1)
                     await trio.sleep(50)
-        except* (OddError, type(ERRORS[0])):
+        except* Exception:
             assert len(alive) == 2
         if is_kept:
             assert len(opened[0].errors()) == 3

@@ -171,10 +171,9 @@ class Runner(Recalls):
                 if ready is None:
                     self._begin_attempt(worker, handle)
                     return None
-            if not isinstance(ready, Answer):
-                return ready
-            worker.lacks = ready
-            return None
+            if isinstance(ready, Answer):
+                worker.lacks, ready = ready, None
+            return ready
         finally:
             del self, worker, handle, ready
 
