@@ -82,7 +82,7 @@ MAY_BE_INTERRUPTED = {
         "callable_of",
         "name_of",
     },
-    "hall": {"Hall._handle", "Hall._terms_with", "_terms"},
+    "hall": {"Hall._handle", "terms_over"},
     "inside": {"Inside._own_task", "Inside.refuse"},
     "keyed": {
         "KeyedLimit.__init__",

@@ -19,7 +19,7 @@ from trio_conman._engine.source import check_items, is_async
 from trio_conman._limits.keys import forget
 from trio_conman._policy.retry import RetryConfig
 
-from .hall import Hall
+from .hall import Hall, terms_over
 from .map_block import MapBlock
 from .mistakes import explained, unexpected
 
@@ -334,7 +334,7 @@ class ConMan(Hall, Generic[R]):
         priority = check_int("priority", priority)
         if lookahead is not None:
             lookahead = check_int("lookahead", lookahead, minimum=1)
-        terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
+        terms = terms_over(self._terms, retry, attempt_timeout, task_timeout, journal)
         kind = FedMap[T_co] if is_async(items) else DrawnMap[T_co]
         mapping = kind(
             self._block,

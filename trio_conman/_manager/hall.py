@@ -49,24 +49,14 @@ class Hall:
         priority: int,
         journal: Recorder[Any] | None,
     ) -> TaskHandle[Any]:
-        call = callable_of(task)
-        terms = self._terms_with(retry, attempt_timeout, task_timeout, journal)
+        call, terms = callable_of(task), self._terms
+        if not (retry is None and attempt_timeout is None and task_timeout is None and journal is None):
+            terms = terms_over(terms, retry, attempt_timeout, task_timeout, journal)
         name = name_of(task) if name is None else check_text("name", name)
         handle: TaskHandle[Any] = TaskHandle(name, args, call, terms, self._runner.now())
         if priority is not DEFAULT:
             handle._priority = check_int("priority", priority)
         return handle
-
-    def _terms_with(
-        self,
-        retry: RetryConfig | None,
-        attempt_timeout: float | None,
-        task_timeout: float | None,
-        journal: Recorder[Any] | None,
-    ) -> Terms:
-        if retry is None and attempt_timeout is None and task_timeout is None and journal is None:
-            return self._terms
-        return _terms(self._terms, retry, attempt_timeout, task_timeout, journal)
 
     @enable_ki_protection
     def _start(self, handle: TaskHandle[Any]) -> bool:
@@ -120,7 +110,7 @@ class Hall:
         self._runner.start(handle, slot, self._runner.now())
 
 
-def _terms(
+def terms_over(
     base: Terms,
     retry: RetryConfig | None,
     attempt_timeout: float | None,
