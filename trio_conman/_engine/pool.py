@@ -248,7 +248,8 @@ class Pool:
 
         Returns whether it has; else it is dismissed.
         """
-        worker.set_deadline(math.inf)  # of its last task
+        if worker.is_timed:  # by its last task
+            worker.set_deadline(math.inf)
         if worker.handle is not None or worker.source is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True

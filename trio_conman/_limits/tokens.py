@@ -138,6 +138,8 @@ class Tokens:
                 self.limiter.acquire_on_behalf_of_nowait(slot)
                 self.offer(slot)
                 self._mind_envoy()
+        elif not (self._queue.ready or self._returning.ready):
+            self._spare.append(slot)  # nobody waits
         elif self.paused or not self._grant(slot):
             self._keep(slot)
         if self.rings.suspected:
