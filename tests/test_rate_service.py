@@ -244,6 +244,27 @@ async def test_who_settles_afterwards_gives_back_what_was_counted(
     assert record == [30, 30, 50, 42, 42]
 
 
+@pytest.mark.parametrize("more, back, left", [(0, 30, 30), (0, 10, 24), (3, 16, 29), (3, 19, 29)])
+async def test_what_a_task_took_before_an_answer_is_not_given_back_after_it(
+    more: float, back: float, left: float, autojump_clock: MockClock
+) -> None:
+    rate = RateLimiter.unlimited()
+
+    async def other() -> None:
+        rate.acquire_nowait(1)
+        rate.observe(remaining=30, reset=60)
+
+    rate.acquire_nowait(16)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+    if more:
+        rate.charge(more)
+    else:
+        rate.acquire_nowait(16)
+    rate.charge(-back)  # those of before as well
+    assert rate.statistics().available == left
+
+
 async def test_what_is_left_decides_who_will_be_too_late(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What had been taken when the attempt of a trio task began, to tell who has come after it."""
+"""What the attempt of a trio task has taken, to tell who has come after it, and how much it can give back."""
 
 from __future__ import annotations
 
@@ -7,38 +7,52 @@ from typing import final
 
 import trio
 
+from .meter import gone
+
 
 @final
 class Marks:
-    """How much had ever been taken of a meter when each trio task took permits last."""
+    """Which permits of a meter each trio task took last: of all that were ever taken, from where to where."""
 
-    __slots__ = ("_totals",)
+    __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._totals: weakref.WeakKeyDictionary[trio.lowlevel.Task, float] = weakref.WeakKeyDictionary()
+        self._spans: weakref.WeakKeyDictionary[trio.lowlevel.Task, tuple[float, float]]
+        self._spans = weakref.WeakKeyDictionary()
 
-    def note(self, total: float) -> None:
-        """The current task takes permits, the last of `total`."""
+    def note(self, permits: float, total: float) -> None:
+        """The current task takes so many permits, the last of `total`."""
         if trio.lowlevel.in_trio_task():  # in guest mode the host may take some between two ticks
-            self._totals[trio.lowlevel.current_task()] = total
+            self._spans[trio.lowlevel.current_task()] = total - permits, total
 
     def mine(self) -> float | None:
         """The total at which the current task, or the nearest one around it, has taken permits."""
         task = self._nearest()
-        return None if task is None else self._totals[task]
+        return None if task is None else self._spans[task][1]
 
-    def add(self, permits: float) -> None:
-        """What the current task took was more, by so many; or less, and so it was for all who came later."""
+    def settle(self, permits: float) -> tuple[float, float]:
+        """What the current task took was more, by so many; or less, but not by more than it took last.
+
+        Returns:
+            by how many; and the total at which it took them.
+        """
         task = self._nearest()
-        if task is not None:
-            mine = self._totals[task]
-            later = [each for each, total in self._totals.items() if total >= mine]  # and itself
-            for each in later if permits < 0 else [task]:
-                self._totals[each] += permits
+        if task is None:
+            return max(permits, 0.0), 0.0
+        begin, end = self._spans[task]
+        permits = max(permits, begin - end)
+        if permits < 0:
+            for each, (first, last) in list(self._spans.items()):
+                if last > end + permits:
+                    less = gone(first, end, -permits), gone(last, end, -permits)
+                    self._spans[each] = first - less[0], last - less[1]
+        else:
+            self._spans[task] = begin, end + permits
+        return permits, end
 
     def _nearest(self) -> trio.lowlevel.Task | None:
         task = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
-        while task is not None and task not in self._totals:
+        while task is not None and task not in self._spans:
             nursery = task.parent_nursery
             task = None if nursery is None else nursery.parent_task
         return task

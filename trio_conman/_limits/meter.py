@@ -34,6 +34,11 @@ SAME = 1.0  # seconds: what services say is rounded
 MOST_OF, UNTIL_OF = attrgetter("most"), attrgetter("until")
 
 
+def gone(total: float, last: float, permits: float) -> float:
+    """How many were taken until `total` of so many that are given back, the last of them of `last`."""
+    return max(0.0, min(permits, total - last + permits))
+
+
 @final
 @attrs.define(eq=False, repr=False)
 class Bound:
@@ -118,27 +123,25 @@ class Meter:
             room = min(room, max(0.0, self.left(bound)))  # which nobody owes
         return min(room, 0.0) if now < self.resume else room
 
-    def charge(self, permits: float, now: float, total: float | None) -> None:
-        """Owe so many permits more, or fewer, than were taken when `total` was reached, if that is known."""
+    def charge(self, permits: float, now: float, counted: float, total: float) -> None:
+        """Owe so many permits more, or fewer; so many of them were taken when `total` was reached."""
         if self.owed(now) == 0.0:
             self.start, self.taken = now, 0.0
         self.taken = min(self.taken + permits, sys.float_info.max)
-        if permits > 0:
-            self.total += permits
-        elif total is not None:
-            self.total += permits
-            self._give_back(permits, total)
+        self.total += counted
+        if counted < 0:
+            self._give_back(-counted, total)
 
     def _give_back(self, permits: float, total: float) -> None:
         """Leave more, where what has been said had not counted them as they are."""
         bounds, least = self.bounds, inf
         kept: list[Bound] = []
-        while bounds and (bounds[-1].latest >= total or bounds[-1].most >= least):
+        while bounds and (bounds[-1].latest > total - permits or bounds[-1].most >= least):
             bound = bounds.pop()
-            change = permits if bound.total >= total else 0.0
-            if bound.most + change < least:
-                least, latest = bound.most + change, max(bound.latest + permits, total)
-                kept.append(Bound(least, bound.until, bound.total + change, latest))
+            less = gone(bound.total, total, permits)
+            if bound.most - less < least:
+                least, latest = bound.most - less, bound.latest - gone(bound.latest, total, permits)
+                kept.append(Bound(least, bound.until, bound.total - less, latest))
         bounds += reversed(kept)
 
     def observe(self, most: float, until: float, total: float, now: float) -> float:

@@ -228,7 +228,7 @@ class RateLimiter:
         """Settle what was not known before: what an attempt took, less what it has cost.
 
         What is owed by that is paid off before anybody starts. What is given back never makes more than
-        `burst`.
+        `burst`; and of what the service has said only as much is left again as the task took last.
 
         Args:
             permits: how many more; negative to give some back.
@@ -241,9 +241,8 @@ class RateLimiter:
         permits = check_finite("permits", permits)
         self._enter_run()
         need_more_stack()
-        meter, marks, now = self._meter, self._gate.marks, self._now()
-        meter.charge(permits, now, marks.mine())
-        marks.add(permits)
+        meter, now = self._meter, self._now()
+        meter.charge(permits, now, *self._gate.marks.settle(permits))
         if permits > 0:
             last = [bound.until - now for bound in meter.bounds[-1:]]
             delay(self._gate, max([permits * meter.per / meter.rate, *last]))

@@ -61,7 +61,7 @@ class Waiters:
             for gate, cost in claims:
                 if not gate.meter.take(cost, now):
                     return False  # the first of them, and so none: the others are due
-                gate.marks.note(gate.meter.total)
+                gate.marks.note(cost, gate.meter.total)
             if first is not None:  # who waits stands in all queues
                 go_in(key, self.gates, now)
             if self._priced:
