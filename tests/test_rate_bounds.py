@@ -69,6 +69,20 @@ async def test_each_answer_holds_as_if_it_was_the_only_one(seed: int, autojump_c
             await trio.sleep(pick.choice([0, 0, 2]))
 
 
+async def test_exactly_what_is_left_can_be_had_whatever_parts_of_a_permit_were_taken(
+    autojump_clock: MockClock,
+) -> None:
+    for seed in range(1000):
+        pick, rate = random.Random(seed), RateLimiter.unlimited()
+        for _ in range(pick.randrange(1, 20)):
+            rate.acquire_nowait(pick.choice([1, 0.1, 0.7, pick.random()]))
+        left = pick.choice([0.3, 0.7, 1, 2, 5])
+        rate.observe(remaining=left, reset=60)
+        rate.acquire_nowait(left)
+        with pytest.raises(trio.WouldBlock):
+            rate.acquire_nowait(0.1)
+
+
 async def test_an_answer_costs_as_much_when_thousands_before_it_hold() -> None:
     def calls_of(bounds: int) -> int:
         """Steps into functions, of Python or not, that a few requests and their answers take."""

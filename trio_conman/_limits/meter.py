@@ -92,7 +92,8 @@ class Meter:
 
     def _held_until(self, cost: float) -> float:
         """Until when what the service has said leaves less than so many permits."""
-        at = bisect_left(self.bounds, cost, key=self.left)
+        # Not by what is left: of a sum of floats less one of its parts the other one may not be the rest.
+        at = bisect_left(self.bounds, self.total + cost, key=MOST_OF)
         return self.bounds[at - 1].until if at else -inf
 
     def left(self, bound: Bound) -> float:
