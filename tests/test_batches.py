@@ -377,6 +377,44 @@ async def test_what_the_source_raises_as_the_block_is_left_is_raised_by_that(
     assert [ref() for ref in seen] == [None]
 
 
+@pytest.mark.parametrize("left", ["left", "raised", "cancelled"])
+async def test_what_a_nursery_of_the_source_raises_as_the_block_is_left_is_no_interrupt(left: str) -> None:
+    """Its own cancellation, which is in that group too, goes no further."""
+
+    async def failing() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("k")
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failing)
+            await trio.sleep_forever()
+
+    async def use(scope: trio.CancelScope) -> None:
+        async with in_batches(source(), 1) as batches:
+            assert await anext(batches) == [1]
+            await wait_all_tasks_blocked()
+            if left == "raised":
+                raise ValueError("own")
+            if left == "cancelled":
+                scope.cancel()
+                await trio.sleep_forever()
+
+    with trio.CancelScope() as scope:
+        if left == "left":
+            with pytest.RaisesGroup(KeyError):  # the source's own group
+                await use(scope)
+        elif left == "raised":
+            with pytest.raises(ValueError, match="own"):
+                await use(scope)
+        else:
+            await use(scope)
+    assert scope.cancelled_caught == (left == "cancelled")
+
+
 @pytest.mark.parametrize("ready", [False, True])
 async def test_the_lists_are_checkpoints(ready: bool) -> None:
     async with in_batches(arriving(0, 0), 2) as batches:

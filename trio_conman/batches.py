@@ -142,8 +142,10 @@ class Batches(AsyncIterator[list[T]]):
                     await self._room.park()
         except StopAsyncIteration:
             pass
-        except Exception as error:
-            self._error = error
+        except BaseException as error:
+            self._error = _errors_of(error)
+            if self._error is None:
+                raise
         self._end()
 
     @enable_ki_protection
@@ -170,6 +172,13 @@ class Batches(AsyncIterator[list[T]]):
     def _is_ready(self) -> bool:
         full = len(self.rest) == self._size
         return full or self._ended or (bool(self.rest) and trio.current_time() >= self._due)
+
+
+def _errors_of(error: BaseException) -> Exception | None:
+    """What of an error is not its own cancellation: that comes in a group where a nursery was cancelled."""
+    if isinstance(error, BaseExceptionGroup):
+        error = error.split(trio.Cancelled)[1] or error
+    return error if isinstance(error, Exception) else None
 
 
 @disable_ki_protection
