@@ -583,3 +583,14 @@ async def test_what_was_recalled_is_told_apart(observed: Observed) -> None:
     span = observed.spans()["task"]
     assert attributes(span)["outcome"] == "recalled"
     assert events(span) == []
+
+
+async def test_a_text_that_nobody_can_send_is_made_one(observed: Observed) -> None:
+    """As of a file name with a byte that is no UTF-8."""
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, instruments=[observed.instrument]) as cm:
+            await cm.run(FlakyTask[None](ValueError("caf\udce9")), name="caf\udce9")
+    (span,) = observed.spans().values()
+    assert attributes(span)["name"] == r"caf\udce9"
+    assert span.status.description is not None
+    assert rb"ValueError: caf\udce9" in span.status.description.encode()

@@ -40,6 +40,11 @@ def _type_name(error: Exception) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _sendable(text: str) -> str:
+    """A text without lone surrogates: an exporter would lose all spans that it sends together with one."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 @final
 class OpenTelemetryInstrument(Instrument):
     """Makes a span for each task, and metrics; may be given to many managers.
@@ -126,7 +131,10 @@ class OpenTelemetryInstrument(Instrument):
         submitter = trace.get_current_span().get_span_context()
         span = self._tracer.start_span(
             name_of(handle._call),
-            attributes={"trio_conman.task.name": handle.name, "trio_conman.task.index": handle.index},
+            attributes={
+                "trio_conman.task.name": _sendable(handle.name),
+                "trio_conman.task.index": handle.index,
+            },
             links=[trace.Link(submitter)] if submitter.is_valid else [],
         )
         self._followed[handle] = _Followed(span)
@@ -175,7 +183,7 @@ class OpenTelemetryInstrument(Instrument):
                     span.record_exception(outcome.error)
                 except Exception:  # from the error's own __str__
                     span.add_event("exception", {"exception.type": told["error.type"]})
-                span.set_status(trace.Status(trace.StatusCode.ERROR, str(outcome)))
+                span.set_status(trace.Status(trace.StatusCode.ERROR, _sendable(str(outcome))))
         span.set_attributes({**told, "trio_conman.task.retries": outcome.retries})
         span.end()
         self._add(-1, followed.state)
