@@ -594,3 +594,19 @@ async def test_a_text_that_nobody_can_send_is_made_one(observed: Observed) -> No
     assert attributes(span)["name"] == r"caf\udce9"
     assert span.status.description is not None
     assert rb"ValueError: caf\udce9" in span.status.description.encode()
+
+
+async def test_a_task_that_has_ended_before_it_is_told_of_has_its_name(
+    observed: Observed, autojump_clock: MockClock
+) -> None:
+    def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:  # outside of trio tasks
+        cm.start_soon(trio.sleep, 1).cancel()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, instruments=[observed.instrument]) as cm:
+            for _ in range(2):
+                await cm.run(trio.sleep, 2, name="busy")
+            with trio.move_on_after(1):
+                await trio.lowlevel.wait_task_rescheduled(abort)
+    assert {span.name for span in observed.exporter.get_finished_spans()} == {trio.sleep.__qualname__}

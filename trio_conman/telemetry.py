@@ -130,7 +130,8 @@ class OpenTelemetryInstrument(Instrument):
         """Begin its span."""
         submitter = trace.get_current_span().get_span_context()
         span = self._tracer.start_span(
-            name_of(handle._call),
+            # It has no callable any more when this is told after its end, as may be of a guest's tasks.
+            handle.name if handle._call is None else name_of(handle._call),
             attributes={
                 "trio_conman.task.name": _sendable(handle.name),
                 "trio_conman.task.index": handle.index,
