@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from math import inf
 from typing import Any
 
 import pytest
@@ -140,9 +141,11 @@ def test_a_tally_keeps_no_outcome() -> None:
 def test_what_is_no_outcome_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^outcome must be a Success or a Failure, not 3$"):
         Tally().add(3)  # type: ignore[arg-type]  # the mistake to be told
-    with pytest.raises(ValueError, match=r"^total must be an int of at least 0, or math\.inf, not -1$"):
+    with pytest.raises(ValueError, match=r"^total must be an int of at least 0, or None, not -1$"):
         summarize([], total=-1)
     with pytest.raises(TypeError, match=r"^total must be an int of at least 0"):
         Tally(total="3")  # type: ignore[arg-type]  # the mistake to be told
+    with pytest.raises(TypeError, match=r"^total must be an int of at least 0, or None, not inf$"):
+        Tally(total=inf)  # type: ignore[arg-type]  # nothing is so many tasks that are not started
     with pytest.raises(TypeError, match=r"^outcomes must be an iterable of outcomes, not 3$"):
         summarize(3)  # type: ignore[arg-type]  # the mistake to be told

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from trio_conman import Failure, Outcome, StopReason, Success
 
-from ._base.checks import check_count, check_type
+from ._base.checks import check_int, check_type
 from ._base.texts import beginning, text_of
 
 __all__ = ["Tally", "summarize"]
@@ -79,7 +79,7 @@ class Tally:
 
     def __init__(self, *, total: int | None = None) -> None:
         if total is not None:
-            check_count("total", total, minimum=0)
+            check_int("total", total, minimum=0, others=", or None")
         self.succeeded = self.recalled = self.failed = self.cancelled = self.retries = 0
         self._total = total
         self._kinds: dict[str, tuple[int, str]] = {}  # how many, and the first of them
