@@ -285,10 +285,15 @@ def test_the_root_is_found_where_it_is_suppressed() -> None:
 
 
 @pytest.mark.parametrize(
-    "root, calls", [(certificate_error(), 1), (socket.gaierror(socket.EAI_NONAME, "Name not known"), 2)]
+    "root, retries, calls",
+    [
+        (certificate_error(), 5, 1),
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), 5, 2),
+        (socket.gaierror(socket.EAI_NONAME, "Name not known"), 0, 1),
+    ],
 )
 async def test_what_cannot_get_better(
-    root: Exception, calls: int, autojump_clock: trio.testing.MockClock
+    root: Exception, retries: int, calls: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     made: list[str] = []
 
@@ -296,7 +301,7 @@ async def test_what_cannot_get_better(
         made.append(str(request.url))
         raise httpx.ConnectError("no") from root
 
-    options = make_parser().parse_args(["--max-attempts", "5"], Options())
+    options = make_parser().parse_args(["--max-attempts", str(retries)], Options())
     care = demo_report.Care(None, RetryBudget())
     async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as client:
         cm = await program.crawl(client, ["http://127.0.0.1/"], options, care, None, lambda _: None)

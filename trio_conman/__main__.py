@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE = 2_000  # bytes that a page is taken for, until it is there
 
 
-async def fetch(client: httpx.AsyncClient, url: str, care: Care) -> int:
+async def fetch(client: httpx.AsyncClient, url: str, care: Care, retries: int) -> int:
     """Fetch a page, and ask for a retry where an error may pass; return the page's size in bytes."""
     import httpx
 
@@ -48,7 +48,7 @@ async def fetch(client: httpx.AsyncClient, url: str, care: Care) -> int:
     except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as exc:
         if is_hopeless(exc):
             raise
-        raise RetriableError(exc, retry_config=retrying(exc)) from exc
+        raise RetriableError(exc, retry_config=retrying(exc, retries)) from exc
     if care.bytes is not None:
         care.bytes.charge(size - PAGE)  # what fails has cost a page
     return size
@@ -76,7 +76,7 @@ async def crawl(
         ) as cm:
             nursery.start_soon(watch, cm, care, update)
             # What is left to give is the URL: that is its key in the journal.
-            task = partial(fetch, client, care=care)
+            task = partial(fetch, client, care=care, retries=options.retries)
             async with shutdown_on_signal(cm, grace=0) as care.came:
                 for url in urls:
                     # Waits while as many as the limit allows are running.

@@ -17,7 +17,6 @@ _WORDS = {
     StopReason.RETRY_AFTER: "asked to wait too long",
     StopReason.RETRY_BUDGET: "no retry, as too much failed",
 }
-_ONCE_MORE = RetryConfig.exponential(max_attempts=1)
 
 
 def root_of(error: BaseException) -> BaseException:
@@ -38,11 +37,11 @@ def is_hopeless(error: Exception) -> bool:
     return isinstance(root_of(error), ssl.SSLCertVerificationError)
 
 
-def retrying(error: Exception) -> RetryConfig | None:
+def retrying(error: Exception, retries: int) -> RetryConfig | None:
     """How to retry an error, if not as all others are: a name that does not exist is looked up once more."""
     root = root_of(error)
     unknown = isinstance(root, socket.gaierror) and root.errno == socket.EAI_NONAME
-    return _ONCE_MORE if unknown else None
+    return RetryConfig.exponential(max_attempts=min(1, retries)) if unknown else None
 
 
 def why(failure: Failure) -> str:
