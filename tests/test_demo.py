@@ -175,6 +175,17 @@ def test_demo_that_runs_out_of_time(
     assert "as it should be" not in out
 
 
+def test_demo_whose_rate_leaves_no_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(demo_server, "PAGES", ("/10/ok", "/20/ok"))
+    assert program.main(["--timeout", "9", "--rate", "0.1"]) == 1
+    out = capsys.readouterr().out
+    assert "/20/ok: not finished (no time left for an attempt)\n" in out
+    assert "as it should be" not in out
+
+
 # The user's own URLs
 
 
@@ -405,7 +416,7 @@ def test_timeout_before_anything_runs(page: Page, capsys: pytest.CaptureFixture[
 def test_no_time_for_a_retry(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--timeout", "0.9", page("busy,ok")]) == 1
     out = capsys.readouterr().out
-    assert "503 Service Unavailable (no time left for a retry)\n" in out
+    assert "503 Service Unavailable (no time left for an attempt)\n" in out
     assert "The time was up" not in out
 
 

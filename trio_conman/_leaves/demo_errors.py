@@ -12,7 +12,7 @@ from trio_conman import Failure, RetryConfig, StopReason, TaskCancelledError
 
 _WORDS = {
     StopReason.ERROR: "not retried",
-    StopReason.DEADLINE: "no time left for a retry",
+    StopReason.DEADLINE: "no time left for an attempt",
     StopReason.MANAGER_TIMEOUT: "the time was up",
     StopReason.RETRY_AFTER: "asked to wait too long",
     StopReason.RETRY_BUDGET: "no retry, as too much failed",

@@ -95,6 +95,11 @@ def unexpected(outcomes: Iterable[Outcome[int]], urls: Sequence[str], retries: i
     return [url for url in urls if not is_as_expected(url)]
 
 
+def had_time(outcomes: Iterable[Outcome[int]]) -> bool:
+    """Whether no page was given up because its next attempt would not have been in time."""
+    return not any(isinstance(each, Failure) and each.reason is StopReason.DEADLINE for each in outcomes)
+
+
 @attrs.define(eq=False, repr=False)
 class Meter:
     """Counts what is used, of a bucket that is filled evenly and may be overdrawn once it is not empty."""
