@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -54,6 +55,17 @@ async def test_what_is_no_exception_is_returned_as_it_is(autojump_clock: MockClo
     values: list[Any] = [None, int, KeyboardInterrupt, [OSError]]
     task = FlakyTask[Any](*values)
     assert [await task() for _ in values] == values
+
+
+async def test_an_error_of_the_script_does_not_lead_to_the_calls_before(autojump_clock: MockClock) -> None:
+    error = OSError("busy")
+    task = FlakyTask[None](error)
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"^busy$"):
+            await task()
+        lengths.append(len(list(walk_tb(error.__traceback__))))
+    assert lengths == [2, 2, 2]
 
 
 def test_a_script_without_answers_is_refused() -> None:

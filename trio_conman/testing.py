@@ -84,7 +84,7 @@ class FlakyTask(Generic[T]):
         await trio.sleep(self._seconds)
         if isinstance(answer, Exception):
             renew(answer)  # it may have ended another task
-            raise answer
+            raise answer.with_traceback(None)  # which leads to the calls before
         if isinstance(answer, type) and issubclass(answer, Exception):
             raise answer
         return cast("T", answer)
