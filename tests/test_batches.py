@@ -162,6 +162,24 @@ async def test_what_a_reader_leaves_by_itself_is_dropped_as_in_a_map(autojump_cl
     assert cm.outcomes() == []
 
 
+async def test_what_was_taken_of_a_map_that_was_left_before_is_in_rest(autojump_clock: MockClock) -> None:
+    """Its reader is another trio task, and busy meanwhile."""
+
+    async def read(outcomes: AsyncIterator[Outcome[float]]) -> None:
+        async with in_batches(outcomes, 2) as batches:
+            assert values(await anext(batches)) == [1, 2]
+            await trio.sleep(8)
+        assert values(batches.rest) == [3, 4]
+
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, [1, 2, 3, 4, 5]) as outcomes:
+            nursery.start_soon(read, outcomes)
+            await trio.sleep(6)
+        await trio.sleep(10)
+        with pytest.raises(StopAsyncIteration):
+            await anext(outcomes)
+
+
 async def test_what_was_taken_of_anything_else_is_in_rest(autojump_clock: MockClock) -> None:
     with trio.move_on_after(3.5):
         async with in_batches(arriving(1, 2, 3, 4), 2) as batches:

@@ -30,8 +30,8 @@ def in_batches(
 
     When the block is left early, a map has back what was taken from it and not handed over: it is in
     `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
-    taken from anything else is in `Batches.rest`, and what that raises when it is cancelled then is raised by
-    the block, unless that was left by an exception of its own.
+    taken from anything else, or from a map that was left before, is in `Batches.rest`. What anything else
+    raises when it is cancelled then is raised by the block, unless that was left by an exception of its own.
 
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
@@ -116,7 +116,7 @@ class Batches(AsyncIterator[list[T]]):
         finally:
             if isinstance(self._source, Stream):
                 rest: list[Any] = self.rest
-                while rest:
+                while rest and not self._source.is_dropped:
                     self._source.put_back(rest.pop())
             self._end()
             del self, error, failure  # what the source raised may lead to this frame

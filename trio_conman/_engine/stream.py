@@ -49,6 +49,7 @@ class Stream(Generic[T]):
         "at_once",
         "drawn",
         "ended",
+        "is_dropped",
         "is_left",
         "is_stuck",
         "more",
@@ -71,6 +72,7 @@ class Stream(Generic[T]):
         self.more = True  # whether another one may be drawn
         self.refused = False  # the manager accepts nothing new
         self.is_left = False
+        self.is_dropped = False  # nothing leads anywhere any more
         self.is_stuck = False  # its consumer was told that it could never end
         self.waits = False  # for those who had no room, who wake the consumer in their next turn
         self.ended = trio.lowlevel.ParkingLot()  # who waits until the last item has ended
@@ -250,5 +252,6 @@ class Stream(Generic[T]):
         self.taken = self.drawn
         self.refused = False
         self._error = None
+        self.is_dropped = True
         del self._block, self._tell_taken, self._needs_slots, self._needs
         return left
