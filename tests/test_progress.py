@@ -376,7 +376,7 @@ async def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     ]
 
 
-@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {"COLUMNS": "0"}])
 def test_by_default_it_is_on_standard_error(environment: dict[str, str]) -> None:
     done = run(
         "with RichProgress(6, description='pages') as progress: trio.run(crawl, progress)",

@@ -33,6 +33,7 @@ from ._leaves.pace import RECENT, Pace, per_second
 __all__ = ["ProgressRow", "RichProgress"]
 
 ON_TERMINAL, IN_NOTEBOOK, ELSEWHERE = 0.1, 0.5, 5.0  # seconds from one drawing to the next
+UNKNOWN_WIDTH = 80  # columns
 LONGEST = 3e9  # seconds: what is longer tells nothing
 
 
@@ -280,6 +281,8 @@ class _StandardError(Console):
             emoji=False,
             highlight=False,
         )
+        if not self.width:  # where COLUMNS is 0 nothing would be written, not even what the program prints
+            self.width = UNKNOWN_WIDTH
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError  # rich's own closes standard output, and ends the program
