@@ -216,9 +216,10 @@ class RichProgress(ProgressRow):
     Cancelled tasks are not among the failed ones here, and a task that waits for a permit of a rate limiter
     does not count as running. The rate is that of the last half minute, or of the last ten tasks where they
     took longer, without those that were recalled by a journal; the time left follows from it. In its place
-    stands for how long the manager has been paused, or a rate limiter still pauses. In the end it is the
-    average. Its times hold within one trio run. The limit of a manager is shown when it has changed, from the
-    start where it is a `trio_conman.AdaptiveLimit`.
+    stands for how long the manager has been paused, or a rate limiter still pauses; managers that share a row
+    need names of their own for that, by which pauses are told. In the end it is the average. Its times hold
+    within one trio run. The limit of a manager is shown when it has changed, from the start where it is a
+    `trio_conman.AdaptiveLimit`.
 
     Args:
         total: how many tasks there will be. Default: not known, so there is no bar.
