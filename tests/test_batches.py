@@ -422,15 +422,38 @@ async def test_what_a_nursery_of_the_source_raises_as_the_block_is_left_is_no_in
                 await trio.sleep_forever()
 
     with trio.CancelScope() as scope:
-        if left == "left":
-            with pytest.RaisesGroup(KeyError):  # the source's own group
-                await use(scope)
-        elif left == "raised":
+        if left == "raised":
             with pytest.raises(ValueError, match="own"):
                 await use(scope)
         else:
-            await use(scope)
-    assert scope.cancelled_caught == (left == "cancelled")
+            with pytest.RaisesGroup(KeyError):  # the source's own group
+                await use(scope)
+    assert not scope.cancelled_caught
+
+
+@pytest.mark.parametrize("reads", ["here", "in a child"])
+async def test_what_the_source_raises_as_all_is_cancelled_is_raised_too(
+    reads: str, autojump_clock: MockClock
+) -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("k")
+
+    async def use() -> None:
+        async with in_batches(source(), 1) as batches:
+            assert await anext(batches) == [1]
+            if reads == "here":
+                await anext(batches)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+
+    with trio.move_on_after(1) as scope, pytest.raises(KeyError, match="k"):
+        await use()
+    assert not scope.cancelled_caught
 
 
 @pytest.mark.parametrize("ready", [False, True])

@@ -31,7 +31,8 @@ def in_batches(
     When the block is left early, a map has back what was taken from it and not handed over: it is in
     `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
     taken from anything else, or from a map that was left before, is in `Batches.rest`. What anything else
-    raises when it is cancelled then is raised by the block, unless that was left by an exception of its own.
+    raises when it is cancelled then is raised by the block, unless that was left by an exception of its own,
+    which a cancellation is not.
 
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
@@ -111,7 +112,7 @@ class Batches(AsyncIterator[list[T]]):
             await self._manager.__aexit__(None, None, None)
             if not isinstance(self._source, Stream):
                 failure, self._error = self._error, None
-            if failure is not None and kind is None:
+            if failure is not None and (error is None or _is_cancellation(error)):
                 raise failure
         finally:
             if isinstance(self._source, Stream):
@@ -179,6 +180,12 @@ def _errors_of(error: BaseException) -> Exception | None:
     if isinstance(error, BaseExceptionGroup):
         error = error.split(trio.Cancelled)[1] or error
     return error if isinstance(error, Exception) else None
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 @disable_ki_protection
