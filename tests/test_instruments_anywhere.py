@@ -282,6 +282,40 @@ async def test_who_comes_after_a_hook_that_resumes_hears_of_the_pause_first() ->
     assert told == [inf, 0]
 
 
+async def test_what_two_hooks_of_one_event_cause_is_told_in_the_order_in_which_it_happens(
+    autojump_clock: MockClock,
+) -> None:
+    """What the second one causes may end what the first one has handed in."""
+
+    class Feeding(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if handle.name == "first":
+                cm.start_soon(trio.sleep, 1, name="second")
+                cm.pause()
+
+    class Ending(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if handle.name == "first":
+                cm.resume()
+                cm.cancel()
+
+    class Following(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            pauses.append(seconds)
+
+    pauses: list[float] = []
+    early, late = RecordingInstrument(), RecordingInstrument()
+    async with trio.open_nursery() as nursery:
+        instruments = [early, Feeding(), Ending(), Following(), late]
+        async with ConMan[None].open(nursery, 2, instruments=instruments) as cm:
+            cm.start_soon(trio.sleep, 1, name="first")
+            cm.start_soon(trio.sleep, 9, name="other")
+    for each in early, late:
+        hooks = [event.hook for event in each.events if event.name == "second"]
+        assert hooks == ["task_submitted", "task_finished"]
+    assert pauses == [inf, 0]
+
+
 async def test_one_that_runs_out_of_stack_is_dropped_but_not_unheard(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from math import inf
 from typing import Any, final
@@ -26,10 +26,10 @@ class Instrument:
 
     The methods are called at once, by whichever trio task it happens in, so they must be sync and quick; what
     happens outside of trio tasks is told soon, inside one. ``handle.cancel()`` works in each of them. One
-    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. What
-    a method causes is told to the other instruments after what that method was told of. An item of a map is a
-    task too. An instrument may be given to many managers. The methods may also be set on the object, before
-    it is given; a mock made from this class will do.
+    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. All
+    are told of things in the order in which they happen: of what a method causes, after what that method was
+    told of. An item of a map is a task too. An instrument may be given to many managers. The methods may also
+    be set on the object, before it is given; a mock made from this class will do.
     """
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
@@ -186,8 +186,9 @@ class Instruments:
         if len({id(each) for each in given}) < len(given):
             raise ValueError(f"instruments must be different ones, not {short(given)}")
         self._by_hook = {hook: [each for each in given if _hears(each, hook)] for hook in HOOKS}
-        # What is being told, with those who have not heard yet; one was caused by a hook of the one before.
-        self._begun: list[tuple[deque[Instrument], str, tuple[Any, ...]]] = []
+        # What is being told, with those who have not heard yet, and its context where that is another one.
+        # Each was caused by a hook of one before.
+        self._begun: list[tuple[deque[Instrument], str, tuple[Any, ...], Context | None]] = []
         # What could not be told when it happened: see `tell`.
         self._late: deque[Callable[[], object]] = deque()
         # What a handler of the log raised that is no Exception.
@@ -204,19 +205,18 @@ class Instruments:
         return bool(self._by_hook["task_finished"])
 
     @enable_ki_protection
-    def tell(self, hook: str, *args: Any) -> None:
-        """Call a hook of all instruments.
+    def tell(self, hook: str, *args: Any, context: Context | None = None) -> None:
+        """Call a hook of all instruments; in a copy of a `context`, where one is given.
 
         Outside of trio tasks (a deadline that passes ends what is queued amid trio's own loop, and in guest
         mode the host's callbacks submit tasks) that is done soon, in the order of the calls.
         """
         if trio.lowlevel.in_trio_task():
-            self.tell_rest()
             self._tell_late()
-            self._tell(hook, args)
+            self._tell(hook, args, context)
         else:
-            context = copy_context()
-            self._late.append(lambda: context.run(self._tell, hook, args))
+            where = copy_context() if context is None else context
+            self._late.append(lambda: self._tell(hook, args, where))
             self.wake()
 
     @enable_ki_protection
@@ -234,16 +234,17 @@ class Instruments:
         while self._late:
             self._late.popleft()()
 
-    def tell_rest(self) -> None:
-        """Tell all what is being told: what a hook causes, the others hear after what that was told of."""
-        for waiting, hook, args in self._begun.copy():
-            while waiting:
-                self._call(waiting.popleft(), hook, args)
-
-    def _tell(self, hook: str, args: tuple[Any, ...]) -> None:
-        self._begun.append((deque(self._by_hook[hook]), hook, args))
+    def _tell(self, hook: str, args: tuple[Any, ...], context: Context | None) -> None:
+        self._begun.append((deque(self._by_hook[hook]), hook, args, context))
         try:
-            self.tell_rest()
+            # What a hook causes comes after all that happened before, which others may not have heard yet.
+            for waiting, what, given, where in self._begun.copy():
+                while waiting:
+                    call = partial(self._call, waiting.popleft(), what, given)
+                    if where is None:
+                        call()
+                    else:  # a copy: a hook that has caused this may run in the context itself
+                        where.copy().run(call)
         finally:
             self._begun.pop()
 

@@ -122,9 +122,8 @@ class Ledger:
 
     def _tell_submitted(self, handle: TaskHandle[Any], instruments: Instruments) -> None:
         # Who passes a slot on may be here for the submitter.
-        context = copy_context() if handle._context is None else handle._context.copy()
-        instruments.tell_rest()  # not in that one
-        context.run(instruments.tell, "task_submitted", handle)
+        context = copy_context() if handle._context is None else handle._context
+        instruments.tell("task_submitted", handle, context=context)
 
     def begin(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         """An accepted task has its slot."""
