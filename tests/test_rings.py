@@ -6,9 +6,12 @@ import random
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import count
 from math import inf
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -388,3 +391,29 @@ def test_a_run_that_is_over_leaves_nothing_to_the_next_one() -> None:
     for leaves in (True, False, False):
         trio.run(use, leaves)
         assert [list(each) for each in rings._lines.values()] == [[] if leaves else [lines[-1]]]
+
+
+async def test_who_nobody_waits_for_is_noted_in_as_many_steps_however_many_wait_in_a_chain() -> None:
+    """He can be in no ring, so those that he waits for are not looked at."""
+
+    async def wait_for(handle: TaskHandle[None] | None) -> None:
+        await (trio.sleep_forever() if handle is None else handle.wait())
+
+    def calls_to_look_at(seen: Counter[str], frame: FrameType, event: str, _: Any) -> None:
+        seen[f"{event} {frame.f_code.co_name}"] += 1
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, inf) as cm:
+            last, counts = None, set()
+            for _ in range(50):
+                last = cm.start_soon(wait_for, last)
+                seen = Counter[str]()
+                before = sys.getprofile()
+                sys.setprofile(partial(calls_to_look_at, seen))
+                try:
+                    await wait_all_tasks_blocked()
+                finally:
+                    sys.setprofile(before)
+                counts.add(seen["call lacks"] + seen["call counts"] + seen["call awaited"])
+            cm.cancel()
+    assert counts == {0}

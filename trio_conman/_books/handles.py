@@ -62,6 +62,8 @@ class Terms:
     records: Records[Any] | None = None
     # What it was drawn from, in the eyes of the workers (see `pool.Source`), if it was.
     source: Any = None
+    # Whether it is an item for which the consumer of its map may wait in a ring.
+    is_watched: bool = False
     # Whether there is a timeout, and whether an attempt can begin without more ado.
     is_timed: bool = attrs.field(
         init=False,

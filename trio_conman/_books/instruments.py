@@ -240,24 +240,21 @@ class Instruments:
             # What a hook causes comes after all that happened before, which others may not have heard yet.
             for waiting, what, given, where in self._begun.copy():
                 while waiting:
-                    call = partial(self._call, waiting.popleft(), what, given)
-                    if where is None:
-                        call()
-                    else:  # a copy: a hook that has caused this may run in the context itself
-                        where.copy().run(call)
+                    instrument = waiting.popleft()
+                    if not any(each is instrument for each in self._by_hook[what]):
+                        continue  # it was dropped meanwhile
+                    try:  # here, as each call makes the stack deeper
+                        if where is None:
+                            getattr(instrument, what)(*given)
+                        else:  # a copy: a hook that has caused this may run in the context itself
+                            where.copy().run(getattr(instrument, what), *given)
+                    except RecursionError as error:
+                        # Here it would be too deep to say so.
+                        self._late.append(partial(self._drop, instrument, what, error))
+                    except BaseException as error:
+                        self._drop(instrument, what, error)
         finally:
             self._begun.pop()
-
-    def _call(self, instrument: Instrument, hook: str, args: tuple[Any, ...]) -> None:
-        if not any(each is instrument for each in self._by_hook[hook]):
-            return  # it was dropped meanwhile
-        try:
-            getattr(instrument, hook)(*args)
-        except RecursionError as error:
-            # Here it would be too deep to say so.
-            self._late.append(partial(self._drop, instrument, hook, error))
-        except BaseException as error:
-            self._drop(instrument, hook, error)
 
     def _drop(self, instrument: Instrument, hook: str, error: BaseException) -> None:
         for each, watching in self._by_hook.items():

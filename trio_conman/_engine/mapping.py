@@ -98,7 +98,7 @@ class Mapping(ABC, Generic[T]):
         self._unended: dict[TaskHandle[Any], None] = {}
         self._is_watched = self._line.keyring is not None or self._block.inside.holder() is not None
         deliver = self._put if self._is_watched else self._stream.put
-        self._terms = attrs.evolve(self._terms, deliver=deliver)
+        self._terms = attrs.evolve(self._terms, deliver=deliver, is_watched=self._is_watched)
         self._block.maps[self] = None
         self._begin()
         return self._stream

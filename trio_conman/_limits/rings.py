@@ -268,10 +268,19 @@ class Rings:
 
     def _closes_ring(self, wait: _Wait) -> bool:
         """Whether one who begins to wait is in a small ring, which he has closed then."""
-        if not wait.lacks(self._holders, self._held_by_all):
+        if not (self._is_awaited(wait.holder) and wait.lacks(self._holders, self._held_by_all)):
             return False
         behind = self._behind(wait.holder, set(), self._holders, self._held_by_all)
         return wait.holder in behind and wait.holder in self._small_ring(reversed(behind))[0]
+
+    def _is_awaited(self, holder: TaskHandle[Any]) -> bool:
+        """Whether anybody who waits here may wait for its end, or for a key that it has."""
+        sleepers = () if holder._done is None else holder._done.sleepers
+        return (
+            holder._terms.is_watched
+            or any(task in self._waits for task in sleepers)
+            or any(key.waiting or key.kept for key in self._keys.get(holder, ()))
+        )
 
     def _last_in_small_ring(self) -> tuple[Any, _Wait] | None:
         """The last of those who wait for each other, if some do; not one who waits only for them."""
