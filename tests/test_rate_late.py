@@ -362,6 +362,21 @@ async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
     assert record == [(0, "busy"), (31, "b"), (41, "busy")]
 
 
+async def test_answers_that_say_nothing_do_not_hide_a_pause(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        await cm.run(note, record, "first")
+        handle = cm.start_soon(note, record, "late", task_timeout=15)
+        await wait_all_tasks_blocked()
+        for _ in range(100):
+            rate.observe(remaining=math.inf, reset=60)
+        rate.pause_for(16)
+        assert ending(await handle.wait()) == late(handle, 16)
+    assert record == [(0, "first")]
+
+
 async def test_who_comes_too_late_after_a_pause_is_told_of_it_and_of_those_before(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
