@@ -28,24 +28,19 @@ class Index:
 
     def __init__(self, expected: int = 0) -> None:
         self._tables: list[tuple[array[int], int]] = []
-        self._room = 0
-        if expected:
-            self._extend((expected * 2).bit_length())
+        self._extend((expected * 2).bit_length())
 
     def _extend(self, bits: int) -> None:
         size = 1 << min(max(bits, _SMALLEST), _LARGEST)
         self._tables.append((array("Q", [0]) * size, size - 1))
         self._room = size // 2
 
-    def _grow(self) -> None:
-        self._extend(self._tables[-1][1].bit_length() + _GROWTH if self._tables else 0)
-
     def add(self, keys: Sequence[str], numbers: Sequence[int]) -> None:
         """The records of some keys have these numbers."""
         done = 0
         while done < len(keys):
             if not self._room:
-                self._grow()
+                self._extend(self._tables[-1][1].bit_length() + _GROWTH)
             some = slice(done, done + self._room)
             done += self._fill(keys[some], numbers[some])
 
