@@ -338,7 +338,7 @@ class Rings:
         """
         ring = dict.fromkeys(order)
         held = Counter(key for holder in ring for key in self._keys.get(holder, ()))
-        left = -1
+        left = 0
         while left != len(ring):
             left = len(ring)
             for holder in list(ring):
