@@ -272,8 +272,9 @@ async def test_who_waits_for_those_in_a_ring_is_not_told(limit: int, autojump_cl
 
 
 @each_kind
+@pytest.mark.parametrize("delay", [0, 1.5])
 async def test_who_waits_for_those_that_are_told_of_a_lowered_limit_is_not(
-    limit_of: MakeLimit, autojump_clock: MockClock
+    delay: float, limit_of: MakeLimit, autojump_clock: MockClock
 ) -> None:
     async def item(_: object) -> str:
         return await parent(cm, 1)
@@ -283,6 +284,7 @@ async def test_who_waits_for_those_that_are_told_of_a_lowered_limit_is_not(
             return isinstance(await anext(outcomes), Failure)
 
     async def follow() -> bool:
+        await trio.sleep(delay)  # who begins to wait after the item does is not the last one of the ring
         return isinstance(await consumer.wait(), Success)
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(5)) as cm:
