@@ -265,6 +265,29 @@ async def test_what_a_task_took_before_an_answer_is_not_given_back_after_it(
     assert rate.statistics().available == left
 
 
+@pytest.mark.parametrize("more", [0.5, 5])
+async def test_what_an_attempt_took_more_is_counted_by_who_came_later(
+    more: float, autojump_clock: MockClock
+) -> None:
+    rate = RateLimiter(100, burst=100)
+
+    async def first() -> None:
+        rate.acquire_nowait(10)
+        await trio.sleep(2)
+        rate.charge(more)
+
+    async def second() -> None:
+        await trio.sleep(1)
+        rate.acquire_nowait(10)
+        await trio.sleep(2)
+        rate.observe(remaining=60, reset=60)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        nursery.start_soon(second)
+    assert rate.statistics().available == 60 - more
+
+
 async def test_what_is_left_decides_who_will_be_too_late(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

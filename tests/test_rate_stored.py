@@ -180,6 +180,28 @@ def test_what_the_service_has_said_is_not_stored_when_it_is_over(wall: list[floa
     }
 
 
+@pytest.mark.parametrize("passed, time", [(29.5, 0.5), (30, 0), (1e9, 0)])
+def test_what_the_service_has_said_is_over_by_the_wall_clock(
+    passed: float, time: float, wall: list[float]
+) -> None:
+    snapshot = {"time": wall[0], "owed": 0.0, "paused_for": 0.0, "left_0": 0.0, "for_0": 30.0}
+    wall[0] += passed
+    assert run(restored(snapshot), 1) == [time]
+
+
+def test_where_more_was_taken_than_was_left_nothing_is(wall: list[float]) -> None:
+    rate = RateLimiter.unlimited()
+
+    async def main() -> None:
+        rate.observe(remaining=1, reset=30)
+        rate.charge(3)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    snapshot = rate.snapshot()
+    assert snapshot == {"time": wall[0], "owed": 0.0, "paused_for": 0.0, "left_0": 0.0, "for_0": 30.0}
+    assert run(restored(snapshot), 1) == [30]
+
+
 def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
     rate = RateLimiter.unlimited()
 

@@ -67,12 +67,12 @@ class Stored:
         return fields
 
     def go_on(self, meter: Meter, now: float) -> None:
-        """Let a meter go on from here, at a time of its own clock, which is the present one."""
+        """Let a meter that is new go on from here, at a time of its own clock, which is the present one."""
         passed = max(0.0, time.time() - self.time)
         meter.start, meter.taken = now, max(0.0, self.owed - passed * meter.rate / meter.per)
         meter.resume = now + max(0.0, self.paused_for - passed)
         for left, seconds in sorted(self.bounds):  # a file may have them in any order
-            meter.observe(left + meter.total, now + max(0.0, seconds - passed), -inf, now)
+            meter.observe(left, now + (seconds - passed), -inf, now)
 
 
 def _number(snapshot: Mapping[str, float], key: str) -> float:
