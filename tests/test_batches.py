@@ -63,22 +63,23 @@ async def test_a_reader_that_is_busy_finds_what_has_arrived(
     assert record == ([[1], [1.5, 4, 5], [6, 7]] if seconds == 0 else [[1, 1.5], [4, 5], [6, 7]])
 
 
-async def test_takes_no_more_than_one_list_ahead(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("size", [5, 1000])
+async def test_takes_no_more_than_one_list_ahead(size: int, autojump_clock: MockClock) -> None:
     drawn = 0
 
     async def source() -> AsyncGenerator[int]:
         nonlocal drawn
-        while True:
+        while drawn < 5 * size:
             drawn += 1
             yield drawn
 
-    async with aclosing(source()) as numbers, in_batches(numbers, 5) as batches:
+    async with aclosing(source()) as numbers, in_batches(numbers, size) as batches:
         await trio.sleep(1)
-        assert drawn == 5
-        assert await anext(batches) == [1, 2, 3, 4, 5]
+        assert drawn == size
+        assert await anext(batches) == [*range(1, size + 1)]
         await trio.sleep(1)
-        assert drawn == 10
-        assert batches.rest == [6, 7, 8, 9, 10]
+        assert drawn == 2 * size
+        assert batches.rest == [*range(size + 1, 2 * size + 1)]
 
 
 @pytest.mark.parametrize("kind", ["map", "ordered", "send_to", "generator"])
