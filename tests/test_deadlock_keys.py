@@ -265,3 +265,28 @@ async def test_who_awaits_a_task_that_comes_back_for_the_key_he_holds(
         raise told.error
     assert isinstance(first.outcome, Success)
     assert (limit.statistics(), limit._keys) == ({}, {})
+
+
+@each_kind
+async def test_a_map_that_has_drawn_more_than_a_lowered_limit_allows_may_be_in_a_ring(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async def item(name: str) -> None:
+        await trio.sleep(2)
+        if name == "a0":
+            await handle.wait()
+
+    async def consumer(_: str) -> list[bool]:
+        async with cm.map(item, [f"a{number}" for number in range(12)]) as outcomes:
+            return [isinstance(outcome, Success) async for outcome in outcomes]
+
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(4), per_key=limit) as cm:
+        handle = cm.start_soon(consumer, "b")
+        cm.start_soon(child, "c", 50)
+        await trio.sleep(1)
+        cm.limit = 3
+        with trio.fail_after(30):
+            assert await handle.result() == [False] + [True] * 11
+        assert trio.current_time() == 24
+    assert (limit.statistics(), limit._keys) == ({}, {})
