@@ -24,7 +24,6 @@ class Keyring:
     limits: tuple[KeyedLimit, ...]
     _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
 
-    @enable_ki_protection
     def open(self) -> None:
         """Use the limits, until `close`.
 
@@ -39,14 +38,12 @@ class Keyring:
             undo.pop_all()
         self._run = run
 
-    @enable_ki_protection
     def close(self) -> None:
         """Use the limits no more."""
         if self._run is not None:
             for limit in self.limits:
                 limit._close(self._run)
 
-    @enable_ki_protection
     def enlist(self, handle: TaskHandle[Any]) -> None:
         """A task waits, with its keys from here on; who does not join a line must `forget` them.
 
