@@ -599,3 +599,19 @@ async def test_maps_of_two_managers_go_on_after_0(source: Any, autojump_clock: M
                     one.limit = 2
     assert trio.current_time() == 9
     assert one.statistics().succeeded == two.statistics().succeeded == 4
+
+
+async def test_a_map_draws_no_more_than_a_limiter_that_was_lowered_without_a_word_allows(
+    autojump_clock: MockClock,
+) -> None:
+    limiter, numbers = trio.CapacityLimiter(4), iter(range(20))
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
+        async with cm.map(second, numbers) as outcomes:
+            await trio.sleep(0.5)
+            limiter.total_tokens = 1
+            await trio.sleep(10)
+            assert cm.statistics().submitted == 4
+            for _ in range(3):
+                await anext(outcomes)
+            await trio.sleep(10)
+    assert cm.statistics().submitted == next(numbers) == 5
