@@ -204,16 +204,12 @@ class Tokens:
         return bool(self._returning.ready or self._queue.ready) and self.grants()
 
     def _grant(self, slot: Slot) -> bool:
-        """Offer a slot to the heads of the line, which leave it; whether one took it."""
+        """Offer a slot to the heads of the line, which leave it; somebody is ready. Whether one took it."""
         while True:
             queue = self._queue
             if self._returning.ready and not (queue.ready and self._beginner_is_before()):
                 queue = self._returning
-                self._beginner_is_next = True
-            elif queue.ready:
-                self._beginner_is_next = False
-            else:
-                return False
+            self._beginner_is_next = queue is self._returning
             waiter, grant = queue.pop()
             if waiter._keys is not None:
                 hold(waiter._keys, slot)
@@ -221,7 +217,7 @@ class Tokens:
                 return True
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more
-            if not (self.grants() and self.still_grants()):  # what was called has changed that
+            if not (self.is_wanted() and self.still_grants()):  # what was called has changed that
                 return False
 
     def _beginner_is_before(self) -> bool:
