@@ -78,15 +78,15 @@ def remember(history: list[RetriedError] | None, error: Exception, delay: float)
 
 
 # Compared by identity: values may be arrays, whose equality is no bool, and outcomes stay hashable.
-@define(eq=False, repr=False)
+@define(eq=False, repr=False, init=False)
 class SuccessFields(Generic[T_co]):
     """What a `Success` is made of.
 
-    An object of this class, which is not frozen, is made in less than half the time, and becomes a Success
-    when its ``__class__`` is set: both classes have the same slots.
+    An object of this class, which is not frozen and needs no arguments, is made in less than half the time,
+    and becomes a Success when its ``__class__`` is set: both classes have the same slots.
     """
 
-    value: T_co
+    value: T_co  # type: ignore[misc]  # attrs has a constructor of another name yet, which nobody calls
     """What it returned."""
     index: int
     """Its place in the order of acceptance, from 0; for a map, its item's position."""
