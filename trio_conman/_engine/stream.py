@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, final
 from weakref import WeakKeyDictionary
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from trio_conman._base.checks import wrong_thread
 from trio_conman._base.outcomes import Outcome
@@ -130,7 +130,7 @@ class Stream(Generic[T]):
     async def __anext__(self) -> Outcome[T]:
         while True:
             if self.taken < self._next_turn:
-                await trio.lowlevel.checkpoint_if_cancelled()
+                await checkpoint_if_cancelled()
             else:
                 if self.waits:
                     await self._rest()
