@@ -365,10 +365,13 @@ async def test_what_nobody_takes_is_not_drawn_beyond_twice_the_limit(
                 assert source.drawn == 6 + taken
 
 
+@pytest.mark.parametrize("limit", [math.inf, float("inf")])  # they are two objects
 @each_source
-async def test_without_a_limit_a_thousand_are_drawn(kind: type[Source], autojump_clock: MockClock) -> None:
+async def test_without_a_limit_a_thousand_are_drawn(
+    kind: type[Source], limit: float, autojump_clock: MockClock
+) -> None:
     source = kind()
-    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, math.inf) as cm:
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit) as cm:
         async with cm.map(second, source) as outcomes:
             await trio.sleep(5)
             assert source.drawn == cm.statistics().submitted == 1000
