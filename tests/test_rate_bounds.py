@@ -13,8 +13,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import RateLimiter
 
-pytestmark = pytest.mark.unmeasured
-
 
 @attrs.define
 class Said:
