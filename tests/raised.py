@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import trio
 
@@ -58,3 +59,30 @@ class Raising:
         self.calls += 1
         await trio.lowlevel.checkpoint()
         raise self.error()
+
+
+class OddError(Exception):
+    """One that a weak reference may lead to."""
+
+
+class OwnErrors:
+    """Raises errors, also in place of a cancellation, and knows which of them are alive."""
+
+    def __init__(self) -> None:
+        self.alive = WeakSet[OddError]()
+
+    async def fail(self) -> NoReturn:
+        """Raise one."""
+        error = OddError()
+        self.alive.add(error)
+        try:
+            raise error
+        finally:
+            del error
+
+    async def fail_late(self, *_: object) -> None:
+        """Raise one when cancelled."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            await self.fail()

@@ -4,13 +4,13 @@
 # What raises in these tests is a whole block, at its end.
 
 import math
-import weakref
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.raised import OwnErrors
 from trio_conman import ConMan, ConManClosedError, Failure, RetriableError, RetryConfig, StopReason
 
 
@@ -319,21 +319,7 @@ async def test_errors_as_the_grace_of_a_shutdown_ends_count_too(autojump_clock: 
 async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
     door: str, is_kept: bool, no_collector: None, autojump_clock: MockClock
 ) -> None:
-    class OddError(Exception):
-        pass
-
-    alive = weakref.WeakSet[Any]()
-
-    async def fail_late(_: int) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            error = OddError()
-            alive.add(error)
-            try:
-                raise error
-            finally:
-                del error
+    own = OwnErrors()
 
     async def use() -> None:
         opened: list[ConMan[Any]] = []
@@ -342,14 +328,14 @@ async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
                 opened.append(cm)
                 cm.start_soon(fails, ERRORS[0], 1)
                 if door == "map":
-                    async with cm.map(fail_late, range(2)):
+                    async with cm.map(own.fail_late, range(2)):
                         await trio.sleep(50)
                 else:
-                    cm.start_soon(fail_late, 0)
-                    cm.start_soon(fail_late, 1)
+                    cm.start_soon(own.fail_late, 0)
+                    cm.start_soon(own.fail_late, 1)
                     await trio.sleep(50)
         except* Exception:
-            assert len(alive) == 2
+            assert len(own.alive) == 2
         if is_kept:
             assert len(opened[0].errors()) == 3
         else:
@@ -357,33 +343,21 @@ async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
 
     await use()
     await wait_all_tasks_blocked()
-    assert len(alive) == 0
+    assert len(own.alive) == 0
 
 
 @pytest.mark.parametrize("unlimited", [None, math.inf])
 async def test_without_a_limit_an_error_is_kept_no_longer_than_its_outcome(
     unlimited: Any, no_collector: None, autojump_clock: MockClock
 ) -> None:
-    class OddError(Exception):
-        pass
-
-    alive = weakref.WeakSet[Any]()
-
-    async def fail() -> None:
-        error = OddError()
-        alive.add(error)
-        try:
-            raise error
-        finally:
-            del error
-
+    own = OwnErrors()
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, max_errors=unlimited) as cm:
         for _ in range(3):
-            await cm.run(fail)
+            await cm.run(own.fail)
         await cm.wait()
-        assert len(alive) == len(cm.pop_outcomes()) == 3
+        assert len(own.alive) == len(cm.pop_outcomes()) == 3
         await wait_all_tasks_blocked()
-        assert not alive
+        assert not own.alive
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "1", True, float("nan")])

@@ -1,13 +1,13 @@
 """Shutting down: what happens to those that have not ended when the grace has."""
 
 import math
-import weakref
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.raised import OwnErrors
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -177,30 +177,16 @@ async def test_of_two_the_shorter_grace_counts_and_both_return(
 async def test_errors_that_tasks_raise_as_the_grace_ends_are_freed_with_the_manager(
     options: dict[str, Any], no_collector: None, autojump_clock: MockClock
 ) -> None:
-    class OddError(Exception):
-        pass
-
-    alive = weakref.WeakSet[Any]()
-
-    async def fail_late() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            error = OddError()
-            alive.add(error)
-            try:
-                raise error
-            finally:
-                del error
+    own = OwnErrors()
 
     async def use() -> None:
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
-            cm.start_soon(fail_late)
+            cm.start_soon(own.fail_late)
             with trio.move_on_after(2):
                 await cm.shutdown(**options)
-        assert len(cm.errors()) == len(alive) == 1
+        assert len(cm.errors()) == len(own.alive) == 1
         del cm  # a Cancelled leads to this frame too
 
     await use()
     await wait_all_tasks_blocked()
-    assert len(alive) == 0
+    assert len(own.alive) == 0

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -15,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.raised import OwnErrors
 from trio_conman import ConMan, ConManClosedError, signals
 from trio_conman.signals import shutdown_on_signal
 
@@ -172,34 +172,20 @@ async def test_a_signal_is_heard_until_the_last_task_has_ended(autojump_clock: M
 async def test_errors_that_tasks_raise_at_the_second_signal_are_freed_with_the_manager(
     no_collector: None, autojump_clock: MockClock
 ) -> None:
-    class OddError(Exception):
-        pass
-
-    alive = weakref.WeakSet[Any]()
-
-    async def fail_late() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            error = OddError()
-            alive.add(error)
-            try:
-                raise error
-            finally:
-                del error
+    own = OwnErrors()
 
     async def use() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell, signal.SIGTERM, 1)
             nursery.start_soon(tell, signal.SIGINT, 2)
             async with ConMan[Any].open(nursery, 2) as cm, shutdown_on_signal(cm):
-                cm.start_soon(fail_late)
-        assert len(cm.errors()) == len(alive) == 1
+                cm.start_soon(own.fail_late)
+        assert len(cm.errors()) == len(own.alive) == 1
         del cm  # a Cancelled leads to this frame too
 
     await use()
     await wait_all_tasks_blocked()
-    assert len(alive) == 0
+    assert len(own.alive) == 0
 
 
 async def test_a_third_signal_does_what_it_did_before(autojump_clock: MockClock) -> None:
