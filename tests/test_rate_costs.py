@@ -172,6 +172,31 @@ async def test_a_cost_that_cannot_be_had_fails_that_task_and_says_whose_it_is(
             assert re.search(text, str(failure.error))
 
 
+async def test_what_gives_a_cost_is_named_only_in_an_error(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Cost:
+        named = 0
+
+        def __getattr__(self, name: str) -> str:
+            if name != "__qualname__":
+                raise AttributeError(name)
+            Cost.named += 1
+            return "dear"
+
+        def __call__(self, record: list[Any], permits: float) -> float:
+            return permits
+
+    async with manager(RateLimiter(1, cost=Cost())) as cm:
+        await cm.run(note, record, 2)
+        await cm.run(note, record, 3)
+        await cm.wait()
+        assert (record, Cost.named) == ([(0, 2), (2, 3)], 0)
+        outcome = await (await cm.run(note, record, -1)).wait()
+    assert isinstance(outcome, Failure)
+    assert (str(outcome.error).count("by dear()"), Cost.named) == (1, 1)
+
+
 async def test_a_retry_whose_cost_cannot_be_had_fails_with_that(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

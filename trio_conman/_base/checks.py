@@ -50,8 +50,11 @@ def check_number(name: str, value: object, *, finite: bool = False) -> float:
     return number
 
 
-def check_finite(name: str, value: object, *, positive: bool = False) -> float:
-    """Refuse what is not a finite number, be it above 0 or, unless `positive`, not; returns it as a float."""
+def check_finite(name: object, value: object, *, positive: bool = False) -> float:
+    """Refuse what is not a finite number, be it above 0 or, unless `positive`, not; returns it as a float.
+
+    The `name` may be anything that makes its text only when it is asked for it.
+    """
     wanted = "a finite number above 0" if positive else "a finite number"
     number = _as_float(name, value, wanted)
     if not math.isfinite(number) or (positive and number <= 0):
@@ -59,7 +62,7 @@ def check_finite(name: str, value: object, *, positive: bool = False) -> float:
     return number
 
 
-def _as_float(name: str, value: object, wanted: str) -> float:
+def _as_float(name: object, value: object, wanted: str) -> float:
     """A number as a float; NaN for what is beyond one."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")

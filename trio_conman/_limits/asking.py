@@ -20,6 +20,18 @@ class Asking(Protocol):
         ...
 
 
+class Asked:
+    """What a limit has asked for, by a name that is made when an error needs it."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: Asking) -> None:
+        self._limit = limit
+
+    def __str__(self) -> str:
+        return self._limit._describe()
+
+
 @disable_ki_protection
 def ask(limit: Asking, fn: Callable[..., object], args: tuple[Any, ...]) -> Any:
     """What `fn` makes of the arguments of a task for a limit.

@@ -12,7 +12,7 @@ from trio_conman._base.texts import short
 Cost: TypeAlias = float | Callable[..., float]
 
 
-def check_permits(name: str, value: object) -> float:
+def check_permits(name: object, value: object) -> float:
     """Refuse what is not a finite number above 0; returns it as a float."""
     return check_finite(name, value, positive=True)
 

@@ -16,7 +16,7 @@ from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.handles import name_of
 
-from .asking import ask
+from .asking import Asked, ask
 from .cost import Cost, check_burst, check_cost, check_permits
 from .meter import MOST, Meter
 from .stored import Stored
@@ -402,7 +402,7 @@ class RateLimiter:
         """What an attempt costs; raises where what tells it has raised, or told nothing that it can be."""
         cost = self._cost
         try:
-            return check_permits(self._describe(), ask(self, cost, args)) if callable(cost) else cost
+            return check_permits(Asked(self), ask(self, cost, args)) if callable(cost) else cost
         finally:
             del args
 
