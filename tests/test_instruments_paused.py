@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
 from math import inf
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import (
     ConMan,
@@ -19,6 +20,7 @@ from trio_conman import (
     RateLimiter,
     RetriableError,
     RetryConfig,
+    TaskHandle,
 )
 
 from .managed import manager
@@ -159,6 +161,70 @@ async def test_who_hears_may_resume(autojump_clock: MockClock) -> None:
         assert not cm.paused
         await cm.run(job)
     assert trio.current_time() == 1
+
+
+async def numbers() -> AsyncIterator[int]:
+    for number in range(5):
+        yield number
+
+
+async def map_jobs(cm: ConMan[Any]) -> None:
+    async with cm.map(lambda _: job(), numbers()) as outcomes:
+        async for _ in outcomes:
+            pass
+
+
+async def start_jobs(cm: ConMan[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(cm.run, job)
+
+
+@pytest.mark.parametrize("work", [map_jobs, start_jobs])
+@pytest.mark.parametrize("change", [ConMan.resume, lambda cm: setattr(cm, "limit", 4)])
+async def test_what_starts_by_it_is_told_after_it(
+    change: Callable[[ConMan[Any]], None],
+    work: Callable[[ConMan[Any]], Awaitable[None]],
+    autojump_clock: MockClock,
+) -> None:
+    class Hears(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            told.append("submitted")
+
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            told.append("paused" if seconds else "resumed")
+
+        def limit_changed(self, manager: str, limit: int | float) -> None:
+            told.append("limit")
+
+    told: list[str] = []
+    async with trio.open_nursery() as nursery, manager(2, instruments=[Hears()]) as cm:
+        if change is ConMan.resume:
+            cm.pause()
+        nursery.start_soon(work, cm)
+        await trio.sleep(0.5)
+        told.clear()
+        change(cm)
+        await wait_all_tasks_blocked()
+        assert told == ["resumed" if change is ConMan.resume else "limit", "submitted", "submitted"]
+
+
+async def test_nothing_starts_where_who_hears_pauses_anew(autojump_clock: MockClock) -> None:
+    class Pauses(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            told.append(seconds)
+            if told == [inf, 0]:
+                cm.pause()
+
+    told: list[float] = []
+    async with manager(2, instruments=[Pauses()]) as cm:
+        cm.pause()
+        handle = cm.start_soon(job)
+        cm.resume()
+        assert (told, cm.paused, handle.state) == ([inf, 0, inf], True, "queued")
+        await trio.sleep(1)
+        assert handle.state == "queued"
+    assert (told, trio.current_time()) == ([inf, 0, inf, 0], 2)
 
 
 async def test_without_instruments_nothing_is_told(autojump_clock: MockClock) -> None:

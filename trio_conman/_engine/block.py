@@ -278,10 +278,7 @@ class Block:
         """Go on: first those who wait for a permit, as they have their slots."""
         if self.runner.permits is not None:
             self.runner.permits.resume()
-        was_paused = self.line.paused
-        self.line.resume()
-        if was_paused:
-            self.tell_paused()
+        self.line.resume(self.tell_paused)
 
     def tell_paused(self) -> None:
         """It starts nothing for a while, or goes on; of one that has ended there is nothing to tell."""
@@ -292,11 +289,11 @@ class Block:
 
     @enable_ki_protection
     def tell_resized(self) -> None:
-        """The limit has changed."""
-        for each in list(self.maps):
-            each.resized()
+        """The limit has changed: that is told before what it lets maps start."""
         if self.runner.instruments is not None:
             self.runner.instruments.tell("limit_changed", self.name, self.line.limit)
+        for each in list(self.maps):
+            each.resized()
 
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""

@@ -23,7 +23,7 @@ for there is taken again at once, unless other lines use the limiter, each with 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -79,8 +79,8 @@ class Tokens:
             while self._spare and self.limiter.available_tokens < 0:
                 self.limiter.release_on_behalf_of(self._spare.pop())
             self._excess = int(max(0, self.limiter.borrowed_tokens - limit))
+        self.rings.tell_resized()  # first: what this starts comes after it
         self.serve()
-        self.rings.tell_resized()
 
     def grants(self) -> bool:
         """Whether it gives slots, as soon as there are some."""
@@ -93,9 +93,11 @@ class Tokens:
         self._mind_envoy()
 
     @enable_ki_protection
-    def resume(self) -> None:
-        """Grant again."""
-        self.paused = False
+    def resume(self, tell: Callable[[], None]) -> None:
+        """Grant again; `tell` that it was paused, who may pause anew."""
+        was_paused, self.paused = self.paused, False
+        if was_paused:
+            tell()
         self.rings.suspected = True  # who waits here may be in one now
         self.serve()
 
