@@ -256,6 +256,11 @@ def certificate_error() -> ssl.SSLCertVerificationError:
     return error
 
 
+def status_error(status: int, phrase: bytes) -> httpx.HTTPStatusError:
+    response = httpx.Response(status, extensions={"reason_phrase": phrase})
+    return httpx.HTTPStatusError("no", request=httpx.Request("GET", "http://a.example"), response=response)
+
+
 def raised_from(error: Exception, *causes: Exception) -> Exception:
     for above, below in itertools.pairwise([error, *causes]):
         above.__cause__ = below
@@ -282,6 +287,8 @@ def raised_from(error: Exception, *causes: Exception) -> Exception:
         ),
         (httpx.RemoteProtocolError("two\nlines"), "RemoteProtocolError: two lines (not retried)"),
         (httpx.ReadError(""), "ReadError (not retried)"),
+        (status_error(404, b"No \x1b[31m\x07"), "404 No [31m (not retried)"),
+        (status_error(599, b""), "599 (not retried)"),
     ],
 )
 def test_errors_are_told_by_their_roots(error: Exception, text: str) -> None:

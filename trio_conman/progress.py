@@ -18,7 +18,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._base.checks import check_int, check_type
-from ._base.texts import short
+from ._base.texts import printable, short
 
 try:
     from rich.console import Console
@@ -43,9 +43,7 @@ class ProgressRow(Instrument):
     def __init__(self, display: _Display, description: str | None, total: int | None) -> None:
         check_type("description", description, (str, type(None)), "a str")
         self.total = total
-        # One line, with nothing in it that moves a cursor.
-        printable = "".join(char if char.isprintable() else " " for char in description or "")
-        self._description = " ".join(printable.split())
+        self._description = printable(description or "")
         self._display = display
         self._running: set[TaskHandle[Any]] = set()
         self._submitted = self._succeeded = self._failed = self._cancelled = self._retries = 0

@@ -41,6 +41,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def printable(text: str) -> str:
+    """A text on one line, with nothing in it that moves a cursor."""
+    return one_line("".join(char if char.isprintable() else " " for char in text))
+
+
 def cut(text: str) -> str:
     """The first characters of a text, as many as are kept."""
     # The method of str, since the text of an error may be of a subclass with methods and fields of its own.

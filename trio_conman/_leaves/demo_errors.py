@@ -9,6 +9,7 @@ import ssl
 import trio
 
 from trio_conman import Failure, RetryConfig, StopReason, TaskCancelledError
+from trio_conman._base.texts import printable
 
 _WORDS = {
     StopReason.ERROR: "not retried",
@@ -60,5 +61,6 @@ def why(failure: Failure) -> str:
     elif isinstance(root, OSError) and root.errno:
         text = f"{type(root).__name__}: {os.strerror(root.errno)}"
     else:
-        text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-    return f"{text} ({_WORDS.get(failure.reason, failure.reason.value)})"
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+    # What a server says may be meant for the terminal.
+    return f"{printable(text)} ({_WORDS.get(failure.reason, failure.reason.value)})"
