@@ -211,29 +211,35 @@ def test_some_failed(page: Page) -> None:
     assert "\n\nsucceeded    1 of 4, 1,760 bytes\nfailed       3\nretries      2\n" in done.stdout
 
 
-def test_redirects_are_followed(page: Page) -> None:
+@pytest.fixture
+def redirecting(page: Page) -> Iterator[str]:
+    """The address of another server: all its pages lead to one that is there, and set a broken cookie."""
     target = page("ok")
 
     class Redirecting(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(302)
             self.send_header("Location", target)
+            self.send_header("Set-Cookie", "a=\xff")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name in the base class
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as redirecting:
-        thread = threading.Thread(target=redirecting.serve_forever)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        try:
-            url = f"http://127.0.0.1:{redirecting.server_port}/"
-            done = run(url)
-        finally:
-            redirecting.shutdown()
-            thread.join()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_redirects_are_followed_and_cookies_are_not_kept(redirecting: str) -> None:
+    urls = [f"{redirecting}/{number}" for number in range(3)]
+    done = run("--limit", "2", *urls)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(row("ok", 0, url, "1,760 bytes"), done.stdout)
+    for url in urls:
+        assert re.search(row("ok", 0, url, "1,760 bytes"), done.stdout)
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,8 @@ def make_client(parser: Parser, *, trust_env: bool) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             timeout=None,  # that, and the limits, are the manager's business
             limits=httpx.Limits(max_connections=None),  # no request waits for one
+            # Each page by itself: a broken cookie of one would break all that come after it.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=True,
             trust_env=trust_env,
         )
