@@ -594,6 +594,9 @@ async def test_a_text_that_nobody_can_send_is_made_one(observed: Observed) -> No
     assert attributes(span)["name"] == r"caf\udce9"
     assert span.status.description is not None
     assert rb"ValueError: caf\udce9" in span.status.description.encode()
+    _, recorded = events(span)[-1]
+    assert recorded["exception.message"] == r"caf\udce9"
+    assert recorded["exception.stacktrace"].endswith("ValueError: caf\\udce9\n")
 
 
 async def test_a_task_that_has_ended_before_it_is_told_of_has_its_name(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -41,8 +42,16 @@ def _type_name(error: Exception) -> str:
 
 
 def _sendable(text: str) -> str:
-    """A text without lone surrogates: an exporter would lose all spans that it sends together with one."""
+    """A text without lone surrogates: an exporter would lose what has one, or all that it sends with it."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def _texts_of(error: Exception) -> dict[str, str]:
+    """Those that a span records of an error; which it would take as they are."""
+    return {
+        "exception.message": _sendable(str(error)),
+        "exception.stacktrace": _sendable("".join(format_exception(error))),
+    }
 
 
 @final
@@ -128,14 +137,11 @@ class OpenTelemetryInstrument(Instrument):
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
         """Begin its span."""
-        submitter = trace.get_current_span().get_span_context()
+        submitter, name = trace.get_current_span().get_span_context(), _sendable(handle.name)
         span = self._tracer.start_span(
             # It has no callable any more when this is told after its end, as may be of a guest's tasks.
-            handle.name if handle._call is None else name_of(handle._call),
-            attributes={
-                "trio_conman.task.name": _sendable(handle.name),
-                "trio_conman.task.index": handle.index,
-            },
+            name if handle._call is None else name_of(handle._call),
+            attributes={"trio_conman.task.name": name, "trio_conman.task.index": handle.index},
             links=[trace.Link(submitter)] if submitter.is_valid else [],
         )
         self._followed[handle] = _Followed(span)
@@ -181,8 +187,9 @@ class OpenTelemetryInstrument(Instrument):
                 told["trio_conman.task.outcome"] = "failure"
                 told["error.type"] = _type_name(outcome.error)
                 try:
-                    span.record_exception(outcome.error)
-                except Exception:  # from the error's own __str__
+                    if span.is_recording():
+                        span.record_exception(outcome.error, _texts_of(outcome.error))
+                except Exception:  # from the error's own methods
                     span.add_event("exception", {"exception.type": told["error.type"]})
                 span.set_status(trace.Status(trace.StatusCode.ERROR, _sendable(str(outcome))))
         span.set_attributes({**told, "trio_conman.task.retries": outcome.retries})
