@@ -316,6 +316,39 @@ async def test_what_two_hooks_of_one_event_cause_is_told_in_the_order_in_which_i
     assert pauses == [inf, 0]
 
 
+async def test_what_a_hook_causes_in_another_manager_is_told_after_what_it_was_told_of(
+    autojump_clock: MockClock,
+) -> None:
+    class Feeding(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if handle.name == "first":
+                second.start_soon(trio.sleep, 1, name="second")
+
+    class Raising(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            if handle.name == "first":
+                raise KeyError  # to the other manager it is of use yet
+            finished.append(handle.name)
+
+    finished: list[str] = []
+    instruments = [Feeding(), Raising(), recording := RecordingInstrument()]
+    async with trio.open_nursery() as nursery:
+        async with (
+            ConMan[None].open(nursery, 2, instruments=instruments) as second,
+            ConMan[None].open(nursery, 2, instruments=instruments) as first,
+        ):
+            first.start_soon(trio.sleep, 1, name="first")
+    assert [(event.name, event.hook) for event in recording.events] == [
+        ("first", "task_submitted"),
+        ("first", "attempt_started"),
+        ("first", "task_finished"),
+        ("second", "task_submitted"),
+        ("second", "attempt_started"),
+        ("second", "task_finished"),
+    ]
+    assert finished == ["second"]
+
+
 async def test_one_that_runs_out_of_stack_is_dropped_but_not_unheard(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from math import inf
+from threading import local
 from typing import Any, final
 
 import trio
@@ -27,9 +28,10 @@ class Instrument:
     The methods are called at once, by whichever trio task it happens in, so they must be sync and quick; what
     happens outside of trio tasks is told soon, inside one. ``handle.cancel()`` works in each of them. One
     that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. All
-    are told of things in the order in which they happen: of what a method causes, after what that method was
-    told of. An item of a map is a task too. An instrument may be given to many managers. The methods may also
-    be set on the object, before it is given; a mock made from this class will do.
+    are told of things in the order in which they happen: of what a method causes, be it in another manager,
+    after what that method was told of. An item of a map is a task too. An instrument may be given to many
+    managers. The methods may also be set on the object, before it is given; a mock made from this class will
+    do.
     """
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
@@ -186,9 +188,6 @@ class Instruments:
         if len({id(each) for each in given}) < len(given):
             raise ValueError(f"instruments must be different ones, not {short(given)}")
         self._by_hook = {hook: [each for each in given if _hears(each, hook)] for hook in HOOKS}
-        # What is being told, with those who have not heard yet, and its context where that is another one.
-        # Each was caused by a hook of one before.
-        self._begun: list[tuple[deque[Instrument], str, tuple[Any, ...], Context | None]] = []
         # What could not be told when it happened: see `tell`.
         self._late: deque[Callable[[], object]] = deque()
         # What a handler of the log raised that is no Exception.
@@ -235,13 +234,14 @@ class Instruments:
             self._late.popleft()()
 
     def _tell(self, hook: str, args: tuple[Any, ...], context: Context | None) -> None:
-        self._begun.append((deque(self._by_hook[hook]), hook, args, context))
+        begun = _telling.begun
+        begun.append((self, deque(self._by_hook[hook]), hook, args, context))
         try:
             # What a hook causes comes after all that happened before, which others may not have heard yet.
-            for waiting, what, given, where in self._begun.copy():
+            for by, waiting, what, given, where in begun.copy():
                 while waiting:
                     instrument = waiting.popleft()
-                    if not any(each is instrument for each in self._by_hook[what]):
+                    if not any(each is instrument for each in by._by_hook[what]):
                         continue  # it was dropped meanwhile
                     try:  # here, as each call makes the stack deeper
                         if where is None:
@@ -250,11 +250,11 @@ class Instruments:
                             where.copy().run(getattr(instrument, what), *given)
                     except RecursionError as error:
                         # Here it would be too deep to say so.
-                        self._late.append(partial(self._drop, instrument, what, error))
+                        by._late.append(partial(by._drop, instrument, what, error))
                     except BaseException as error:
-                        self._drop(instrument, what, error)
+                        by._drop(instrument, what, error)
         finally:
-            self._begun.pop()
+            begun.pop()
 
     def _drop(self, instrument: Instrument, hook: str, error: BaseException) -> None:
         for each, watching in self._by_hook.items():
@@ -266,6 +266,18 @@ class Instruments:
             # Whoever is told of a task has its books to keep: it leaves through the manager's nursery.
             self._interrupt = interrupt
             self.wake()
+
+
+class _Telling(local):
+    """What a thread tells just now, in the order in which it happened."""
+
+    def __init__(self) -> None:
+        # By whom, with those who have not heard yet, and its context where that is another one. Each was
+        # caused by a hook of one before, be it of the same manager or of another.
+        self.begun: list[tuple[Instruments, deque[Instrument], str, tuple[Any, ...], Context | None]] = []
+
+
+_telling = _Telling()
 
 
 def _hears(instrument: Instrument, hook: str) -> bool:
