@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -163,6 +164,21 @@ async def test_what_a_reader_leaves_by_itself_is_dropped_as_in_a_map(autojump_cl
     assert cm.outcomes() == []
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_map_has_back_in_no_time_however_much_was_taken(
+    autojump_clock: MockClock, ordered: bool
+) -> None:
+    size = 20_000
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, [0] * size, ordered=ordered) as outcomes:
+            async with in_batches(outcomes, size) as batches:
+                while len(batches.rest) < size:
+                    await trio.sleep(1)
+                began = time.perf_counter()
+            assert time.perf_counter() - began < 1
+            assert sorted([each.index async for each in outcomes]) == list(range(size))
+
+
 async def test_what_was_taken_of_a_map_that_was_left_before_is_in_rest(autojump_clock: MockClock) -> None:
     """Its reader is another trio task, and busy meanwhile."""
 
@@ -251,12 +267,11 @@ async def test_an_interrupt_of_the_source_leaves_the_block() -> None:
 
 
 class InterruptedList(list[Any]):
-    """A Ctrl-C comes when one has been taken out."""
+    """A Ctrl-C comes when all have gone."""
 
-    def pop(self, *args: Any) -> Any:
-        last = super().pop(*args)
+    def clear(self) -> None:
+        super().clear()
         signal.raise_signal(signal.SIGINT)
-        return last
 
 
 class InterruptedOnce(list[Any]):

@@ -115,10 +115,10 @@ class Batches(AsyncIterator[list[T]]):
             if failure is not None and (error is None or _is_cancellation(error)):
                 raise failure
         finally:
-            if isinstance(self._source, Stream):
+            if isinstance(self._source, Stream) and not self._source.is_dropped:
                 rest: list[Any] = self.rest
-                while rest and not self._source.is_dropped:
-                    self._source.put_back(rest.pop())
+                self._source.put_back(rest)
+                rest.clear()
             self._end()
             del self, error, failure  # what the source raised may lead to this frame
 

@@ -146,7 +146,7 @@ class Stream(Generic[T]):
                 try:
                     self._tell_taken()
                 except BaseException:  # no room on the stack to start a worker
-                    self.put_back(outcome)
+                    self.put_back([outcome])
                     raise
                 return outcome
             if self.is_empty:
@@ -154,13 +154,13 @@ class Stream(Generic[T]):
             await self._sleep()
             self._next_turn = self.taken + self.at_once
 
-    def put_back(self, outcome: Outcome[T]) -> None:
-        """The outcome that was taken last is not wanted after all."""
-        self.taken -= 1
+    def put_back(self, outcomes: list[Outcome[T]]) -> None:
+        """The outcomes that were taken last are not wanted after all."""
+        self.taken -= len(outcomes)
         if self._ordered:
-            self._indexed = {self.taken: outcome, **self._indexed}
+            self._indexed = dict(enumerate(outcomes, self.taken)) | self._indexed
         else:
-            self._completed.appendleft(outcome)
+            self._completed.extendleft(reversed(outcomes))
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None
