@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import time
 import weakref
 from collections.abc import AsyncIterable
 from typing import Any
@@ -196,6 +197,17 @@ async def test_an_iteration_that_was_left_leaves_nothing_behind(autojump_clock: 
             assert end() is None
     finally:
         gc.enable()
+
+
+async def test_many_iterate_over_one_handle_in_time_that_grows_with_their_number(
+    autojump_clock: MockClock,
+) -> None:
+    async with manager(2) as cm:
+        handle = cm.start_soon(job, 0, 1)
+        began = time.perf_counter()
+        iterators = [as_completed([handle]) for _ in range(20_000)]
+        assert time.perf_counter() - began < 1
+        assert [await anext(each) for each in iterators] == [handle] * 20_000
 
 
 async def test_their_errors_count_as_seen_when_their_outcomes_are_read(

@@ -91,7 +91,7 @@ class _Completed(AsyncIterator[TaskHandle[T]], Generic[T]):
 class _Followed(Ending):
     """Tells those who iterate too, as long as they do."""
 
-    __slots__ = ("_followers", "_handle")
+    __slots__ = ("_followers", "_handle", "_most")
 
     def __init__(self, handle: TaskHandle[Any]) -> None:
         super().__init__()
@@ -99,10 +99,13 @@ class _Followed(Ending):
             self.sleepers = handle._done.sleepers
         self._handle: TaskHandle[Any] | None = handle
         self._followers: list[ref[_Completed[Any]]] = []
+        self._most = 1  # followers, before it is looked who of them is left
 
     def follow(self, follower: _Completed[Any]) -> None:
         """Tell it too."""
-        self._followers = [each for each in self._followers if each() is not None]
+        if len(self._followers) == self._most:
+            self._followers = [each for each in self._followers if each() is not None]
+            self._most = 2 * len(self._followers) + 1
         self._followers.append(ref(follower))
 
     def set(self) -> None:
