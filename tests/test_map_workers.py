@@ -1,5 +1,6 @@
 """The workers of a `map`: trio tasks that run item after item, and nothing of one item reaches the next."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -410,3 +411,27 @@ async def test_a_timeout_of_one_item_is_not_that_of_the_next(
         async with cm.map(deadline, [1, 2, 3, 4, 99], task_timeout=5) as outcomes:
             record += [each.value if isinstance(each, Success) else each.reason async for each in outcomes]
     assert record == [5, 5, 5, 5, StopReason.TASK_TIMEOUT]
+
+
+async def test_maps_inside_of_tasks_that_are_left_look_at_their_own_items_only(
+    autojump_clock: MockClock,
+) -> None:
+    """However many workers there are."""
+    looked: list[int] = []
+
+    class Workers(set[Worker]):
+        def __iter__(self) -> Iterator[Worker]:
+            looked.append(len(self))
+            return super().__iter__()
+
+    async def task(n: int) -> None:
+        async with cm.map(trio.sleep, [n, math.inf, math.inf]) as outcomes:
+            await anext(outcomes)
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, math.inf) as cm:
+        cm._runner.pool.workers = Workers()
+        for n in range(100):
+            cm.start_soon(task, n)
+        await cm.wait()
+        assert looked == []
+    assert cm.statistics().cancelled == 200

@@ -16,7 +16,8 @@ Then the map forgets all, since an error that the consumer has kept may lead to 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextvars import copy_context
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -132,18 +133,19 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
-        self._drop_waiting()
-        workers = self._runner.pool.workers
-        running = [each.handle for each in workers if each.handle and each.handle._terms is self._terms]
-        while running:  # no item shall be left in this frame: see TaskHandle.cancel()
-            self._runner.cancel(running.pop(), "its map was left", "the map was left")
+        items = self._mark_items()
+        while items:  # no item shall be left in this frame: see TaskHandle.cancel()
+            self._runner.cancel(items.popleft(), "its map was left", "the map was left")
 
-    def _drop_waiting(self) -> None:
-        may_wait = self._line.parked if self._line.keyring is None else self._unended
-        waiting = [item for item in may_wait if item._terms is self._terms]
-        for item in waiting:  # before a hook lets one of them in
+    def _mark_items(self) -> deque[TaskHandle[Any]]:
+        """Those that have no outcome, which are to be cancelled; before a hook lets one of them in."""
+        may_be: Iterable[TaskHandle[Any] | None] = self._unended
+        if not self._is_watched:
+            may_be = [*self._line.parked, *[each.handle for each in self._runner.pool.workers]]
+        items = deque(each for each in may_be if each is not None and each._terms is self._terms)
+        for item in items:
             item._cancelled = item._cancelled or "its map was left"
-        self._runner.drop(waiting, "its map was left")
+        return items
 
     # What differs
 
