@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, suppress
 from math import inf
 from typing import Any
@@ -162,6 +162,28 @@ async def test_what_a_reader_leaves_by_itself_is_dropped_as_in_a_map(autojump_cl
             # The map has it back.
             assert values([await anext(outcomes)]) == [3]
     assert cm.outcomes() == []
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_map_has_back_what_its_source_raised(
+    autojump_clock: MockClock, record: list[Any], ordered: bool, seconds: float
+) -> None:
+    """Also when it was not yet raised."""
+
+    def items() -> Iterator[float]:
+        yield from [1, 1, 1]
+        raise OSError("the source broke")
+
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, items(), ordered=ordered) as outcomes:
+            async with in_batches(outcomes, 3 if seconds == 0.5 else 4):
+                await trio.sleep(seconds)
+            record += [await anext(outcomes), await anext(outcomes), await anext(outcomes)]
+            with pytest.raises(OSError, match=r"^the source broke$"):
+                await anext(outcomes)
+            assert values(record) == [1, 1, 1]
+            assert [each async for each in outcomes] == []
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -28,11 +28,11 @@ def in_batches(
     A reader whose wait for a batch is cancelled, by a timeout perhaps, loses nothing: the next one gets it.
     While the reader is busy with a batch, up to `size` for the next one are taken.
 
-    When the block is left early, a map has back what was taken from it and not handed over: it is in
-    `~trio_conman.ConMan.outcomes` where the manager, or something around it, has ended the block. What was
-    taken from anything else, or from a map that was left before, is in `Batches.rest`. What anything else
-    raises when it is cancelled then is raised by the block, unless that was left by an exception of its own,
-    which a cancellation is not.
+    When the block is left early, a map has back what was taken from it and not handed over, and what its
+    source has raised behind that: the outcomes are in `~trio_conman.ConMan.outcomes` where the manager, or
+    something around it, has ended the block. What was taken from anything else, or from a map that was left
+    before, is in `Batches.rest`. What anything else raises when it is cancelled then is raised by the block,
+    unless that was left by an exception of its own, which a cancellation is not.
 
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
@@ -117,8 +117,9 @@ class Batches(AsyncIterator[list[T]]):
         finally:
             if isinstance(self._source, Stream) and not self._source.is_dropped:
                 rest: list[Any] = self.rest
-                self._source.put_back(rest)
+                self._source.put_back(rest, self._error)
                 rest.clear()
+                self._error = None
             self._end()
             del self, error, failure  # what the source raised may lead to this frame
 

@@ -154,8 +154,10 @@ class Stream(Generic[T]):
             await self._sleep()
             self._next_turn = self.taken + self.at_once
 
-    def put_back(self, outcomes: list[Outcome[T]]) -> None:
-        """The outcomes that were taken last are not wanted after all."""
+    def put_back(self, outcomes: list[Outcome[T]], end: Exception | None = None) -> None:
+        """The outcomes that were taken last are not wanted after all, nor is what was raised behind them."""
+        if self.is_empty:
+            self._error = self._error or end
         self.taken -= len(outcomes)
         if self._ordered:
             self._indexed = dict(enumerate(outcomes, self.taken)) | self._indexed
