@@ -114,6 +114,25 @@ def test_pauses_and_what_the_service_has_said_go_on_too(wall: list[float]) -> No
     assert run(restored(snapshot), *[1] * 4) == [4, 4, 24, 54]
 
 
+@pytest.mark.parametrize("changes", [{"rate": 10}, {"per": 4}, {"rate": 3, "per": 0.5, "burst": 10}])
+@pytest.mark.parametrize("passed", [8, -8])
+def test_what_was_paid_off_before_another_rate_is_assigned_stays_so(
+    changes: dict[str, float], passed: float, wall: list[float]
+) -> None:
+    snapshot = {"rate": 1.0, "per": 2.0, "burst": 10, "time": wall[0], "owed": 9.0, "paused_for": 20.0}
+    rate = restored(snapshot | {"left_0": 3.0, "for_0": 5.0, "left_1": 4.0, "for_1": 30.0})
+    wall[0] += passed
+    before = rate.snapshot()
+    for name, value in changes.items():
+        setattr(rate, name, value)
+    seconds, owed = (8, 5) if passed > 0 else (0, 9)
+    said = {"left_0": 4, "for_0": 22} if passed > 0 else {"left_0": 3, "for_0": 5, "left_1": 4, "for_1": 30}
+    times = {"time": before["time"] + seconds, "owed": owed, "paused_for": 20 - seconds}
+    assert rate.snapshot() == {"rate": 1, "per": 2, "burst": 10} | changes | times | said
+    wall[0] -= 2  # it does not come back twice when the clock is set back
+    assert rate.statistics().paused_for == 20 - seconds
+
+
 @pytest.mark.parametrize("paused", [0, 10])
 def test_it_says_where_it_stands_before_the_first_run(paused: float, wall: list[float]) -> None:
     snapshot = {"rate": 1.0, "per": 2.0, "burst": 5, "time": wall[0], "owed": 7.0, "paused_for": paused}

@@ -393,6 +393,8 @@ class RateLimiter:
         now = self._time()
         need_more_stack()
         meter = self._meter
+        if self._stored is not None:
+            self._stored = self._stored.present(meter)  # paid off by the old numbers until now
         meter.change(now, **{"rate": meter.rate, "per": meter.per, "burst": meter.burst} | changes)
         if trio.lowlevel.in_trio_run():
             delay(self._gate, inf)

@@ -66,13 +66,23 @@ class Stored:
             fields |= {f"left_{index}": left, f"for_{index}": seconds}
         return fields
 
+    def present(self, meter: Meter) -> Stored:
+        """Where it stands now; until now what is owed was paid off at the rate of the meter."""
+        now = max(self.time, time.time())
+        passed = now - self.time
+        owed = max(0.0, self.owed - passed * meter.rate / meter.per)
+        bounds = [(left, seconds - passed) for left, seconds in self.bounds if seconds > passed]
+        return attrs.evolve(
+            self, time=now, owed=owed, paused_for=max(0.0, self.paused_for - passed), bounds=bounds
+        )
+
     def go_on(self, meter: Meter, now: float) -> None:
         """Let a meter that is new go on from here, at a time of its own clock, which is the present one."""
-        passed = max(0.0, time.time() - self.time)
-        meter.start, meter.taken = now, max(0.0, self.owed - passed * meter.rate / meter.per)
-        meter.resume = now + max(0.0, self.paused_for - passed)
-        for left, seconds in sorted(self.bounds):  # a file may have them in any order
-            meter.observe(left, now + (seconds - passed), -inf, now)
+        here = self.present(meter)
+        meter.start, meter.taken = now, here.owed
+        meter.resume = now + here.paused_for
+        for left, seconds in sorted(here.bounds):  # a file may have them in any order
+            meter.observe(left, now + seconds, -inf, now)
 
 
 def _number(snapshot: Mapping[str, float], key: str) -> float:
