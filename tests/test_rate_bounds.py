@@ -81,6 +81,32 @@ async def test_exactly_what_is_left_can_be_had_whatever_parts_of_a_permit_were_t
             rate.acquire_nowait(0.1)
 
 
+@pytest.mark.parametrize("cost", [0.01, 0.1, 1 / 3, 0.7])
+async def test_what_is_left_can_be_had_part_by_part(cost: float, autojump_clock: MockClock) -> None:
+    for left in range(1, 40):
+        rate = RateLimiter.unlimited()
+        rate.acquire_nowait(cost)
+        rate.observe(remaining=left, reset=60)
+        for _ in range(math.floor(left / cost + 1e-9)):
+            rate.acquire_nowait(cost)
+        with pytest.raises(trio.WouldBlock):
+            rate.acquire_nowait(cost)
+
+
+@pytest.mark.parametrize("total, cost", [(2**53 - 100, 1), (0, 2**29)])
+async def test_of_whole_permits_not_one_more_than_is_left_can_be_had(
+    total: int, cost: int, autojump_clock: MockClock
+) -> None:
+    rate = RateLimiter.unlimited()
+    if total:
+        rate.acquire_nowait(total)
+    rate.observe(remaining=3 * cost - 1, reset=60)
+    for _ in range(2):
+        rate.acquire_nowait(cost)
+    with pytest.raises(trio.WouldBlock):
+        rate.acquire_nowait(cost)
+
+
 async def test_an_answer_costs_as_much_when_thousands_before_it_hold() -> None:
     def calls_of(bounds: int) -> int:
         """Steps into functions, of Python or not, that a few requests and their answers take."""

@@ -30,6 +30,7 @@ MOST = float(2**53)  # permits at once; more would be beyond a float
 
 
 SAME = 1.0  # seconds: what services say is rounded
+NEARLY = 1 - 2**-30  # of a cost: a sum of parts of permits is rounded too
 
 MOST_OF, UNTIL_OF = attrgetter("most"), attrgetter("until")
 
@@ -93,7 +94,7 @@ class Meter:
     def _held_until(self, cost: float) -> float:
         """Until when what the service has said leaves less than so many permits."""
         # Not by what is left: of a sum of floats less one of its parts the other one may not be the rest.
-        at = bisect_left(self.bounds, self.total + cost, key=MOST_OF)
+        at = bisect_left(self.bounds, self.total + cost * NEARLY, key=MOST_OF)
         return self.bounds[at - 1].until if at else -inf
 
     def left(self, bound: Bound) -> float:
