@@ -21,6 +21,8 @@ from trio_conman.executors import RemoteError, run_in_executor
 
 # A process imports it: a test module cannot be imported there.
 ERRORS = '''
+from dataclasses import dataclass
+
 from trio_conman import RetriableError, RetryConfig
 
 
@@ -60,6 +62,11 @@ class InterruptError(BaseException):
 
     def __init__(self, one, two):
         super().__init__(one)
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Pickles and unpickles, and lets nobody set its traceback, as pools do."""
 
 
 class PickyError(RetriableError):
@@ -112,6 +119,7 @@ TEXTS = [
     ("UnreadableError", (), "(its text could not be had)"),
     ("InterruptError", ("one", "two"), "one"),
     ("PickyError", ("one", "two"), "one"),
+    ("FrozenError", (), ""),
 ]
 
 

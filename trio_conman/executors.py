@@ -70,7 +70,7 @@ async def run_in_executor(
     Raises:
         Exception: what the call raised, as it is; most executors add the traceback from the other process.
         RemoteError: what the call raised, as a text, since the error itself could not be pickled, or not
-            unpickled: on a `~concurrent.futures.ProcessPoolExecutor`, on loky and on pebble. A
+            unpickled, or is frozen: on a `~concurrent.futures.ProcessPoolExecutor`, on loky and on pebble. A
             `~trio_conman.RetriableError` that was made from such an error has it in its place.
         concurrent.futures.BrokenExecutor: the executor has lost its workers; it stays broken. See
             `broken_worker_errors` for those of other executors, and `restarting`.

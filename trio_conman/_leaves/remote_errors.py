@@ -17,7 +17,8 @@ T = TypeVar("T")
 class RemoteError(Exception):
     """Stands for the error of a call in another process that cannot be pickled, or not be unpickled.
 
-    Such an error would break the whole pool. As a text it is the name of its class and what it says.
+    Or that is frozen, so that its traceback cannot be set. Such an error would break the whole pool. As a
+    text it is the name of its class and what it says.
     """
 
     type_name: str
@@ -62,9 +63,11 @@ class Guarded(Generic[T]):
             raise as_text(exc) from exc
 
     def arrives(self, error: BaseException) -> bool:
-        """Whether an error can be pickled and unpickled."""
+        """Whether an error can be pickled and unpickled, and bears what a pool sets on each side."""
         try:
-            return isinstance(pickle.loads(self.dumps(error)), BaseException)
+            arrived = pickle.loads(self.dumps(error))
+            arrived.__traceback__ = arrived.__cause__ = None
+            return isinstance(arrived, BaseException)
         except Exception:
             return False
 
