@@ -194,3 +194,21 @@ async def test_a_raised_limit_serves_those_that_wait_to_come_back_first(autojump
         cm.limit = 3
     assert flaky.calls == [0, 5]
     assert other.calls == [5]
+
+
+async def test_a_slot_that_comes_as_one_that_waits_for_it_is_cancelled_is_the_next_ones(
+    autojump_clock: MockClock,
+) -> None:
+    flaky, other = Flaky(RetriableError("no")), Flaky()
+    async with manager() as cm:
+        park = await parked(cm)
+        handle = await cm.run(flaky, retry=every(1))
+        parks = [park, await parked(cm)]
+        cm.start_soon(other)
+        await trio.sleep(2)
+        handle.cancel()
+        cm.limit = 3
+        await trio.sleep(3)
+        for park in parks:
+            park.cancel()
+    assert (flaky.calls, other.calls) == ([0], [2])
