@@ -476,6 +476,21 @@ async def test_when_it_would_have_been_due_is_told_with_a_charge_that_made_nobod
     assert record == [(0, 0), (11, 1), (12, 2)]
 
 
+async def test_who_is_too_late_since_a_charge_took_what_was_left_is_told_at_once(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1)
+    async with manager(rate) as cm:
+        await cm.run(note, record, "first")
+        await wait_all_tasks_blocked()
+        rate.observe(remaining=1, reset=60)
+        handle = await cm.run(note, record, "late", task_timeout=10)
+        await wait_all_tasks_blocked()
+        rate.charge(1)
+        assert ending(await handle.wait()) == late(handle, 60)
+    assert record == [(0, "first")]
+
+
 async def test_a_retry_that_is_too_late_for_both_has_the_first_reason_also_after_a_charge(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
