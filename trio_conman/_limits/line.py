@@ -97,7 +97,6 @@ class Line(Tokens):
         self.parked[handle] = grant
         self.beside.add(handle)
 
-    @enable_ki_protection
     def unpark(self, handle: TaskHandle[Any]) -> None:
         """Wait for a slot, as in `reenter`; one that has left stays away."""
         if handle not in self.parked:
