@@ -476,18 +476,19 @@ async def test_when_it_would_have_been_due_is_told_with_a_charge_that_made_nobod
     assert record == [(0, 0), (11, 1), (12, 2)]
 
 
-async def test_who_is_too_late_since_a_charge_took_what_was_left_is_told_at_once(
-    autojump_clock: MockClock, record: list[Any]
+@pytest.mark.parametrize("left, more, due", [(math.inf, 1, 10), (1, 0.5, 60)])
+async def test_who_is_too_late_since_a_charge_is_told_at_once(
+    left: float, more: float, due: float, autojump_clock: MockClock, record: list[Any]
 ) -> None:
-    rate = RateLimiter(1)
+    rate = RateLimiter(2, per=10)
     async with manager(rate) as cm:
         await cm.run(note, record, "first")
         await wait_all_tasks_blocked()
-        rate.observe(remaining=1, reset=60)
-        handle = await cm.run(note, record, "late", task_timeout=10)
+        rate.observe(remaining=left, reset=60)
+        handle = await cm.run(note, record, "late", task_timeout=8)
         await wait_all_tasks_blocked()
-        rate.charge(1)
-        assert ending(await handle.wait()) == late(handle, 60)
+        rate.charge(more)
+        assert ending(await handle.wait()) == late(handle, due)
     assert record == [(0, "first")]
 
 
