@@ -164,6 +164,23 @@ async def test_what_a_reader_leaves_by_itself_is_dropped_as_in_a_map(autojump_cl
     assert cm.outcomes() == []
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_what_a_map_has_back_goes_at_once_to_a_consumer_that_waits(
+    autojump_clock: MockClock, record: list[Any], ordered: bool
+) -> None:
+    async def consume() -> None:
+        async for each in outcomes:
+            record.append((trio.current_time(), each.index))
+
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, [1, 2, 9], ordered=ordered) as outcomes, trio.open_nursery() as inner:
+            async with in_batches(outcomes, 5):
+                await trio.sleep(3)
+                inner.start_soon(consume)
+                await trio.sleep(1)
+    assert record == [(4, 0), (4, 1), (9, 2)]
+
+
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_map_has_back_what_its_source_raised(

@@ -163,6 +163,7 @@ class Stream(Generic[T]):
             self._indexed = dict(enumerate(outcomes, self.taken)) | self._indexed
         else:
             self._completed.extendleft(reversed(outcomes))
+        self.wake()  # another consumer may wait for them
 
     def _raise_end(self) -> None:
         error, self._error = self._error, None
