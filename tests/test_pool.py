@@ -192,6 +192,27 @@ async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int) -> N
     assert not cm.cancel_scope.cancel_called
 
 
+async def test_what_a_nursery_left_open_still_cleans_up_is_waited_for(autojump_clock: MockClock) -> None:
+    async def clean_up_for_long() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+
+    async def leave_open() -> None:
+        inner = await managers[0].__aenter__()
+        inner.start_soon(clean_up_for_long)
+        await trio.sleep(1)
+
+    managers = [trio.open_nursery()]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        cm.start_soon(leave_open)
+    [outcome] = cm.outcomes()
+    assert isinstance(outcome, Failure)
+    assert (trio.current_time(), outcome.elapsed) == (3, 3)
+
+
 class Passes(trio.abc.Instrument):
     """Counts the passes of trio's loop, in each of which the order of tasks is chance."""
 

@@ -137,14 +137,14 @@ class Runner(Recalls):
                                 break
                             self._end(worker, outcome)
                             handle = outcome = value = None
-                worker.status = task._cancel_status
-                value = None
+                worker.status, value = task._cancel_status, None
                 if outcome is None:
                     outcome = self._interrupted(worker, handle)
                 if outcome is not None:
                     self._end(worker, outcome)
                     handle = outcome = None
         except BaseException as exc:
+            await pool.outlive(task)
             if not worker.is_spoiled:  # else it is the source's fault, and told
                 outcome, travels = self._ended_by(worker.handle, exc, worker.error)
         finally:

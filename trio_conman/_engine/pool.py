@@ -276,14 +276,21 @@ class Pool:
         worker = self._all.get(task)
         return None if worker is None else worker.handle
 
+    @enable_ki_protection
+    async def outlive(self, task: trio.lowlevel.Task) -> None:
+        """Wait for the nurseries that the last task of a worker has left open; no checkpoint without one.
+
+        It has failed for them, and trio has cancelled them. Private, because nothing public closes a nursery,
+        and trio would raise once more for an open one, in the nursery of all workers. Guarded by
+        test_a_task_that_leaves_a_nursery_open_fails_alone.
+        """
+        while task._child_nurseries:
+            await task._child_nurseries[-1]._nested_child_finished(None)
+
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
         task = trio.lowlevel.current_task()
         self._all.pop(task, None)  # where an interrupt hit it first it is not there
-        # The nurseries that its last task has left open, for which that has failed, and which are cancelled.
-        # Private, because nothing public keeps trio from raising once more, in the nursery of all workers.
-        # Guarded by test_a_task_that_leaves_a_nursery_open_fails_alone.
-        task._child_nurseries.clear()
         self.forget(worker, handle)
 
     def forget(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
