@@ -37,6 +37,7 @@ async def test_each_answer_holds_as_if_it_was_the_only_one(seed: int, autojump_c
         return min([each.left for each in said if trio.current_time() < each.until], default=math.inf)
 
     async def request(cost: float) -> None:
+        assert rate.statistics().available == max(0, room())
         if cost > room():
             with pytest.raises(trio.WouldBlock):
                 rate.acquire_nowait(cost)
