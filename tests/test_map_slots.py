@@ -311,6 +311,24 @@ async def test_a_higher_limit_starts_exactly_as_many_more(
     assert log.starts() == {0: "mm", 1: "mm", 10: "mm", 11: "m"}
 
 
+async def test_a_map_that_waits_has_all_free_slots_before_who_comes_then(
+    autojump_clock: MockClock,
+) -> None:
+    log = Log()
+    async with (
+        trio.open_nursery() as nursery,
+        ConMan[None].open(nursery, 2) as cm,
+        trio.open_nursery() as consumers,
+    ):
+        consumers.start_soon(drain, cm, log.item("m", 10), range(4))
+        await trio.sleep(1)
+        cm.pause()
+        await trio.sleep(10)
+        cm.resume()
+        cm.start_soon(log.item("t"), 0)
+    assert log.starts() == {0: "mm", 11: "mm", 21: "t"}
+
+
 @each_kind
 @each_source
 async def test_a_lower_limit_ends_nobody_and_starts_fewer(
