@@ -480,7 +480,7 @@ async def test_when_it_would_have_been_due_is_told_with_a_charge_that_made_nobod
 async def test_who_is_too_late_since_a_charge_is_told_at_once(
     left: float, more: float, due: float, autojump_clock: MockClock, record: list[Any]
 ) -> None:
-    rate = RateLimiter(2, per=10)
+    rate = RateLimiter(0.4, per=2)
     async with manager(rate) as cm:
         await cm.run(note, record, "first")
         await wait_all_tasks_blocked()
