@@ -47,7 +47,6 @@ class FedMap(Mapping[T], Generic[T]):
             self._drawing = 0
             self._stream.ended.unpark_all()
 
-    @enable_ki_protection
     def want(self) -> None:
         """There may be room for another item, or one that waits for a slot."""
         self._feeder.wake()

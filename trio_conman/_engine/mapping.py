@@ -207,7 +207,6 @@ class Mapping(ABC, Generic[T]):
             for task in self._stream.sleepers():
                 self._line.rings.look_at(task)
 
-    @enable_ki_protection
     def want(self) -> None:
         """There may be more room than before: take as many slots as can be used, or a place in the line."""
         if not self._stream.more:
