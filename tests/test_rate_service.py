@@ -29,6 +29,18 @@ async def test_no_more_than_what_is_left_starts_until_it_is_reset(
     assert [when for when, _ in record] == [0, 0, 10, 10, 10, 10, 10, 11, 12]
 
 
+async def test_each_attempt_takes_one_of_what_is_left_where_there_is_no_rate(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter.unlimited()
+    async with manager(rate) as cm:
+        rate.observe(remaining=2, reset=10)
+        for index in range(4):
+            await cm.run(note, record, index)
+        assert rate.statistics().available == 0
+    assert [when for when, _ in record] == [0, 0, 10, 10]
+
+
 async def test_it_only_slows_down(autojump_clock: MockClock, record: list[Any]) -> None:
     rate = RateLimiter(1, burst=2)
     rate.observe(remaining=100, reset=5)
