@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -73,6 +74,29 @@ async def test_a_manager_is_not_touched_from_another_thread(method: str, free: b
         assert (cm.statistics(), repr(cm)) == before
         gate.set()
     assert sorted(cm.outputs()) == list(range(1 if free else 4))
+
+
+def test_nor_is_that_of_a_thread_from_the_one_that_has_started_it() -> None:
+    """Of two threads each is refused what is the other's, whichever has the greater number."""
+    opened: list[ConMan[int]] = []
+    is_open, is_tried = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+            opened.append(cm)
+            is_open.set()
+            is_tried.wait()
+
+    thread = threading.Thread(target=trio.run, args=(elsewhere,))
+    thread.start()
+    is_open.wait()
+    try:
+        with pytest.raises(RuntimeError, match=r"^ConMan\.pause\(\) was called in another thread"):
+            opened[0].pause()
+        assert not opened[0].paused
+    finally:
+        is_tried.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("where", ["queued", "running"])
