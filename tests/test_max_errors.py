@@ -346,7 +346,7 @@ async def test_errors_while_the_rest_is_cancelled_are_freed_with_the_manager(
     assert len(own.alive) == 0
 
 
-@pytest.mark.parametrize("unlimited", [None, math.inf])
+@pytest.mark.parametrize("unlimited", [None, math.inf, float("inf")])
 async def test_without_a_limit_an_error_is_kept_no_longer_than_its_outcome(
     unlimited: Any, no_collector: None, autojump_clock: MockClock
 ) -> None:
