@@ -36,7 +36,7 @@ class Codec:
         if encode is not None and decode is None:
             return cls(partial(_encode_as_json, encode), _from_json)
         return cls(
-            encode_json if encode is None else partial(_of_user, encode),
+            encode_json if encode is None else partial(_encode, encode),
             decode_json if decode is None else partial(_of_user, decode),
         )
 
@@ -87,14 +87,8 @@ class SectionRecords:
         """Record the value of a claimed key."""
         try:
             data = self._encode(value)
-            if isinstance(data, str):
-                data = str.__str__(data)  # a plain one, whose methods are not the user's
-                # Lone surrogates are in no file.
-                size = len(data) if data.isascii() else len(data.encode())
-            elif isinstance(data, bytes):
-                size = len(data)
-            else:
-                raise TypeError(f"encode must return a str or bytes, not {short(data)}")
+            # Lone surrogates are in no file.
+            size = len(data.encode()) if isinstance(data, str) and not data.isascii() else len(data)
             if size > LARGEST:
                 raise ValueError(f"it has {size:,} bytes, and there is room for {LARGEST:,}")
         except Exception as error:
@@ -130,17 +124,26 @@ def _of_user(fn: Callable[..., Any], *args: Any) -> Any:
     return fn(*args)
 
 
-def _encode_as_json(encode: Callable[[Any], Data], value: Any) -> Data:
-    """What could not be read again is refused while its value is there."""
+def _encode(encode: Callable[[Any], Data], value: Any) -> Data:
     data: Data = _of_user(encode, value)
-    if not _is_json(data):
-        raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
+    if isinstance(data, str):
+        return str.__str__(data)  # a plain one, whose methods are not the user's
+    if not isinstance(data, bytes):
+        raise TypeError(f"encode must return a str or bytes, not {short(data)}")
     return data
 
 
-def _is_json(data: object) -> bool:
+def _encode_as_json(encode: Callable[[Any], Data], value: Any) -> str:
+    """What could not be read again is refused while its value is there."""
+    data = _of_user(encode, value)
+    if not isinstance(data, str) or not _is_json(data):
+        raise TypeError(f"encode must return JSON as a str, as there is no decode, not {short(data)}")
+    return str.__str__(data)
+
+
+def _is_json(data: str) -> bool:
     try:
-        _from_json(data if isinstance(data, str) else "")
+        _from_json(data)
     except ValueError:
         return False
     return True
