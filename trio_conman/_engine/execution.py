@@ -62,7 +62,6 @@ class Runner(Recalls):
     adaptive: AdaptiveLimit | None
     # Called when all tasks are, or will be, cancelled.
     tasks_cancelled: Callable[[], None] = attrs.field(init=False)
-
     # Whether an attempt without a timeout needs no preparation.
     is_plain: bool = attrs.field(init=False)
 
@@ -128,7 +127,9 @@ class Runner(Recalls):
                             except Exception as exc:
                                 worker.error = own(exc)
                             if handle._claimed is not None:
-                                outcome = await self._store(worker, handle, outcome)
+                                outcome = self._store(worker, handle, outcome)
+                                if worker.ticket is not None:
+                                    outcome = await self._wait_for_disk(worker, handle, outcome)
                         is_left_open = task._cancel_status is not worker.status
                         if is_left_open or (worker.is_timed and scope.cancel_called):
                             break
@@ -138,8 +139,7 @@ class Runner(Recalls):
                             self._end(worker, outcome)
                             handle = outcome = value = None
                 worker.status, value = task._cancel_status, None
-                if outcome is None:
-                    outcome = self._interrupted(worker, handle)
+                outcome = self._interrupted(worker, handle, outcome)
                 if outcome is not None:
                     self._end(worker, outcome)
                     handle = outcome = None
@@ -163,8 +163,7 @@ class Runner(Recalls):
             return None
         ready: Outcome[Any] | Answer | None = None
         try:
-            records = handle._terms.records
-            if records is not None:
+            if (records := handle._terms.records) is not None:
                 ready = self._recall(worker, handle, records)
             if ready is None or ready is Answer.RUN:
                 ready = None if self.permits is None else self._take_permit(handle)
@@ -182,11 +181,9 @@ class Runner(Recalls):
     ) -> Outcome[Any] | None:
         """Begin the first attempt when what its worker lacks is there; or the outcome."""
         worker.lacks = None
-        records = handle._terms.records
         try:
             if answer is not Answer.RUN:
-                assert records is not None
-                answer = await self._wait_for_value(worker, handle, records, answer)
+                answer = await self._wait_for_value(worker, handle, answer)
                 if answer is Answer.WAIT:
                     worker.lacks = answer
                     return None
@@ -234,8 +231,12 @@ class Runner(Recalls):
         del self, worker  # see _finish
 
     @enable_ki_protection
-    def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Outcome[Any] | None:
+    def _interrupted(
+        self, worker: Worker, handle: TaskHandle[Any] | None, outcome: Outcome[Any] | None
+    ) -> Outcome[Any] | None:
         """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""
+        if outcome is not None:
+            return outcome
         assert handle is not None
         if handle._cancelled is not None or self.now() >= deadline_of(handle):
             error, worker.error = worker.error, None

@@ -67,10 +67,12 @@ class Recalls(Endings):
             del self, worker, handle
 
     async def _wait_for_value(
-        self, worker: Worker, handle: TaskHandle[Any], records: Records[Any], answer: Outcome[Any] | Answer
+        self, worker: Worker, handle: TaskHandle[Any], answer: Outcome[Any] | Answer
     ) -> Outcome[Any] | Answer:
         """Wait until a value has been read, and ask again; have a task wait for another one of its key."""
+        records = handle._terms.records
         key = worker.key  # not made anew: that may make another one, or fail
+        assert records is not None
         assert key is not None
         try:
             while answer is Answer.READ:
@@ -115,20 +117,34 @@ class Recalls(Endings):
         self.slots.unpark(handle)
 
     @enable_ki_protection
-    async def _store(
+    def _store(
         self, worker: Worker, handle: TaskHandle[Any], outcome: Outcome[Any] | None
     ) -> Outcome[Any] | None:
-        """What an attempt came to, once the value is kept, if it has one."""
+        """What an attempt came to, once the value is kept, if it has one; its worker may get a ticket."""
         key, records = handle._claimed, handle._terms.records
         assert key is not None
         assert records is not None
         try:
             # One that has left a scope open fails.
             if isinstance(outcome, Success) and worker.task._cancel_status is worker.status:
-                ticket = records.keep(key, outcome.value)
+                worker.ticket = records.keep(key, outcome.value)
                 handle._claimed = None
-                if ticket is not None:
-                    await outlast(partial(records.committed, ticket))
+            return outcome
+        except Exception as exc:
+            return self._failure(handle, own(exc), StopReason.ERROR)
+        finally:
+            del self, worker, handle, outcome
+
+    @enable_ki_protection
+    async def _wait_for_disk(
+        self, worker: Worker, handle: TaskHandle[Any], outcome: Outcome[Any] | None
+    ) -> Outcome[Any] | None:
+        """What an attempt came to, once the kept value is on the disk."""
+        records, ticket, worker.ticket = handle._terms.records, worker.ticket, None
+        assert records is not None
+        assert ticket is not None
+        try:
+            await outlast(partial(records.committed, ticket))
             return outcome
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
