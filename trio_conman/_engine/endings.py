@@ -16,6 +16,8 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
+from .pool import Worker
+
 E = TypeVar("E", bound=BaseException)
 
 
@@ -88,18 +90,17 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, handle: TaskHandle[Any] | None, exc: BaseException, error: Exception | None
+        self, worker: Worker, exc: BaseException
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
-        """The outcome of a task whose scope was left by `exc`, and what of `exc` has to travel on.
-
-        With the `error` that its attempt had raised before.
-        """
-        if handle is None:
+        """The outcome of a task whose worker's scope was left by `exc`, and what of that has to travel on."""
+        if worker.is_spoiled:  # the fault of a map's source, and told
+            return None, None
+        if (handle := worker.handle) is None:
             return None, exc
         if isinstance(exc, Exception):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             if exc.__context__ is None:
-                exc.__context__ = error
+                exc.__context__ = worker.error  # which its attempt had raised before
             return self._failure(handle, own(exc), StopReason.ERROR), None
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):

@@ -145,8 +145,7 @@ class Runner(Recalls):
                     handle = outcome = None
         except BaseException as exc:
             await pool.outlive(task)
-            if not worker.is_spoiled:  # else it is the source's fault, and told
-                outcome, travels = self._ended_by(worker.handle, exc, worker.error)
+            outcome, travels = self._ended_by(worker, exc)
         finally:
             self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
             del self, worker, handle, outcome, value, pool
