@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, StopReason, TaskHandle
-from trio_conman._books.handles import DONE, Slot
+from trio_conman._books.handles import DONE, Slot, new_handle
 from trio_conman._limits.keyring import Keyring
 from trio_conman._limits.line import Line
 
@@ -373,7 +373,7 @@ def test_who_leaves_a_line_while_it_is_closed_is_told_nothing(where: str) -> Non
     told: list[tuple[str, Slot | None]] = []
     limit = KeyedLimit(1, key=str)
     line = Line("one", trio.CapacityLimiter(2), False, None if where == "queue" else Keyring((limit,)))
-    first, second = handles = [TaskHandle[Any](name, (), None, DONE, 0.0) for name in ("first", "second")]
+    first, second = handles = [new_handle(name, (), trio.sleep, DONE, 0.0) for name in ("first", "second")]
     for handle in handles:
         if where == "beside":
             line.park(handle, tell)

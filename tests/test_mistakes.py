@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_conman import ConMan, RateLimiter
+from trio_conman import ConMan, RateLimiter, TaskHandle
 from trio_conman.batches import in_batches
 from trio_conman.executors import run_in_executor
 from trio_conman.journal import open_journal
@@ -104,6 +104,13 @@ def test_the_constructor(args: Any, options: Any) -> None:
     text = f"ConMan has no public constructor; {USE_OPEN}"
     with pytest.raises(TypeError, match=exactly(text)):
         ConMan(*args, **options)
+
+
+@pytest.mark.parametrize("args, options", [((), {}), (("task",), {}), ((), {"name": "task"})])
+def test_the_constructor_of_a_handle(args: Any, options: Any) -> None:
+    text = "TaskHandle has no public constructor; hand in a task, as with ConMan.start_soon()"
+    with pytest.raises(TypeError, match=exactly(text)):
+        TaskHandle(*args, **options)
 
 
 # open() without 'async with'

@@ -81,6 +81,7 @@ MAY_BE_INTERRUPTED = {
         "TaskHandle.retries",
         "callable_of",
         "name_of",
+        "new_handle",
     },
     "hall": {"Hall._handle", "terms_over"},
     "inside": {"Inside._own_task", "Inside.refuse"},

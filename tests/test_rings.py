@@ -20,7 +20,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, KeyedLimit, Outcome
-from trio_conman._books.handles import DONE, TaskHandle
+from trio_conman._books.handles import DONE, TaskHandle, new_handle
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Rings, _shared, _Wait
 
@@ -240,7 +240,7 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
         assert rings.block(
             lost,
             "key",
-            TaskHandle("task", (), None, DONE, 0.0),
+            new_handle("task", (), trio.sleep_forever, DONE, 0.0),
             lambda: record.append("told"),
             lambda: True,
             lambda: [()],

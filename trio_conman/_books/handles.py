@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from threading import get_ident
 from types import FunctionType, TracebackType
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, final
+from typing import Any, Generic, Literal, Never, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import trio
@@ -159,31 +159,34 @@ class TaskHandle(Generic[T]):
     - To end it: `cancel`.
     """
 
-    _name: str = attrs.field(alias="name")
-    _args: tuple[Any, ...] = attrs.field(alias="args")
-    _call: Callable[..., Any] | None = attrs.field(alias="call")
-    _terms: Terms = attrs.field(alias="terms")
-    _submitted: float = attrs.field(alias="submitted")
-    _index: int = attrs.field(default=-1, alias="index")
-    _priority: int = attrs.field(default=0, alias="priority")
-    _state: State = "queued"
-    _outcome: Outcome[T] | None = None
+    _name: str
+    _args: tuple[Any, ...]
+    _call: Callable[..., Any] | None
+    _terms: Terms
+    _submitted: float
+    _index: int
+    _priority: int
+    # The submitter's context, kept as it was: each attempt gets a copy.
+    _context: Context | None
+    _state: State
+    _outcome: Outcome[T] | None
 
     # What it counts for, where there are limits by key.
-    _keys: Any = None
-    _started: float | None = None
+    _keys: Any
+    _started: float | None
     # When its first attempt began, where that was not at once.
-    _attempted: float | None = None
-    _slot: Slot | None = None
-    _scope: trio.CancelScope | None = None
-    # The submitter's context, kept as it was: each attempt gets a copy.
-    _context: Context | None = None
-    _cancelled: str | None = None
+    _attempted: float | None
+    _slot: Slot | None
+    _scope: trio.CancelScope | None
+    _cancelled: str | None
     # Of a task of which an attempt has failed, or that has failed without one.
-    _past: Past | None = None
+    _past: Past | None
     # Its key in the journal, from when it is this task's to run until that is recorded or given up.
-    _claimed: str | None = None
-    _done: Ending | None = None
+    _claimed: str | None
+    _done: Ending | None
+
+    def __init__(self, *_: Never, **__: Never) -> None:
+        raise TypeError("TaskHandle has no public constructor; hand in a task, as with ConMan.start_soon()")
 
     @property
     def name(self) -> str:
@@ -335,6 +338,35 @@ class TaskHandle(Generic[T]):
         if self._started is None or self._scope is None or not self._scope.cancel_called:
             return False
         return trio.current_time() >= self._started + self._terms.task_timeout
+
+
+_blank = object.__new__  # to look that up costs a tenth of the rest
+
+
+def new_handle(
+    name: str,
+    args: tuple[Any, ...],
+    call: Callable[..., Any],
+    terms: Terms,
+    submitted: float,
+    index: int = -1,
+    priority: int = 0,
+    context: Context | None = None,
+) -> TaskHandle[Any]:
+    """The handle of a task that was not accepted yet; a constructor would cost half as much again."""
+    handle: TaskHandle[Any] = _blank(TaskHandle)
+    handle._name = name
+    handle._args = args
+    handle._call = call
+    handle._terms = terms
+    handle._submitted = submitted
+    handle._index = index
+    handle._priority = priority
+    handle._context = context
+    handle._state = "queued"
+    handle._outcome = handle._keys = handle._started = handle._attempted = handle._slot = None
+    handle._scope = handle._cancelled = handle._past = handle._claimed = handle._done = None
+    return handle
 
 
 def callable_of(task: object, name: str = "task") -> Callable[..., Any]:

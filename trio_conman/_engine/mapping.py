@@ -29,7 +29,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.outlast import outlast
 from trio_conman._base.stack import need_stack
-from trio_conman._books.handles import Slot, TaskHandle, Terms
+from trio_conman._books.handles import Slot, TaskHandle, Terms, new_handle
 from trio_conman._limits.keys import forget, may_hold
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Need
@@ -250,7 +250,7 @@ class Mapping(ABC, Generic[T]):
 
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""
-        handle: TaskHandle[Any] = TaskHandle(
+        handle = new_handle(
             self._name,
             (item,),
             self._call,
@@ -258,8 +258,8 @@ class Mapping(ABC, Generic[T]):
             self._runner.now(),
             self._stream.drawn,
             self._priority,
+            self._context,
         )
-        handle._context = self._context
         if self._is_watched:
             self._unended[handle] = None
         self._stream.drawn += 1

@@ -11,7 +11,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_int, check_number, check_text, check_type
 from trio_conman._base.stack import need_stack
-from trio_conman._books.handles import Slot, TaskHandle, Terms, callable_of, name_of
+from trio_conman._books.handles import Slot, TaskHandle, Terms, callable_of, name_of, new_handle
 from trio_conman._books.records import Recorder, records_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
@@ -53,7 +53,7 @@ class Hall:
         if not (retry is None and attempt_timeout is None and task_timeout is None and journal is None):
             terms = terms_over(terms, retry, attempt_timeout, task_timeout, journal)
         name = name_of(task) if name is None else check_text("name", name)
-        handle: TaskHandle[Any] = TaskHandle(name, args, call, terms, self._runner.now())
+        handle = new_handle(name, args, call, terms, self._runner.now())
         if priority is not DEFAULT:
             handle._priority = check_int("priority", priority)
         return handle
