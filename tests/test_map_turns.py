@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, KeyedLimit, Outcome
+from trio_conman._books.handles import Slot
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.pool import AT_ONCE, Worker
 from trio_conman._engine.stream import Stream
@@ -219,9 +220,9 @@ async def test_items_that_wait_do_not_pay_for_it(
     pauses = 0
     go_on = DrawnMap.go_on
 
-    def counted(self: DrawnMap[Any], worker: Worker) -> None:
+    def counted(self: DrawnMap[Any], worker: Worker, slot: Slot) -> None:
         nonlocal pauses
-        go_on(self, worker)
+        go_on(self, worker, slot)
         pauses += self._lets_others_on is worker
 
     monkeypatch.setattr(DrawnMap, "go_on", counted)

@@ -69,7 +69,7 @@ class DrawnMap(Mapping[T], Generic[T]):
         self._runner.pool.hire_to_draw(self, slot, self._name, self._context)
         return True
 
-    def go_on(self, worker: Worker) -> None:
+    def go_on(self, worker: Worker, slot: Slot) -> None:
         """See `pool.Source`."""
         self._drawing += 1
         task, stream = worker.task, self._stream
@@ -83,10 +83,10 @@ class DrawnMap(Mapping[T], Generic[T]):
         elif self._hurries:
             self._hurries = False
         # may_keep() implies that the limiter is not shared, so `_most` is what it was told.
-        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(worker.slot, self._in_line):
-            self._give_back(worker)
+        if not stream.more or self._passed >= AT_ONCE or not self._line.may_keep(slot, self._in_line):
+            self._give_back(worker, slot)
         elif stream.drawn - stream.taken < self._most:
-            self._begin_item(worker)
+            self._begin_item(worker, slot)
             if not self._in_line:
                 self.want()
         else:
@@ -97,34 +97,34 @@ class DrawnMap(Mapping[T], Generic[T]):
 
     def draw(self, worker: Worker) -> TaskHandle[Any] | None:
         """See `pool.Source`."""
+        slot = worker.slot
+        assert slot is not None
         if not worker.kept:
             may_begin = self._line.still_grants()
         elif not worker.is_ready:
             return None
         else:
             worker.kept = False
-            may_begin = self._line.may_keep(worker.slot, self._in_line)
+            may_begin = self._line.may_keep(slot, self._in_line)
             if self._lets_others_on is worker:
                 self._lets_others_on = None
                 self._passed = 0
             else:
                 self._kept -= 1
         if may_begin and self._passed < AT_ONCE and self._stream.more and self._room() > 0:
-            self._begin_item(worker)
+            self._begin_item(worker, slot)
             self.want()
         else:
-            self._give_back(worker)
+            self._give_back(worker, slot)
         if self._stream.waits and self._kept <= self._most // 4:  # amid them
             self._stream.wake()
         return worker.handle
 
-    def _begin_item(self, worker: Worker) -> None:
+    def _begin_item(self, worker: Worker, slot: Slot) -> None:
         """Draw an item for a worker, and begin it; what is no Exception leaves the slot to missed().
 
         Items that lack a key wait for it in the line, or have failed for it: they pass no checkpoint.
         """
-        slot = worker.slot
-        assert slot is not None
         while True:
             try:
                 item = self._source.draw()
@@ -153,17 +153,15 @@ class DrawnMap(Mapping[T], Generic[T]):
                 return
             if not self._stream.more or self._room() <= 0:
                 break
-        self._give_back(worker)
+        self._give_back(worker, slot)
 
     def _let_others_on(self, worker: Worker) -> None:
         """A worker goes on in its next turn."""
         self._lets_others_on = worker
         worker.kept = True
 
-    def _give_back(self, worker: Worker) -> None:
+    def _give_back(self, worker: Worker, slot: Slot) -> None:
         """There is no item for a worker."""
-        slot = worker.slot
-        assert slot is not None
         worker.source = worker.slot = None
         if not worker.is_spoiled:
             # Idle first: the slot may come back to this map at once.

@@ -224,7 +224,7 @@ class Runner(Recalls):
             worker.source, worker.slot = source, slot
             self._finish(handle, outcome)
             del handle, outcome  # an error of the source may lead to this frame
-            source.go_on(worker)
+            source.go_on(worker, slot)
         if adaptive is not None and in_use:
             adaptive._ended(worker.began, self.now(), in_use)
         del self, worker  # see _finish

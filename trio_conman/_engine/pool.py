@@ -54,7 +54,7 @@ class Source(Protocol):
         """
         ...
 
-    def go_on(self, worker: Worker) -> None:
+    def go_on(self, worker: Worker, slot: Slot) -> None:
         """The same for a worker that has ended a task of this source, and has its slot.
 
         Where others wait for that, it is given back.

@@ -103,7 +103,7 @@ class Recalls(Endings):
             self.slots.release(slot)
         else:
             worker.source, worker.slot = source, slot
-            source.go_on(worker)
+            source.go_on(worker, slot)
         if handle._claimed is not None:
             release(handle)
             self.slots.unpark(handle)

@@ -177,9 +177,9 @@ class Lanes:
         """Whether somebody waits for nothing but a slot, and stands before that rank."""
         return self.ready and (-self.priority, next(iter(self._next.ready.values()))[0]) < rank
 
-    def no_more_than(self, count: int) -> bool:
-        """Whether so many at most wait for nothing but a slot, as far as is known."""
-        return len(self._road.ready) <= count and not self._open.entries and self._road.no_more_than(count)
+    def has_others(self, is_here: bool) -> bool:
+        """Whether anybody waits for nothing but a slot, as far as is known, but who asks."""
+        return bool(self._open.entries) or self._road.has_others(is_here)
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""

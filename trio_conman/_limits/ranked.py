@@ -56,9 +56,9 @@ class Ranked(Generic[V]):
         if value is not None:
             self.join(waiter, value)
 
-    def no_more_than(self, count: int) -> bool:
-        """Whether there are so many at most."""
-        return len(self.ready) <= count and len(self._queues) == 1
+    def has_others(self, is_here: bool) -> bool:
+        """Whether there is anybody but who asks, who may be here."""
+        return len(self.ready) > 1 or len(self._queues) > 1 if is_here else bool(self.ready)
 
     def head(self) -> tuple[Any, V]:
         """The first."""

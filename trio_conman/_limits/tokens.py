@@ -117,14 +117,13 @@ class Tokens:
         """Whether a slot that was granted a moment ago may still be used to start something."""
         return not (self.paused or (self.limiter.available_tokens < 0 if self.shared else self._excess))
 
-    def may_keep(self, slot: Slot | None, own_places: int) -> bool:
-        """Whether a slot may be used again by who has so many places in the line; then it has no keys."""
-        assert slot is not None
+    def may_keep(self, slot: Slot, in_line: bool) -> bool:
+        """Whether a slot may be used again by who has it, and may be in the line; then it has no keys."""
         if self.shared or self.paused or self.closed or self._excess or self._returning.ready:
             return False
         if slot.keys is None:
-            return self._queue.no_more_than(own_places)
-        if are_awaited(slot.keys) or not self._queue.no_more_than(own_places):
+            return not self._queue.has_others(in_line)
+        if are_awaited(slot.keys) or self._queue.has_others(in_line):
             return False
         free(slot)
         return True
