@@ -432,7 +432,7 @@ BUGS = [
         "run says that the manager is closed, as its task waits for another one of its key",
         "_manager.hall",
         "if handle._index < 0:  # it was not accepted",
-        'if handle._state == "queued":',
+        'if handle.state == "queued":',
     ),
     Bug(
         "a worker that goes on keeps the key of the task before",

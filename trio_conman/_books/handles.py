@@ -168,7 +168,6 @@ class TaskHandle(Generic[T]):
     _priority: int
     # The submitter's context, kept as it was: each attempt gets a copy.
     _context: Context | None
-    _state: State
     _outcome: Outcome[T] | None
 
     # What it counts for, where there are limits by key.
@@ -178,6 +177,7 @@ class TaskHandle(Generic[T]):
     _attempted: float | None
     _slot: Slot | None
     _scope: trio.CancelScope | None
+    _backs_off: bool
     _cancelled: str | None
     # Of a task of which an attempt has failed, or that has failed without one.
     _past: Past | None
@@ -206,7 +206,11 @@ class TaskHandle(Generic[T]):
     @property
     def state(self) -> State:
         """Where it stands."""
-        return self._state
+        if self._outcome is not None:
+            return "done"
+        if self._started is None:
+            return "queued"
+        return "backing_off" if self._backs_off else "running"
 
     @property
     def retries(self) -> int:
@@ -245,7 +249,7 @@ class TaskHandle(Generic[T]):
         return outcome
 
     def __repr__(self) -> str:
-        return f"<TaskHandle {self._name!r} index={self._index} {self._state}>"
+        return f"<TaskHandle {self._name!r} index={self._index} {self.state}>"
 
     def _check_thread(self, method: str) -> None:
         if get_ident() != self._terms.thread:
@@ -363,7 +367,7 @@ def new_handle(
     handle._index = index
     handle._priority = priority
     handle._context = context
-    handle._state = "queued"
+    handle._backs_off = False
     handle._outcome = handle._keys = handle._started = handle._attempted = handle._slot = None
     handle._scope = handle._cancelled = handle._past = handle._claimed = handle._done = None
     return handle

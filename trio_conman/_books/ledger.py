@@ -129,14 +129,12 @@ class Ledger:
         """An accepted task has its slot."""
         handle._slot = slot
         handle._started = now
-        handle._state = "running"
 
     def put_back(self, handle: TaskHandle[Any]) -> Slot:
         """A task that has begun waits like one that has not; returns its slot."""
         slot = handle._slot
         assert slot is not None
         handle._slot = handle._started = handle._scope = None
-        handle._state = "queued"
         self.queued += 1
         return slot
 
@@ -147,10 +145,9 @@ class Ledger:
         self.submitted += 1
         self.unfinished += 1
         handle._slot = slot
-        handle._started = now
         if self.instruments is not None:
             self._tell_submitted(handle, self.instruments)
-        handle._state = "running"
+        handle._started = now
 
     def count_failure(self, outcome: Failure) -> None:
         """A task has failed."""

@@ -138,7 +138,6 @@ class Endings(Ledger):
         if outcome is None:
             outcome = self._cut_short(handle)
         handle._outcome = outcome
-        handle._state = "done"
         handle._call = handle._scope = handle._context = handle._keys = None
         if handle._past is not None:
             handle._past.error = handle._past.history = None

@@ -388,7 +388,7 @@ class Runner(Recalls):
     @enable_ki_protection
     def _step_aside(self, handle: TaskHandle[Any], retry: Retry) -> bool:
         """Start to back off; whether the slot was given back."""
-        handle._state = "backing_off"
+        handle._backs_off = True
         self.backing_off += 1
         self.tell_if_calm()
         slot = handle._slot
@@ -402,7 +402,7 @@ class Runner(Recalls):
 
     @enable_ki_protection
     def _step_back(self, handle: TaskHandle[Any], lent: bool) -> None:
-        handle._state = "running"
+        handle._backs_off = False
         self.backing_off -= 1
         if lent:
             let_go(handle._keys)

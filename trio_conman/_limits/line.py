@@ -115,7 +115,7 @@ class Line(Tokens):
     @enable_ki_protection
     def reorder(self, handle: TaskHandle[Any], priority: int) -> None:
         """A task has another priority from here on: where it waits, and wherever it will."""
-        returns = handle._state == "backing_off" or handle in self.parked
+        returns = handle._backs_off or handle in self.parked
         (self._returning if returns else self._queue).reorder(handle, priority)
         self._mind_envoy()
 
