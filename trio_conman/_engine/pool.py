@@ -323,6 +323,8 @@ def is_same(context: Context, base: Context) -> bool:
     """
     if len(context) != len(base):
         return False
+    if not base:
+        return True  # to iterate over none costs more than all the rest
     for variable in base:  # noqa: SIM110  # a generator for all() costs more than the whole, once for each task
         if context.get(variable) is not base[variable]:
             return False
