@@ -305,8 +305,8 @@ BUGS = [
     Bug(
         "an instrument that raises takes the task with it",
         "_books.instruments",
-        "                    except BaseException as error:\n                        self._drop(instrument",
-        "                    except LookupError as error:\n                        self._drop(instrument",
+        "                    except BaseException as error:\n                        by._drop(instrument",
+        "                    except LookupError as error:\n                        by._drop(instrument",
     ),
     Bug(
         "a worker goes on in a scope that was cancelled",

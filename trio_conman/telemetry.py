@@ -11,7 +11,7 @@ import attrs
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
 from ._base.texts import short
-from ._books.handles import name_of
+from ._books.callables import name_of
 
 try:
     from opentelemetry import context, metrics, trace

@@ -1,14 +1,12 @@
-"""What may be handed in as a task, and the handle that its submitter gets."""
+"""An object that may be handed in as a task, and the handle that its submitter gets."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from functools import partial
 from math import inf
 from threading import get_ident
-from types import FunctionType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, Literal, Never, Protocol, TypeAlias, TypeVar, final
 
 import attrs
@@ -19,7 +17,6 @@ from trio_conman._base.checks import check_int, check_text, wrong_thread
 from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Failure, Outcome, RetriedError, look_at, remember
 from trio_conman._base.stack import need_more_stack
-from trio_conman._base.texts import short
 from trio_conman._policy.retry import RetryConfig
 
 from .records import Records
@@ -28,8 +25,6 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 State: TypeAlias = Literal["queued", "running", "backing_off", "done"]
-
-_HINT = "pass fn, *args, not fn(*args)"
 
 
 class Task(Protocol[T_co]):
@@ -371,53 +366,3 @@ def new_handle(
     handle._outcome = handle._keys = handle._started = handle._attempted = handle._slot = None
     handle._scope = handle._cancelled = handle._past = handle._claimed = handle._done = None
     return handle
-
-
-def callable_of(task: object, name: str = "task") -> Callable[..., Any]:
-    """What to call to make an attempt; `name` is that of the parameter.
-
-    Raises:
-        TypeError: `task` is neither an async callable nor a `Task`.
-    """
-    if type(task) is FunctionType and not task.__code__.co_flags & inspect.CO_ASYNC_GENERATOR:
-        return task  # as below, in less time
-    if callable(task):
-        code = getattr(_unwrapped(task), "__code__", None)
-        # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
-        if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
-            raise TypeError(
-                f"{name} must be an async callable, but {short(task)} is an async generator function: "
-                f"iterate over it inside an async function, and {_HINT}"
-            )
-        return task
-    execute: object = getattr(task, "execute", None)
-    if callable(execute):
-        return execute
-    if inspect.iscoroutine(task) and inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
-        task.close()  # else Python warns that it was never awaited
-    raise TypeError(
-        f"{name} must be an async callable or an object with an execute() method, not {short(task)}: {_HINT}"
-    )
-
-
-def _unwrapped(task: object) -> object:
-    while isinstance(task, partial):
-        task = task.func
-    return task
-
-
-def name_of(task: object) -> str:
-    """A task's default name: the ``__qualname__`` of a function, else that of the type."""
-    if type(task) is FunctionType:
-        return task.__qualname__  # as below
-    task = _unwrapped(task)
-    name = getattr(task, "__qualname__", None)
-    return name if type(name) is str else type(task).__qualname__
-
-
-def not_awaitable(call: object, result: object) -> TypeError:
-    """The error of a task whose callable returned something else than an awaitable."""
-    return TypeError(
-        f"{name_of(call)}() returned an object of type {type(result).__qualname__}, which cannot be awaited: "
-        "a task must be an async callable (for a blocking function use trio.to_thread.run_sync)"
-    )

@@ -11,7 +11,8 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.errors import ConManClosedError, TaskCancelledError
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
-from trio_conman._books.handles import DONE, TaskHandle, not_awaitable
+from trio_conman._books.callables import not_awaitable
+from trio_conman._books.handles import DONE, TaskHandle
 from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend

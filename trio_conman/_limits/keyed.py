@@ -15,7 +15,7 @@ from trio_conman._base.checks import check_int, check_sync, check_type
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
-from trio_conman._books.handles import name_of
+from trio_conman._books.callables import name_of
 
 from .keys import Key, Keys, released
 from .lanes import lines_of, serve_all

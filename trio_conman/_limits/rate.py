@@ -14,7 +14,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.checks import check_finite, check_number
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
-from trio_conman._books.handles import name_of
+from trio_conman._books.callables import name_of
 
 from .asking import Asked, ask
 from .cost import Cost, check_burst, check_cost, check_permits

@@ -11,7 +11,8 @@ import trio
 
 from trio_conman._base.checks import check_bool, check_int, check_text, wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._books.handles import Task, TaskHandle, callable_of, name_of
+from trio_conman._books.callables import callable_of, name_of
+from trio_conman._books.handles import Task, TaskHandle
 from trio_conman._books.records import Recorder
 from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.fed import FedMap

@@ -11,7 +11,8 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_int, check_number, check_text, check_type
 from trio_conman._base.stack import need_stack
-from trio_conman._books.handles import Slot, TaskHandle, Terms, callable_of, name_of, new_handle
+from trio_conman._books.callables import callable_of, name_of
+from trio_conman._books.handles import Slot, TaskHandle, Terms, new_handle
 from trio_conman._books.records import Recorder, records_of
 from trio_conman._engine.block import Block
 from trio_conman._engine.execution import Runner
