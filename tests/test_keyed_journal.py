@@ -193,6 +193,31 @@ async def test_who_waits_for_another_task_has_its_priority_when_it_comes_back(
     assert sorted(record) == starts
 
 
+async def test_who_holds_the_key_that_his_item_needs_from_then_on_is_told_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    record: Record = []
+    job, limit, journal = job_of(record), KeyedLimit(2, key=host), Memory()
+
+    async def outer(_: str) -> None:
+        with pytest.raises(RuntimeError, match="every slot, or all that a key allows"):
+            async with cm.map(job, ["a1 fails"], journal=journal, lookahead=1) as outcomes:
+                await anext(outcomes)
+        record.append((trio.current_time(), "told"))
+
+    async with trio.open_nursery() as nursery:
+        async with (
+            ConMan[Any].open(nursery, 2, journal=journal) as other,
+            ConMan[Any].open(nursery, 3, per_key=limit) as cm,
+        ):
+            await other.run(job, "a1 fails")
+            for fn, name in [(outer, "a"), (job, "b long"), (job, "c long")]:
+                cm.start_soon(fn, name)
+                await wait_all_tasks_blocked()
+            limit.limits["a"] = 1
+    assert record == [(0, "a1 fails"), (0, "b long"), (0, "c long"), (1, "told")]
+
+
 @pytest.mark.parametrize("source", ["start_soon", "map"])
 async def test_what_was_to_be_recalled_and_is_gone_needs_its_key(
     source: str, autojump_clock: MockClock
