@@ -600,7 +600,14 @@ async def test_at_0_an_async_source_is_asked_for_one_item_and_no_more(autojump_c
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery, limiter) as cm:
         async with cm.map(second, items()):
             await trio.sleep(10)
-    assert drawn == [0]
+        assert drawn == [0]
+        limiter.total_tokens = 1
+        async with cm.map(second, items()) as outcomes:
+            await trio.sleep(5)
+            limiter.total_tokens = 0
+            await anext(outcomes)  # another one is there
+            await trio.sleep(5)
+            assert drawn == [0, 10, 10]
 
 
 @pytest.mark.usefixtures("limit_of_0")
