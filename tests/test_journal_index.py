@@ -44,7 +44,7 @@ def test_what_it_has_not_is_soon_looked_for_in_vain(expected: int) -> None:
     for number in range(1, 20_001):
         index.add([str(number)], [number])
     taken = [sum(map(bool, table)) / len(table) for table in index._tables]
-    assert max(taken) == 0.5
+    assert max(taken) <= 0.5
     assert min(taken) > 0.05
     assert sum(taken) / len(taken) > 0.25  # 32 bytes a key
 
