@@ -169,6 +169,22 @@ async def test_a_signal_is_heard_until_the_last_task_has_ended(autojump_clock: M
     assert not cm.timed_out
 
 
+async def test_a_signal_is_heard_by_what_others_hand_in_at_its_end(autojump_clock: MockClock) -> None:
+    async def work(number: int) -> bool:
+        await trio.sleep(1)
+        return signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+    async def feed() -> None:  # each of its tasks when the one before has ended, and no other is there
+        for number in range(3):
+            assert await (await cm.run(work, number)).result()
+
+    async with trio.open_nursery() as nursery, ConMan[bool].open(nursery) as cm:
+        async with shutdown_on_signal(cm):
+            nursery.start_soon(feed)
+    assert cm.outputs() == [True, True, True]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 async def test_errors_that_tasks_raise_at_the_second_signal_are_freed_with_the_manager(
     no_collector: None, autojump_clock: MockClock
 ) -> None:

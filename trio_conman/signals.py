@@ -99,8 +99,6 @@ class _Listening(Unentered):
         self._shutdown = shutdown
         self._signals = signals
         self._came: list[signal.Signals] = []
-        self._scope = trio.CancelScope()
-        self._ended = trio.Event()
         self._is_entered = False
 
     @enable_ki_protection
@@ -111,20 +109,30 @@ class _Listening(Unentered):
         if self._cm._block.ended:
             raise self._cm._block.closed_error()
         self._is_entered = True
-        await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
+        await self._begin()
         return self._came
 
     @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if self._cm._block.without_own_end(error) is None:
-                self._cm.resume()
-                await self._cm.wait()
-        finally:
-            self._scope.cancel(reason="the block of shutdown_on_signal() has ended")
-            await outlast(self._ended.wait)
+        waits = self._cm._block.without_own_end(error) is None
+        while True:
+            try:
+                if waits:
+                    self._cm.resume()
+                    await self._cm.wait()
+            finally:
+                self._scope.cancel(reason="the block of shutdown_on_signal() has ended")
+                await outlast(self._ended.wait)
+            if not waits or self._cm._block.is_idle:
+                return
+            await self._begin()  # other trio tasks have handed in more meanwhile
+
+    async def _begin(self) -> None:
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
 
     @enable_ki_protection
     async def _listen(self, *, task_status: trio.TaskStatus[None]) -> None:
