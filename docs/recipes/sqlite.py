@@ -48,7 +48,11 @@ def store(database: sqlite3.Connection, outcomes: list[Outcome[str]]) -> None:
                     database.execute(
                         "UPDATE jobs SET answer = ? WHERE id = ?", [answer, number]
                     )
-                case Failure(reason=StopReason.CANCELLED | StopReason.MANAGER_TIMEOUT):
+                case Failure(
+                    reason=StopReason.CANCELLED
+                    | StopReason.MANAGER_TIMEOUT
+                    | StopReason.DEADLINE  # no time was left for another attempt
+                ):
                     pass  # it was not its own error: it is still to be done
                 case Failure(error=error):
                     database.execute(
