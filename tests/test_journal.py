@@ -137,7 +137,7 @@ async def test_what_is_not_plain_is_no_key(path: Path, args: tuple[Any, ...], sh
     assert str(caught.value).startswith(
         f"{path}: section '' has no key for a task: TypeError: a key must be made of "
     )
-    assert caught.match(f"not the {shown}: give the section a key=")
+    assert caught.match(f"not the {shown}: give the section a key=.*: page.url\\)$")
     assert fn.calls == []
 
 
