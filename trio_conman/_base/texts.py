@@ -52,7 +52,7 @@ def cut(text: str) -> str:
     return str.__getitem__(text, slice(_LONGEST))
 
 
-def beginning(text: str) -> str:
-    """A text on one line, without its end if it is long."""
+def beginning(text: str, most: int = _LONGEST) -> str:
+    """A text on one line, without its end if it has more than so many characters."""
     text = one_line(text)
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if len(text) <= most else text[:most] + "…"

@@ -10,7 +10,7 @@ from typing import Any, final
 import attrs
 from trio.lowlevel import disable_ki_protection
 
-from trio_conman._base.texts import one_line, short, text_of
+from trio_conman._base.texts import beginning, short, text_of
 from trio_conman._books.records import Answer
 
 from .journal_file import LARGEST, Data, JournalError
@@ -150,4 +150,4 @@ def _is_json(data: str) -> bool:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(text_of(error))}"
+    return f"{type(error).__name__}: {beginning(text_of(error), 1000)}"  # ours say the way out at their end
