@@ -442,23 +442,28 @@ async def test_a_deadline_that_is_moved_while_nothing_else_happens_cuts_the_wait
     assert ending(handle.outcome)[::2] == (StopReason.MANAGER_TIMEOUT, 5)
 
 
-async def test_what_many_ask_is_linear(
-    autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = 0
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """An entry for each time that a limiter computes when somebody is due."""
+    asked: list[object] = []
     foreseen = Forecast._foreseen
 
     def counted(self: Forecast, *args: Any) -> float:
-        nonlocal asked
-        asked += 1
+        asked.append(args)
         return foreseen(self, *args)
 
     monkeypatch.setattr(Forecast, "_foreseen", counted)
+    return asked
+
+
+async def test_what_many_ask_is_linear(
+    autojump_clock: MockClock, record: list[Any], asked: list[object]
+) -> None:
     async with manager(RateLimiter(1), timeout=500.5) as cm:
         for index in range(1000):
             cm.start_soon(note, record, index)
         await wait_all_tasks_blocked()
-        assert (asked, cm.statistics().failed) == (1000, 499)
+        assert (len(asked), cm.statistics().failed) == (1000, 499)
     assert record == [(index, index) for index in range(501)]
 
 
@@ -492,6 +497,20 @@ async def test_who_is_too_late_since_a_charge_is_told_at_once(
     assert record == [(0, "first")]
 
 
+@pytest.mark.parametrize("left", [0, 1])
+async def test_who_is_too_late_since_an_answer_that_holds_for_longer_is_told_at_once(
+    left: int, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter.unlimited()
+    async with manager(rate) as cm:
+        rate.observe(remaining=0, reset=8)
+        handles = [await cm.run(note, record, index, task_timeout=15) for index in range(left + 1)]
+        await trio.sleep(1)
+        rate.observe(remaining=left, reset=20)
+        assert ending(await handles[-1].wait()) == (*late(handles[-1], 20)[:2], 1)
+    assert record == [(8, 0)][:left]
+
+
 async def test_a_retry_that_is_too_late_for_both_has_the_first_reason_also_after_a_charge(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
@@ -512,27 +531,37 @@ async def test_a_retry_that_is_too_late_for_both_has_the_first_reason_also_after
 
 @pytest.mark.parametrize("in_time", [{}, {"task_timeout": 1e6}, {"retry": RetryConfig(max_elapsed=1e6)}])
 async def test_to_give_permits_back_and_try_again_is_linear(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, in_time: dict[str, Any]
+    autojump_clock: MockClock, asked: list[object], in_time: dict[str, Any]
 ) -> None:
-    asked = 0
-    foreseen = Forecast._foreseen
-
-    def counted(self: Forecast, *args: Any) -> float:
-        nonlocal asked
-        asked += 1
-        return foreseen(self, *args)
-
     async def refused() -> None:
         rate.charge(-1)
         raise RetriableError("later")
 
-    monkeypatch.setattr(Forecast, "_foreseen", counted)
     rate = RateLimiter(1, cost=2)
     async with manager(rate, **in_time) as cm:
         for _ in range(300):
             cm.start_soon(refused)
     assert (len(cm.errors()), cm.statistics().retries) == (300, 1500)
-    assert asked <= 4000
+    assert len(asked) <= 4000
+
+
+async def test_to_heed_the_answers_of_a_window_that_slides_is_linear(
+    autojump_clock: MockClock, asked: list[object]
+) -> None:
+    started = 0
+
+    async def answered() -> None:
+        nonlocal started
+        started += 1
+        await trio.sleep(1)
+        rate.observe(remaining=1000 - started, reset=60)
+
+    rate = RateLimiter(10)
+    async with manager(rate, task_timeout=100) as cm:
+        for _ in range(300):
+            cm.start_soon(answered)
+    assert cm.statistics().succeeded == 300
+    assert len(asked) <= 1500
 
 
 async def test_without_a_deadline_nobody_asks(

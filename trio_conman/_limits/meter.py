@@ -147,7 +147,7 @@ class Meter:
         bounds += reversed(kept)
 
     def observe(self, most: float, until: float, total: float, now: float) -> float:
-        """Heed a bound; returns for how long it may hold somebody up, which is 0 if another is as strict."""
+        """Heed a bound; returns for how much longer it may hold somebody up: 0 if another is as strict."""
         bounds = self.bounds
         del bounds[: bisect_right(bounds, now, key=UNTIL_OF)]
         at = bisect_left(bounds, until, key=UNTIL_OF)
@@ -157,12 +157,14 @@ class Meter:
         end = bisect_right(bounds, until + SAME, key=UNTIL_OF)
         until = max([until, *(each.until for each in bounds[end - 1 : end])])
         latest = max([total, *(each.latest for each in bounds[begin - 1 : begin])])
+        stricter = bisect_right(bounds, most, key=MOST_OF)
+        before = max([now, *(each.until for each in bounds[stricter - 1 : stricter])])
         bounds[begin:end] = [Bound(most, until, total, latest)]
         for each in bounds[begin + 1 :]:
             if each.latest >= total:
                 break
             each.latest = total
-        return until - now
+        return until - before
 
     def change(self, now: float, *, rate: float, per: float, burst: float) -> None:
         """From now on have another rate; what is owed stays."""
