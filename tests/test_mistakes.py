@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trio
 
-from trio_conman import ConMan, RateLimiter, TaskHandle
+from trio_conman import AdaptiveLimit, ConMan, KeyedLimit, RateLimiter, RetryBudget, TaskHandle
 from trio_conman.batches import in_batches
 from trio_conman.executors import run_in_executor
 from trio_conman.journal import open_journal
@@ -111,6 +111,14 @@ def test_the_constructor_of_a_handle(args: Any, options: Any) -> None:
     text = "TaskHandle has no public constructor; hand in a task, as with ConMan.start_soon()"
     with pytest.raises(TypeError, match=exactly(text)):
         TaskHandle(*args, **options)
+
+
+@pytest.mark.parametrize("kind", [RateLimiter, KeyedLimit, AdaptiveLimit, RetryBudget])
+def test_keyword_arguments_of_a_limit(kind: Any) -> None:
+    takes = ", ".join(inspect.signature(kind).parameters)
+    text = f"{kind.__name__}() got an unexpected keyword argument 'period': it takes {takes}"
+    with pytest.raises(TypeError, match=exactly(text)):
+        kind(10, period=60)
 
 
 # open() without 'async with'

@@ -27,3 +27,15 @@ def explained(method: F, error: Callable[[str, tuple[str, ...]], TypeError]) -> 
         return method(*args, **given)
 
     return explaining  # type: ignore[return-value]  # it has the signature of what it wraps
+
+
+def explained_init(method: F) -> F:
+    """Have a constructor say what it takes, where it does not take a keyword argument."""
+    name = method.__qualname__.removesuffix(".__init__")
+
+    def error(given: str, options: tuple[str, ...]) -> TypeError:
+        return TypeError(
+            f"{name}() got an unexpected keyword argument {given!r}: it takes {', '.join(options)}"
+        )
+
+    return explained(method, error)

@@ -11,6 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_int, check_sync, check_type
+from trio_conman._base.explained import explained_init
 from trio_conman._base.log import log_fault
 from trio_conman._base.outlast import is_over
 from trio_conman._base.texts import short
@@ -67,6 +68,7 @@ class AdaptiveLimit:
 
     __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded", "_run")
 
+    @explained_init
     def __init__(
         self,
         minimum: int = 2,

@@ -12,6 +12,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_number
+from trio_conman._base.explained import explained_init
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.callables import name_of
@@ -80,6 +81,7 @@ class RateLimiter:
         "_users",
     )
 
+    @explained_init
     def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:
         if type(rate) is float and rate == inf:
             raise ValueError("rate must be a finite number above 0, not inf: see RateLimiter.unlimited()")

@@ -8,6 +8,7 @@ from typing import final
 import attrs
 
 from trio_conman._base.checks import check_number
+from trio_conman._base.explained import explained_init
 
 
 @final
@@ -45,6 +46,7 @@ class RetryBudget:
 
     __slots__ = ("__weakref__", "_base", "_lock", "_ratio", "_refunds", "_refused", "_tokens")
 
+    @explained_init
     def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
         self._tokens = check_number("tokens", tokens, finite=True)
         self._ratio = check_number("ratio", ratio, finite=True)
