@@ -252,6 +252,13 @@ async def coroutine(url: str) -> str:
     return url
 
 
+class Packed(bytes):
+    """As a library that packs values may have it, which stores them too."""
+
+    def __conform__(self, protocol: object) -> int:
+        return 5
+
+
 def unchanged(value: Any) -> Any:
     return value
 
@@ -263,15 +270,17 @@ async def test_a_form_may_be_a_str_or_bytes_only(path: Path) -> None:
         assert await run(section, Counting(b"\0\xff"), 2) == (b"\0\xff", False)
         assert await run(section, Counting(""), 3) == ("", False)
         assert await run(section, Counting(Word.ONE), 5) == ("one", False)
+        assert await run(section, Counting(Packed(b"p")), 6) == (b"p", False)
         with pytest.raises(JournalError, match="TypeError: encode must return a str or bytes, not 5"):
             await run(section, Counting(5), 4)
     async with open_journal(path) as journal:
         section = journal.section("own", encode=unchanged, decode=unchanged)
-        assert [await run(section, Counting(), n) for n in (1, 2, 3, 5)] == [
+        assert [await run(section, Counting(), n) for n in (1, 2, 3, 5, 6)] == [
             ("text", True),
             (b"\0\xff", True),
             ("", True),
             ("one", True),
+            (b"p", True),
         ]
 
 

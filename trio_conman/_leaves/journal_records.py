@@ -126,11 +126,12 @@ def _of_user(fn: Callable[..., Any], *args: Any) -> Any:
 
 def _encode(encode: Callable[[Any], Data], value: Any) -> Data:
     data: Data = _of_user(encode, value)
+    # Plain ones, whose methods are not the user's: SQLite would even ask them for another form.
     if isinstance(data, str):
-        return str.__str__(data)  # a plain one, whose methods are not the user's
-    if not isinstance(data, bytes):
-        raise TypeError(f"encode must return a str or bytes, not {short(data)}")
-    return data
+        return str.__str__(data)
+    if isinstance(data, bytes):
+        return bytes.__getitem__(data, slice(None))
+    raise TypeError(f"encode must return a str or bytes, not {short(data)}")
 
 
 def _encode_as_json(encode: Callable[[Any], Data], value: Any) -> str:
