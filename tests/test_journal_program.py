@@ -285,6 +285,44 @@ async def test_a_key_that_somebody_has_changed_is_told(
     )
 
 
+async def test_a_value_that_somebody_has_changed_is_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill(path)
+    with closing(journal_file.connect(str(path), 5)) as connection:
+        connection.execute("UPDATE records_1 SET value = 5 WHERE rowid = 1")
+    assert main([str(path), "--export"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "it is damaged, or was changed by hand, as 5 is no value of a task\n" in shown.err
+
+
+@pytest.mark.parametrize("options", [[], ["--export"]])
+async def test_a_file_that_was_cut_short_is_told(
+    path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its end would be read as zeros."""
+    async with open_journal(path) as journal:
+        await run(journal, Counting("x" * 20_000), 1)
+    length = path.stat().st_size
+    os.truncate(path, length - 1)
+    assert main([str(path), *options]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{path}: it was cut short, and has {length - 1:,} of {length:,} bytes: restore" in shown.err
+
+
+async def test_a_file_whose_end_is_in_its_log_is_shown(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_journal(path, durable=True) as journal:
+        for number in range(10):
+            await run(journal, Counting("x" * 20_000), number)
+        assert path.stat().st_size < 100_000
+        assert main([str(path), "--export"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
 async def test_values_of_any_size_are_exported_a_few_at_a_time(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,16 +183,21 @@ def _set_up(main: sqlite3.Connection, path: str) -> None:
     main.execute("COMMIT")
 
 
-def _check_length(main: sqlite3.Connection, path: str) -> None:
+def length_of(connection: sqlite3.Connection) -> int:
+    """The bytes that its file has, or will have when the log is copied into it."""
+    (pages,), (size,) = (
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    length: int = pages * size
+    return length
+
+
+def check_length(path: str, length: int) -> None:
     """Refuse a file whose last page was cut: SQLite would read zeros in place of what is missing."""
-    is_hindered, frames, copied = main.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if is_hindered or copied < frames:  # by who reads an older state: the end may be in the log only
-        return
-    (pages,), (size,) = (main.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
     is_there = Path(path).stat().st_size
-    if is_there < pages * size:
+    if is_there < length:
         raise JournalError(
-            f"{path}: it was cut short, and has {is_there:,} of {pages * size:,} bytes: "
+            f"{path}: it was cut short, and has {is_there:,} of {length:,} bytes: "
             "restore it from a copy, or move it away to begin anew"
         )
 
@@ -226,7 +231,9 @@ class JournalFile:
             self._main.execute("PRAGMA synchronous=FULL")
             self._main.execute("PRAGMA wal_autocheckpoint=0")
             self._main.execute("PRAGMA journal_size_limit=0")  # a log that was emptied is small again
-            _check_length(self._main, path)
+            is_hindered, frames, copied = self._main.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not is_hindered and copied == frames:  # else by who reads an older state
+                check_length(path, length_of(self._main))
             self.sections: list[SectionInfo] = sections_of(self._main)
             self._reader = connect(path, LONGEST_WAIT)
             stack.callback(self._reader.close)

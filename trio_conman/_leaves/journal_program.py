@@ -17,7 +17,17 @@ from typing import Any
 
 from trio_conman._base.texts import short
 
-from .journal_file import Data, JournalError, SectionInfo, check_origin, connect, explained, sections_of
+from .journal_file import (
+    Data,
+    JournalError,
+    SectionInfo,
+    check_length,
+    check_origin,
+    connect,
+    explained,
+    length_of,
+    sections_of,
+)
 from .journal_keys import values_of
 
 SOME = 1000  # records read at once: a long query would keep the log of who writes from being emptied
@@ -71,13 +81,17 @@ class _Reading:
         with explained(name):
             # Reading it beside who writes makes files in its folder. Only who may write removes them again.
             may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-            is_alone = not Path(f"{path}-wal").exists() and not may_write
+            log = Path(f"{path}-wal")
+            is_alone = not log.exists() and not may_write
             options = "mode=ro&immutable=1" if is_alone else "mode=rw"
             self._connection = connect(f"{path.as_uri()}?{options}", 5, uri=True)
             try:
                 self._connection.execute("PRAGMA query_only=ON")
                 if not check_origin(self._connection, name):
                     raise JournalError(f"{name}: it is empty, and not a journal yet")
+                length = length_of(self._connection)  # first: a log that is empty later has been copied
+                if not log.exists() or log.stat().st_size == 0:
+                    check_length(name, length)
                 self.sections = sections_of(self._connection)
             except BaseException:
                 self._connection.close()
@@ -121,6 +135,8 @@ class _Reading:
                     break
                 last = records[-1][0]
                 for _, key, data in records:
+                    if not isinstance(data, str | bytes):
+                        raise self._damage(f"{short(data)} is no value")
                     form, value = _form(data, each.is_json)
                     yield f'{{"section": {name}, "key": {self._key(key)}, "{form}": {value}}}'
 
@@ -132,7 +148,7 @@ class _Reading:
             with closing(self._connection.execute(query.format(section.id), given)) as found:
                 for row in found:
                     rows.append(row)
-                    size += sum(len(cell) for cell in row if not isinstance(cell, int))
+                    size += sum(len(cell) for cell in row if isinstance(cell, str | bytes))
                     if size > MOST:
                         break
             return rows
@@ -145,9 +161,10 @@ class _Reading:
         try:
             return _encode(values_of(key))
         except ValueError:
-            raise JournalError(
-                f"{self._name}: it is damaged, or was changed by hand, as {short(key)} is no key of a task"
-            ) from None
+            raise self._damage(f"{short(key)} is no key") from None
+
+    def _damage(self, what: str) -> JournalError:
+        return JournalError(f"{self._name}: it is damaged, or was changed by hand, as {what} of a task")
 
 
 def _form(data: Data, is_json: bool) -> tuple[str, str]:
