@@ -241,7 +241,9 @@ async def test_records_that_somebody_has_deleted_are_made_again(path: Path) -> N
     "change",
     [
         "UPDATE records_1 SET key = 'a' || char(10) WHERE key = '5'",
+        "UPDATE records_1 SET key = CAST(x'ff' AS TEXT) WHERE key = '5'",
         "UPDATE records_1 SET value = 5 WHERE key = '5'",
+        "UPDATE records_1 SET value = CAST(x'ff' AS TEXT) WHERE key = '5'",
         "UPDATE records_1 SET rowid = 1 << 32 WHERE key = '5'",
     ],
 )

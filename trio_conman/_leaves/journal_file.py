@@ -81,10 +81,11 @@ _EXPLANATIONS = {
 }
 
 
-# What the system may say before SQLite has been asked.
+# What is no error of SQLite's: of the system, before that has been asked, and of what is no UTF-8, after it.
 _LIKE = {
     "FileNotFoundError": "SQLITE_CANTOPEN",
     "NotADirectoryError": "SQLITE_CANTOPEN",
+    "OperationalError": "SQLITE_CORRUPT",
     "PermissionError": "SQLITE_READONLY",
 }
 
