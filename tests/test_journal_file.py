@@ -419,6 +419,21 @@ async def test_great_values_are_read_a_few_at_a_time(path: Path) -> None:
     assert found == {number: (f"{number}{great}", True) for number in range(20)}
 
 
+async def test_what_is_read_as_it_opens_does_not_grow_with_the_number_of_sections(path: Path) -> None:
+    great = "x" * (journal_reader.SIZE // 16)
+    async with open_journal(path) as journal:
+        for section in range(8):
+            for number in range(20):
+                await run(journal.section(f"{section}"), Counting(great), number)
+    async with open_journal(path) as journal:
+        for section in range(8):
+            ahead = journal._store.shelves[f"{section}"]._ahead
+            assert ahead is not None
+            assert [len(window) for window in ahead.windows] == [2]
+            for number in range(20):
+                assert await run(journal.section(f"{section}"), Counting(), number) == (great, True)
+
+
 async def test_long_keys_are_read_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [*(f"{number}{'x' * 30_000}" for number in range(20)), "y" * 200_000]
     async with open_journal(path) as journal:

@@ -41,19 +41,19 @@ def load(path: str) -> tuple[JournalFile, list[Content]]:
     """Open a journal, and read all of its keys; for a thread."""
     file = JournalFile(path)
     try:
-        return file, [_content(file, info) for info in file.sections]
+        return file, [_content(file, info, SIZE // len(file.sections)) for info in file.sections]
     except BaseException:
         with suppress(JournalError):
             file.close(in_order=False)
         raise
 
 
-def _content(file: JournalFile, info: SectionInfo) -> Content:
+def _content(file: JournalFile, info: SectionInfo, size: int) -> Content:
     last = file.count(info.id)
     index = Index(last)
     for numbers, keys in file.keys(info.id, last):
         index.add(keys, numbers)
-    records = file.read(info.id, 1, MOST, SIZE)
+    records = file.read(info.id, 1, MOST, size)
     return Content(info, index, {key: data for _, key, data in records}, last)
 
 
