@@ -434,6 +434,32 @@ async def test_what_is_read_as_it_opens_does_not_grow_with_the_number_of_section
                 assert await run(journal.section(f"{section}"), Counting(), number) == (great, True)
 
 
+@pytest.mark.parametrize("room", [0, 30_000])
+@pytest.mark.usefixtures("small_windows")
+async def test_what_is_read_ahead_does_not_grow_with_the_number_of_sections_in_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(journal_reader, "ROOM", room)
+    names = [f"{section}" for section in range(10)]
+    async with open_journal(path) as journal:
+        for name in names:
+            for number in range(100):
+                await run(journal.section(name), Counting(f"{number}{'x' * 1000}"), number)
+
+    async def recall(name: str) -> None:
+        section = journal.section(name)
+        for number in range(0, 100, 3):
+            assert await run(section, Counting(), number) == (f"{number}{'x' * 1000}", True)
+
+    async with open_journal(path) as journal:
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(recall, name)
+        sections = [journal._store.shelves[name]._ahead for name in names]
+        kept = [len(window) for ahead in sections if ahead is not None for window in ahead.windows]
+    assert 0 < sum(kept) < 10 * 4 + max(room / 1000, 2 * 9)  # with what was read as it was opened
+
+
 async def test_long_keys_are_read_a_few_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [*(f"{number}{'x' * 30_000}" for number in range(20)), "y" * 200_000]
     async with open_journal(path) as journal:

@@ -2,7 +2,8 @@
 
 A thread reads what is asked for, and a window of records behind it. Whoever takes the first value of the
 newest window makes the next one be read, so that a stream of them hardly ever waits. Windows grow while that
-goes on, and shrink when something else is asked for. A few of them are kept, whatever the number of items.
+goes on, and shrink when something else is asked for. A few of them are kept, whatever the number of items and
+of sections.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import trio
 from trio_conman._base.outlast import OVER
 
 from .journal_file import Data, JournalError, JournalFile
+from .journal_table import OVERHEAD
 
 MOST, LEAST = 1024, 8  # records in a window
 SIZE = 1 << 18  # bytes of keys and values that make a window full, and a job too
 WINDOWS = 8  # kept for each section
+ROOM = 1 << 22  # bytes of what is kept for all of them, unless two jobs alone have read more
 
 
 # A value, or the numbers of the records that were read in vain: the index has mistaken one key for another.
@@ -39,29 +42,29 @@ class Job:
     length: int
     found: Window = attrs.Factory(dict)
     window: Window = attrs.Factory(dict)
+    size: int = 0  # bytes of what was read
     error: JournalError | None = None
 
     def do(self, file: JournalFile) -> None:
         """Read it, or as much as is enough for once."""
-        size = SIZE
         try:
             if not self.wanted:
                 self._read(file, self.start)
             for key, numbers in self.wanted.items():
                 for number in numbers:
                     if key not in self.window:
-                        size -= self._read(file, number)
+                        self._read(file, number)
                 self.found[key] = self.window.pop(key, numbers)
-                if size <= 0:
+                if self.size >= SIZE:
                     break
         except Exception as error:
             self.error = file.fault(error)
 
-    def _read(self, file: JournalFile, number: int) -> int:
+    def _read(self, file: JournalFile, number: int) -> None:
         records = file.read(self.section, number, self.length, SIZE)
         self.start = records[-1][0] + 1 if records else number
         self.window.update((key, value) for _, key, value in records)
-        return sum(len(key) + len(value) for _, key, value in records)
+        self.size += sum(OVERHEAD + len(key) + len(value) for _, key, value in records)
 
 
 @final
@@ -153,6 +156,9 @@ class Reader:
         self._failed = failed
         self._run = trio.lowlevel.current_trio_token()
         self._asking: dict[Ahead, None] = {}  # in order, each once
+        # What has read the windows of all sections, in order, and how many bytes that were.
+        self._jobs: deque[Job] = deque()
+        self._size = 0
         self._idle = trio.Event()
         self._idle.set()
 
@@ -177,6 +183,7 @@ class Reader:
             if job.error is not None and not ahead.is_dropped:
                 self._failed(job.error)
             ahead.take(job)
+            self._make_room(job)
             if self._asking:
                 self._begin()
             else:
@@ -187,6 +194,15 @@ class Reader:
         except Exception as error:  # no thread could be started
             job.error = self._file.fault(error)
             self._run.run_sync_soon(done)
+
+    def _make_room(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._size += job.size
+        while self._size > ROOM and len(self._jobs) > 2:  # who has waited for the last but one may come yet
+            oldest = self._jobs.popleft()
+            self._size -= oldest.size
+            oldest.found.clear()
+            oldest.window.clear()
 
     async def end(self) -> None:
         """Wait until nothing is being read."""
