@@ -31,7 +31,9 @@ def test_without_keys_it_takes_no_memory() -> None:
     assert sizes(index) == {1}
 
 
-@pytest.mark.parametrize("expected, size", [(1, 32), (16_000, 32), (17_000, 64), (1_000_000, 2048)])
+@pytest.mark.parametrize(
+    "expected, size", [(1, 8), (5_000, 16), (16_000, 32), (17_000, 64), (1_000_000, 2048)]
+)
 def test_its_tables_begin_with_room_for_what_is_expected(expected: int, size: int) -> None:
     index = Index(expected)
     index.add(["a"], [1])

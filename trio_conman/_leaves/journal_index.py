@@ -21,7 +21,7 @@ _LOW = 0xFFFF_FFFF
 _HIGH = 0xFFFF_FFFF_0000_0000
 _TABLES = 1024
 _WHICH = _TABLES - 1
-_LEAST = 32  # places of a table with a key
+_LEAST = 8  # places of a table with a key
 _NO_KEYS = array("Q", [0])
 
 
