@@ -203,6 +203,34 @@ async def test_a_map_has_back_what_its_source_raised(
             assert [each async for each in outcomes] == []
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_map_has_back_what_its_source_raised_whichever_block_is_left_first(
+    autojump_clock: MockClock, ordered: bool, first: int
+) -> None:
+    async def hold(size: int, leave: trio.Event) -> None:
+        async with in_batches(outcomes, size):
+            await leave.wait()
+
+    def items() -> Iterator[float]:
+        yield from [0] * 7
+        raise OSError("the source broke")
+
+    events = [trio.Event(), trio.Event()]
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, items(), ordered=ordered) as outcomes:
+            async with trio.open_nursery() as holders:
+                for size, event in zip([3, 10], events, strict=True):
+                    holders.start_soon(hold, size, event)
+                    await trio.sleep(1)
+                for event in (events[first], events[not first]):
+                    event.set()
+                    await trio.sleep(1)
+            assert values([await anext(outcomes) for _ in range(7)]) == [0] * 7
+            with pytest.raises(OSError, match=r"^the source broke$"):
+                await anext(outcomes)
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_map_has_back_in_one_step_however_much_was_taken(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, ordered: bool

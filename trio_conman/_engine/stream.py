@@ -156,7 +156,7 @@ class Stream(Generic[T]):
 
     def put_back(self, outcomes: list[Outcome[T]], end: Exception | None = None) -> None:
         """The outcomes that were taken last are not wanted after all, nor is what was raised behind them."""
-        if self.is_empty:
+        if not (self.more or self.unfinished):  # what others have put back may be there
             self._error = self._error or end
         self.taken -= len(outcomes)
         if self._ordered:
