@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextvars
 import math
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import AdaptiveLimit, ConMan, Failure, RateLimiter, StopReason, Success
+from trio_conman import AdaptiveLimit, ConMan, Failure, Outcome, RateLimiter, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
 from trio_conman._limits.waiters import Waiters
 
@@ -451,3 +452,58 @@ def test_an_interrupt_of_a_task_ends_all_and_loses_none(interrupt: type[BaseExce
     (cm,) = managers
     assert cm.statistics().submitted == len(cm.outcomes())
     assert not cm._runner.pool.workers
+
+
+@pytest.mark.parametrize("where", ["scope", "nursery", "group", "child", "source"])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_a_scope_left_open_hides_no_interrupt(interrupt: type[BaseException], where: str) -> None:
+    """In its place trio raises a RuntimeError, which ends that task alone."""
+
+    async def fail() -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            raise interrupt
+
+    async def leave_open() -> None:
+        managers.append(trio.open_nursery())
+        inner = await managers[0].__aenter__()
+        if where == "child":
+            inner.start_soon(fail)
+        elif where == "group":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+        else:
+            await fail()
+
+    async def leave_scope_open() -> None:
+        trio.CancelScope().__enter__()
+        await fail()
+
+    def items() -> Iterator[int]:
+        trio.CancelScope().__enter__()
+        raise interrupt
+        yield
+
+    managers: list[Any] = []
+    outcomes: list[Outcome[Any]] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 7) as cm:
+            if where == "source":
+                async with cm.map(here, items()) as stream:
+                    await anext(stream)
+            handle = cm.start_soon(leave_scope_open if where == "scope" else leave_open)
+            try:
+                await trio.sleep(1)
+            finally:
+                with trio.CancelScope(shield=True):
+                    outcomes.append(await handle.wait())
+
+    with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    for outcome in outcomes:
+        assert isinstance(outcome, Failure)
+        assert "Cancel scope stack corrupted" in str(outcome.error)
+        assert outcome.error.__context__ is None
+    assert len(outcomes) == (where != "source")

@@ -17,7 +17,7 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
-from .pool import Worker
+from .pool import Worker, interrupt_in
 
 E = TypeVar("E", bound=BaseException)
 
@@ -91,18 +91,24 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, worker: Worker, exc: BaseException
+        self, worker: Worker, exc: BaseException, interrupt: BaseException | None
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
-        """The outcome of a task whose worker's scope was left by `exc`, and what of that has to travel on."""
+        """The outcome of a task whose worker's scope was left by `exc`, and what has to travel on.
+
+        With an `interrupt` of those whom the task has left behind.
+        """
+        if type(exc) is RuntimeError and (hidden := interrupt_in(exc.__context__)) is not None:
+            # In its place trio has raised that a scope was left open.
+            interrupt, exc.__context__ = hidden, None
         if worker.is_spoiled:  # the fault of a map's source, and told
-            return None, None
+            return None, interrupt
         if (handle := worker.handle) is None:
-            return None, exc
+            return None, interrupt or exc
         if isinstance(exc, Exception):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             if exc.__context__ is None:
                 exc.__context__ = worker.error  # which its attempt had raised before
-            return self._failure(handle, own(exc), StopReason.ERROR), None
+            return self._failure(handle, own(exc), StopReason.ERROR), interrupt
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):
             cancelled, other = exc.split(trio.Cancelled)

@@ -144,8 +144,7 @@ class Runner(Recalls):
                     self._end(worker, outcome)
                     handle = outcome = None
         except BaseException as exc:
-            await pool.outlive(task)
-            outcome, travels = self._ended_by(worker, exc)
+            outcome, travels = self._ended_by(worker, exc, await pool.outlive(task))
         finally:
             self._end_life(worker, outcome, travels)  # one call, since a Ctrl-C may come between two
             del self, worker, handle, outcome, value, pool

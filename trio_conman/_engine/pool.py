@@ -279,15 +279,18 @@ class Pool:
         return None if worker is None else worker.handle
 
     @enable_ki_protection
-    async def outlive(self, task: trio.lowlevel.Task) -> None:
+    async def outlive(self, task: trio.lowlevel.Task) -> BaseException | None:
         """Wait for the nurseries that the last task of a worker has left open; no checkpoint without one.
 
         It has failed for them, and trio has cancelled them. Private, because nothing public closes a nursery,
         and trio would raise once more for an open one, in the nursery of all workers. Guarded by
-        test_a_task_that_leaves_a_nursery_open_fails_alone.
+        test_a_task_that_leaves_a_nursery_open_fails_alone. Returns an interrupt of those who ran there.
         """
+        interrupt = None
         while task._child_nurseries:
-            await task._child_nurseries[-1]._nested_child_finished(None)
+            error = await task._child_nurseries[-1]._nested_child_finished(None)
+            interrupt = interrupt or interrupt_in(error)
+        return interrupt
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
@@ -314,6 +317,13 @@ class Pool:
             if worker.is_resting:
                 trio.lowlevel.reschedule(worker.task)
         self._idle.clear()
+
+
+def interrupt_in(error: BaseException | None) -> BaseException | None:
+    """What of an error is neither an Exception nor a cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((Exception, trio.Cancelled))[1]
+    return None if isinstance(error, (Exception, trio.Cancelled)) else error
 
 
 def is_same(context: Context, base: Context) -> bool:
