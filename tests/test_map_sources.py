@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -583,3 +583,49 @@ async def test_an_async_iterator_needs_no_more_than_a_next_one(
         async with cm.map(second, items, ordered=True) as outcomes:
             await take(outcomes, record)
     assert [index for _, index in record] == [0, 1, 2]
+
+
+class LeavesOpen:
+    """An async iterator with a cancel scope around what it does between its items, as in a generator."""
+
+    def __init__(self, between: Callable[[], Awaitable[object]]) -> None:
+        self.between = between
+        self.is_open = False
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        if self.is_open:
+            await self.between()
+        else:
+            self.is_open = True
+            trio.move_on_after(1).__enter__()
+        return 0
+
+
+async def test_a_scope_left_open_by_an_async_input_ends_the_loop(autojump_clock: MockClock) -> None:
+    """Its deadline interrupts whatever the input waits for."""
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+        async with cm.map(second, LeavesOpen(lambda: trio.sleep(2))) as outcomes:
+            assert isinstance(await anext(outcomes), Success)
+            with pytest.raises(RuntimeError, match=r"^Cancel scope stack corrupted"), trio.fail_after(9):
+                await anext(outcomes)
+            assert trio.current_time() == 1
+            assert [each async for each in outcomes] == []
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_a_scope_left_open_by_an_async_input_hides_no_interrupt(interrupt: type[BaseException]) -> None:
+    async def fail() -> None:
+        raise interrupt
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
+            async with cm.map(second, LeavesOpen(fail)) as outcomes:
+                with trio.move_on_after(1):
+                    async for _ in outcomes:
+                        pass
+
+    with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
+        trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -17,7 +17,7 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
-from .pool import Worker, interrupt_in
+from .pool import Worker, unhide
 
 E = TypeVar("E", bound=BaseException)
 
@@ -97,9 +97,7 @@ class Endings(Ledger):
 
         With an `interrupt` of those whom the task has left behind.
         """
-        if type(exc) is RuntimeError and (hidden := interrupt_in(exc.__context__)) is not None:
-            # In its place trio has raised that a scope was left open.
-            interrupt, exc.__context__ = hidden, None
+        interrupt = unhide(exc) or interrupt
         if worker.is_spoiled:  # the fault of a map's source, and told
             return None, interrupt
         if (handle := worker.handle) is None:

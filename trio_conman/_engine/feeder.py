@@ -23,7 +23,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.tracebacks import foreign
 
-from .pool import AT_ONCE
+from .pool import AT_ONCE, unhide
 from .source import close
 
 _NOTHING: Any = object()
@@ -105,14 +105,22 @@ class Feeder:
         the consumer may not take it for an end of the source. What it raises because it is stopped or closed
         is kept for `raise_close_error`.
         """
+        is_told = False
         try:
             with self._scope:
                 error = await self._draw_all()
+                is_told = True
                 exhausted(error)
                 del error
                 await self._close()
         except Exception as exc:
-            self._close_error = foreign(exc)  # what the scope has left of a group
+            # What the scope has left of a group, or says of one that the source has left open in it.
+            if (interrupt := unhide(exc)) is not None:
+                self._interrupt = interrupt
+            elif is_told or self._stopped:
+                self._close_error = foreign(exc)
+            else:
+                exhausted(foreign(exc))
         finally:
             # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
