@@ -1,6 +1,5 @@
 """`OpenTelemetryInstrument`, judged by what the SDK exports."""
 
-import gc
 import logging
 import subprocess
 import sys
@@ -70,7 +69,6 @@ class Observed:
 @pytest.fixture
 def observed(caplog: pytest.LogCaptureFixture) -> Iterator[Observed]:
     """Afterwards no task is followed or counted as one that goes on, and nobody has complained."""
-    gc.collect()  # managers of other tests, which may complain
     observed = Observed()
     yield observed
     assert len(observed.instrument._followed) == 0

@@ -62,8 +62,6 @@ def text(failed: int, finished: int, name: str = "conman") -> str:
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What the log was told since the last call."""
-    gc.collect()  # managers of other tests
-    caplog.clear()
 
     def said() -> list[str]:
         records = [each for each in caplog.records if "nobody has looked" in each.msg]
