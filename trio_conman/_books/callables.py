@@ -24,7 +24,7 @@ def callable_of(task: object, name: str = "task") -> Callable[..., Any]:
     if callable(task):
         code = getattr(_unwrapped(task), "__code__", None)
         # The flag itself: inspect.isasyncgenfunction() costs as much as the rest of the submission.
-        if code is not None and getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
+        if getattr(code, "co_flags", 0) & inspect.CO_ASYNC_GENERATOR:
             raise TypeError(
                 f"{name} must be an async callable, but {short(task)} is an async generator function: "
                 f"iterate over it inside an async function, and {_HINT}"
