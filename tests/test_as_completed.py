@@ -218,6 +218,22 @@ async def test_many_iterate_over_one_handle_in_time_that_grows_with_their_number
         assert [await anext(each) for each in iterators] == [handle] * 1000
 
 
+@pytest.mark.parametrize("left", [0, 1, 5])
+async def test_those_who_are_gone_take_no_more_room_than_those_who_are_left(
+    left: int, autojump_clock: MockClock
+) -> None:
+    async with manager(2) as cm:
+        handle = cm.start_soon(job, 0, 1)
+        iterators = [as_completed([handle]) for _ in range(left)]
+        known = set()
+        for _ in range(50):
+            as_completed([handle])
+            done: Any = handle._done
+            known.add(len(done._followers))
+        assert max(known) == 2 * left + 1
+        assert [await anext(each) for each in iterators] == [handle] * left
+
+
 async def test_their_errors_count_as_seen_when_their_outcomes_are_read(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
