@@ -254,6 +254,27 @@ async def test_who_moves_while_a_manager_that_ends_tells_all_who_wait(autojump_c
     assert (limit.statistics(), limit._keys) == ({}, {})
 
 
+async def test_those_who_never_had_a_turn_are_told_so_in_the_order_of_the_turns(
+    autojump_clock: MockClock,
+) -> None:
+    ended: list[str] = []
+
+    class Notes(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+            ended.append(handle.name)
+
+    jobs = {"a0": 0, "a1": 0, "a2": -1, "a3": 2, "b4": 0, "b5": 1, "a6": 2, "c7": 0, "d8": 1, "a9": 1}
+    async with trio.open_nursery() as nursery:
+        per_key = KeyedLimit(1, key=host)
+        async with ConMan[Any].open(nursery, 3, per_key=per_key, instruments=[Notes()]) as cm:
+            for name, priority in jobs.items():
+                cm.start_soon(job, name, [], 9, name=name, priority=priority)
+            await trio.sleep(1)
+            cm.cancel()
+    assert ended[:7] == ["a3", "a6", "b5", "d8", "a9", "a1", "a2"]
+    assert sorted(ended[7:]) == ["a0", "b4", "c7"]
+
+
 @pytest.mark.parametrize("kind", [list, as_async])
 async def test_a_key_that_ends_the_manager_of_a_map(
     kind: Callable[[list[str]], Any], autojump_clock: MockClock
