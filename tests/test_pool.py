@@ -164,8 +164,9 @@ async def test_what_a_task_raises_that_leaves_a_scope_open_is_shown_too() -> Non
     assert repr(outcome.error.__context__) == "KeyError('a')"
 
 
+@pytest.mark.parametrize("nurseries", [1, 3])
 @pytest.mark.parametrize("children", [0, 2])
-async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int) -> None:
+async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int, nurseries: int) -> None:
     ended: list[str] = []
 
     async def child() -> None:
@@ -175,12 +176,13 @@ async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int) -> N
             ended.append("child")
 
     async def leave_open() -> None:
-        inner = await managers[0].__aenter__()
-        for _ in range(children):
-            inner.start_soon(child)
+        for each in managers:
+            inner = await each.__aenter__()
+            for _ in range(children):
+                inner.start_soon(child)
         await trio.lowlevel.checkpoint()
 
-    managers = [trio.open_nursery()]
+    managers = [trio.open_nursery() for _ in range(nurseries)]
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         outcome = await (await cm.run(leave_open)).wait()
         assert isinstance(outcome, Failure)
@@ -189,7 +191,7 @@ async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int) -> N
         assert isinstance(await (await cm.run(here)).result(), trio.lowlevel.Task)
         await wait_all_tasks_blocked()
         assert len(workers_of(cm)) == 1
-        assert ended == ["child"] * children
+        assert ended == ["child"] * children * nurseries
     assert not cm.cancel_scope.cancel_called
 
 
