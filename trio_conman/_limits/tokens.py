@@ -86,7 +86,6 @@ class Tokens:
         """Whether it gives slots, as soon as there are some."""
         return not (self.paused or self.closed)
 
-    @enable_ki_protection
     def pause(self) -> None:
         """Grant nothing until `resume`."""
         self.paused = True
