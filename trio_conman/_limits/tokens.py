@@ -169,7 +169,7 @@ class Tokens:
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""
-        if not (self.shared or self.closed):
+        if self._excess:
             self._excess -= 1
         self.limiter.release_on_behalf_of(slot)
         self.rings.break_rings()
