@@ -106,6 +106,25 @@ async def test_a_sleep_that_would_end_on_the_deadline_does_not_return(
     assert ending(handle.outcome) == expected
 
 
+@pytest.mark.parametrize("when, expected", [(1, CANCELLED), (2, TASK_TIMEOUT), (3, TASK_TIMEOUT)])
+async def test_to_cancel_a_task_from_its_deadline_on_is_too_late(
+    when: float, expected: tuple[type, StopReason], autojump_clock: MockClock, order: None
+) -> None:
+    async def clean_up_for_long() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(4)
+
+    async with manager() as cm:
+        handle = await cm.run(clean_up_for_long, task_timeout=2)
+        await trio.sleep(when)
+        handle.cancel()
+    assert ending(handle.outcome) == expected
+    assert trio.current_time() == min(when, 2) + 4
+
+
 async def test_a_task_that_catches_its_timeout_and_returns_has_succeeded(autojump_clock: MockClock) -> None:
     async def stubborn() -> str:
         with suppress(trio.Cancelled):
