@@ -106,9 +106,17 @@ async def test_a_sleep_that_would_end_on_the_deadline_does_not_return(
     assert ending(handle.outcome) == expected
 
 
-@pytest.mark.parametrize("when, expected", [(1, CANCELLED), (2, TASK_TIMEOUT), (3, TASK_TIMEOUT)])
+@pytest.mark.parametrize(
+    "options, when, expected",
+    [
+        ({"task_timeout": 2}, 1, CANCELLED),
+        ({"task_timeout": 2}, 2, TASK_TIMEOUT),
+        ({"task_timeout": 2}, 3, TASK_TIMEOUT),
+        ({"attempt_timeout": 2, "retry": EVERY_SECOND}, 3, CANCELLED),  # another attempt may follow
+    ],
+)
 async def test_to_cancel_a_task_from_its_deadline_on_is_too_late(
-    when: float, expected: tuple[type, StopReason], autojump_clock: MockClock, order: None
+    options: Any, when: float, expected: tuple[type, StopReason], autojump_clock: MockClock, order: None
 ) -> None:
     async def clean_up_for_long() -> None:
         try:
@@ -118,7 +126,7 @@ async def test_to_cancel_a_task_from_its_deadline_on_is_too_late(
                 await trio.sleep(4)
 
     async with manager() as cm:
-        handle = await cm.run(clean_up_for_long, task_timeout=2)
+        handle = await cm.run(clean_up_for_long, **options)
         await trio.sleep(when)
         handle.cancel()
     assert ending(handle.outcome) == expected
