@@ -165,6 +165,34 @@ async def test_who_has_lacked_a_slot_too_is_before_who_came_later_in_another_man
     assert sorted(record) == [(0, "a0"), (0, "b0"), (1, "a1"), (2, "a2")]
 
 
+async def test_who_lacks_a_slot_too_is_behind_who_came_before_in_another_manager(
+    autojump_clock: MockClock,
+) -> None:
+    record: Record = []
+    limit = KeyedLimit(1, key=host)
+    async with manager(2, per_key=limit) as one, manager(2, per_key=limit) as two:
+        one.start_soon(job, "a0", record)
+        one.start_soon(job, "b0", record, 5)
+        two.start_soon(job, "a1", record)
+        one.start_soon(job, "a2", record)
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (1, "a1"), (2, "a2")]
+
+
+async def test_of_those_with_one_key_the_highest_is_first_wherever_it_has_waited(
+    autojump_clock: MockClock,
+) -> None:
+    record: Record = []
+    async with manager(2, per_key=KeyedLimit(1, key=host)) as cm:
+        cm.start_soon(job, "a0", record, 3)
+        cm.start_soon(job, "b0", record)
+        cm.start_soon(job, "a1", record, priority=1)  # these two lack a slot as well, until b0 has ended
+        cm.start_soon(job, "a2", record)
+        await trio.sleep(2)
+        for name, priority in (("a3", -1), ("a4", 2), ("a5", 1)):
+            cm.start_soon(job, name, record, priority=priority)
+    assert sorted(record) == [(0, "a0"), (0, "b0"), (3, "a4"), (4, "a1"), (5, "a5"), (6, "a2"), (7, "a3")]
+
+
 async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockClock) -> None:
     record: Record = []
     limit = KeyedLimit(1, key=host)
