@@ -317,7 +317,7 @@ class Overnight(Instrument):
         file._main = file._reader = self.database
         file._size_of_log = lambda: 0  # type: ignore[method-assign]  # it has none
         file.sections = sections_of(self.database)
-        contents = [_content(file, info, journal_store.SIZE) for info in file.sections]
+        contents = [_content(file, info, journal_reader.SIZE) for info in file.sections]
         store = Store(file, contents, durable=night.durable, flush_after=FLUSH)
         journal = Journal(store)
         with trio.move_on_after(FAR) as patience, trio.move_on_at(night.killed_at) as death:
