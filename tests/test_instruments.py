@@ -427,6 +427,19 @@ async def test_retries_are_warnings_and_failures_errors(
     assert (failure["waited"], failure["elapsed"], failure["exc_info"][1]) == (0, 1, error)
 
 
+async def test_a_retry_is_logged_with_the_number_of_the_attempt_that_failed(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    retry = RetryConfig.linear(retry_on=OSError, initial_delay=1, backoff_factor=0, max_attempts=4)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[str].open(nursery, retry=retry, instruments=[LoggingInstrument()]) as cm:
+            await cm.run(FlakyTask(OSError, OSError, OSError, "page"), name="task")
+    assert [text.partition(",")[0] for _, text in logged(caplog)] == [
+        f"task (index 0): attempt {number} failed" for number in (1, 2, 3)
+    ]
+    assert [vars(record)["attempt"] for record in caplog.records] == [1, 2, 3]
+
+
 async def test_what_was_recalled_is_logged_as_such(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
