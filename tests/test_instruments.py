@@ -433,7 +433,7 @@ async def test_a_retry_is_logged_with_the_number_of_the_attempt_that_failed(
     retry = RetryConfig.linear(retry_on=OSError, initial_delay=1, backoff_factor=0, max_attempts=4)
     async with trio.open_nursery() as nursery:
         async with ConMan[str].open(nursery, retry=retry, instruments=[LoggingInstrument()]) as cm:
-            await cm.run(FlakyTask(OSError, OSError, OSError, "page"), name="task")
+            await cm.run(FlakyTask[str](OSError, OSError, OSError, "page"), name="task")
     assert [text.partition(",")[0] for _, text in logged(caplog)] == [
         f"task (index 0): attempt {number} failed" for number in (1, 2, 3)
     ]
