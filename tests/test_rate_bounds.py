@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import RateLimiter
+from trio_conman._limits.meter import Bound, Meter
 
 
 @attrs.define
@@ -131,3 +132,11 @@ async def test_an_answer_costs_as_much_when_thousands_before_it_hold() -> None:
         return calls
 
     assert calls_of(3000) < 1.5 * calls_of(300)
+
+
+async def test_a_bound_that_a_stricter_one_outlasts_after_a_refund_is_forgotten() -> None:
+    for before, after in [(0.0, 9.0), (9.0, 0.0)]:
+        meter = Meter(math.inf, 1.0, 1.0, total=9.0)
+        meter.bounds = [Bound(10.0, 10.0, before, 9.0), Bound(11.0, 20.0, after, 9.0)]
+        meter._give_back(5.0, 9.0)
+        assert [bound.until for bound in meter.bounds] == ([10.0, 20.0] if after == 0.0 else [20.0])
