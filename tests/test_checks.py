@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from trio_conman import AdaptiveLimit, KeyedLimit, RateLimiter, RetryConfig
 from trio_conman._base.checks import (
     check_bool,
     check_choice,
@@ -19,8 +21,9 @@ from trio_conman._base.checks import (
     check_limit,
     check_number,
     check_type,
-    is_async,
+    deferral,
 )
+from trio_conman.executors import restarting
 
 # More than any float holds.
 HUGE = 10**400
@@ -203,13 +206,49 @@ async def work() -> None:
     pass
 
 
+async def stream() -> AsyncIterator[None]:
+    yield
+
+
+def generator() -> Iterator[None]:
+    yield
+
+
+class Lazy:
+    def __call__(self) -> Iterator[None]:
+        yield
+
+
 @pytest.mark.parametrize(
     "fn, expected",
     [
-        *[(print, False), (len, False), (Counted, False), (Counted(), False), (lambda _: work(), False)],
-        *[(partial(print), False), (partial(partial(Counted())), False), (Counted().__call__, False)],
-        *[(work, True), (Counted().work, True), (Counted.work, True), (partial(partial(work)), True)],
+        *[(print, None), (len, None), (Counted, None), (Counted(), None), (lambda _: work(), None)],
+        *[(partial(print), None), (partial(partial(Counted())), None), (Counted().__call__, None)],
+        *[(contextmanager(generator), None), (Lazy, None)],
+        *[(each, "async") for each in (work, Counted().work, Counted.work, partial(partial(work)), stream)],
+        *[(each, "a generator function") for each in (generator, Lazy(), partial(generator))],
     ],
 )
-def test_async_callables_are_told_from_others(fn: Callable[..., object], expected: bool) -> None:
-    assert is_async(fn) is expected
+def test_callables_whose_calls_run_nothing_are_told_from_others(
+    fn: Callable[..., object], expected: str | None
+) -> None:
+    assert deferral(fn) == expected
+
+
+@pytest.mark.parametrize(
+    "name, take",
+    [
+        ("retry_on", lambda fn: RetryConfig(retry_on=fn)),
+        ("cost", lambda fn: RateLimiter(1, cost=fn)),
+        ("key", lambda fn: KeyedLimit(1, key=fn)),
+        ("overloaded", lambda fn: AdaptiveLimit(overloaded=fn)),
+        ("factory", restarting),
+    ],
+)
+def test_a_generator_function_is_refused_where_a_value_is_wanted(
+    name: str, take: Callable[[Callable[..., Any]], object]
+) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^{name} must be .*, not a generator function, as <function generator"
+    ):
+        take(generator)

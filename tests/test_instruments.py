@@ -360,6 +360,11 @@ class Async(Instrument):
         pass
 
 
+class Lazy(Instrument):
+    def pause_changed(self, manager: str, seconds: float) -> Any:
+        yield
+
+
 @pytest.mark.parametrize(
     "given, text",
     [
@@ -370,6 +375,7 @@ class Async(Instrument):
         ([Instrument], "instruments must be an iterable of Instrument objects, with no <class"),
         ([Instrument(), None], "instruments must be an iterable of Instrument objects, with no None"),
         ([Async()], "instruments must have sync methods, but task_finished of <"),
+        ([Lazy()], "instruments must have sync methods, but pause_changed of <"),
     ],
 )
 async def test_what_is_no_instrument_is_refused_at_the_opening(given: Any, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -536,6 +536,10 @@ async def later() -> str:
     return "later"
 
 
+def generated() -> Iterator[str]:
+    yield "generated"
+
+
 @pytest.mark.parametrize(
     "key, kind, text",
     [
@@ -630,7 +634,7 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^limit must be an int of at least 1, not 0$"):
         KeyedLimit(0, key=host)
     wrong_key: Any
-    for wrong_key in (None, "key", later):
+    for wrong_key in (None, "key", later, generated):
         with pytest.raises(TypeError, match=r"^key must be a sync callable, not "):
             KeyedLimit(1, key=wrong_key)
     wrong_limits: Any = [("a", 1)]

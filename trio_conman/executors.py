@@ -9,7 +9,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._base.checks import check_bool, check_count, check_number, check_sync, is_async
+from ._base.checks import ASYNC, check_bool, check_count, check_number, check_sync, deferral
 from ._base.outlast import check_in_trio
 from ._base.texts import short
 from ._leaves import executor_kinds as kinds
@@ -99,7 +99,7 @@ async def run_in_executor(
 def _check_fn(fn: object) -> None:
     if not callable(fn):
         raise TypeError(f"fn must be a sync callable, not {short(fn)}: pass fn, *args, not fn(*args)")
-    if is_async(fn):
+    if deferral(fn) == ASYNC:
         raise TypeError(f"fn must be a sync callable, but {short(fn)} is async: the manager runs that itself")
 
 

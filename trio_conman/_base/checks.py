@@ -14,6 +14,8 @@ from .texts import short
 
 T = TypeVar("T")
 
+ASYNC = "async"
+
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
     """Refuse a `value` that is no `kind`; `wanted` says in words what would do."""
@@ -133,8 +135,8 @@ def check_limit(value: object) -> None:
     check_count("limit", value, minimum=2)
 
 
-def is_async(fn: Callable[..., object]) -> bool:
-    """Whether a call gives a coroutine or an async generator, as far as can be seen without one."""
+def deferral(fn: Callable[..., object]) -> str | None:
+    """What a callable is whose calls return before any of it has run, as far as can be seen without one."""
     while isinstance(fn, partial):
         fn = fn.func
     # An object is called by a method of its type; that of a function is in C.
@@ -142,17 +144,20 @@ def is_async(fn: Callable[..., object]) -> bool:
     for each in (fn,) if isinstance(call, WrapperDescriptorType) else (fn, call):
         # A mock may have flags that are a mock, which is true.
         flags = getattr(getattr(each, "__code__", None), "co_flags", 0)
-        if isinstance(flags, int) and (
-            flags & inspect.CO_ASYNC_GENERATOR or inspect.iscoroutinefunction(each)
-        ):
-            return True
-    return False
+        if isinstance(flags, int):
+            if flags & inspect.CO_ASYNC_GENERATOR or inspect.iscoroutinefunction(each):
+                return ASYNC
+            if flags & inspect.CO_GENERATOR:
+                return "a generator function"
+    return None
 
 
 def check_sync(name: str, value: object, wanted: str) -> None:
     """Refuse what is no sync callable; `wanted` says in words what would do."""
-    if not callable(value) or is_async(value):
+    if not callable(value) or (kind := deferral(value)) == ASYNC:
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")
+    if kind is not None:
+        raise TypeError(f"{name} must be {wanted}, not {kind}, as {short(value)} is")
 
 
 def wrong_thread(method: str, call: str) -> RuntimeError:

@@ -14,7 +14,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._base.checks import check_bool, check_type, is_async
+from trio_conman._base.checks import check_bool, check_type, deferral
 from trio_conman._base.log import log, log_fault, logger
 from trio_conman._base.outcomes import Outcome, StopReason, Success
 from trio_conman._base.texts import one_line, short, text_of
@@ -168,7 +168,8 @@ class Instruments:
     """The instruments of one manager.
 
     Raises:
-        TypeError: what is given is no iterable of instruments, or a hook of one is async.
+        TypeError: what is given is no iterable of instruments, or a hook of one is async or a
+            generator function.
         ValueError: an instrument is given twice.
     """
 
@@ -181,9 +182,9 @@ class Instruments:
                     f"instruments must be an iterable of Instrument objects, with no {short(each)}"
                 )
             for hook in HOOKS:
-                if is_async(getattr(each, hook)):
+                if (kind := deferral(getattr(each, hook))) is not None:
                     raise TypeError(
-                        f"instruments must have sync methods, but {hook} of {short(each)} is async"
+                        f"instruments must have sync methods, but {hook} of {short(each)} is {kind}"
                     )
         if len({id(each) for each in given}) < len(given):
             raise ValueError(f"instruments must be different ones, not {short(given)}")

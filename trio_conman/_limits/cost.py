@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TypeAlias
 
-from trio_conman._base.checks import check_finite, check_int, is_async
+from trio_conman._base.checks import check_finite, check_int, check_sync
 from trio_conman._base.texts import short
 
 Cost: TypeAlias = float | Callable[..., float]
@@ -30,6 +30,5 @@ def check_cost(cost: Cost) -> Cost:
     """Refuse what is no cost; returns a number as a float."""
     if not callable(cost):
         return check_permits("cost", cost)
-    if is_async(cost):
-        raise TypeError(f"cost must be a number or a sync callable, not {short(cost)}, which is async")
+    check_sync("cost", cost, "a number or a sync callable")
     return cost

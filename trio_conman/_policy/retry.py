@@ -16,8 +16,8 @@ from trio_conman._base.checks import (
     check_count,
     check_int,
     check_number,
+    check_sync,
     check_type,
-    is_async,
 )
 from trio_conman._base.explained import explained
 from trio_conman._base.texts import short
@@ -70,11 +70,10 @@ def _retry_on(_: object, field: attrs.Attribute[Any], value: object) -> None:
     kinds = value if isinstance(value, tuple) else (value,)
     if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return
-    if isinstance(value, (tuple, type)) or not callable(value) or is_async(value):
-        raise TypeError(
-            f"{field.name} must be an Exception type, a tuple of them, a sync predicate, or None, "
-            f"not {short(value)}"
-        )
+    wanted = "an Exception type, a tuple of them, a sync predicate, or None"
+    if isinstance(value, (tuple, type)):
+        raise TypeError(f"{field.name} must be {wanted}, not {short(value)}")
+    check_sync(field.name, value, wanted)
 
 
 @final
