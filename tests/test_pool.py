@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import traceback
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -193,6 +194,27 @@ async def test_a_task_that_leaves_a_nursery_open_fails_alone(children: int, nurs
         assert len(workers_of(cm)) == 1
         assert ended == ["child"] * children * nurseries
     assert not cm.cancel_scope.cancel_called
+
+
+@pytest.mark.filterwarnings("ignore:open_nursery:trio.TrioDeprecationWarning")  # of the loose mode
+@pytest.mark.parametrize("strict", [True, False])
+async def test_what_was_raised_in_a_nursery_left_open_is_shown_too(strict: bool) -> None:
+    async def fail(name: str) -> None:
+        raise ValueError(name)
+
+    async def leave_open() -> None:
+        for name, each in zip("abc", managers, strict=True):
+            (await each.__aenter__()).start_soon(fail, name)
+        raise KeyError("body")
+
+    managers = [trio.open_nursery(strict_exception_groups=strict) for _ in range(3)]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        outcome = await (await cm.run(leave_open)).wait()
+    assert isinstance(outcome, Failure)
+    assert isinstance(outcome.error, RuntimeError)
+    shown = "".join(traceback.format_exception(outcome.error))
+    for error in ("ValueError: a", "ValueError: b", "ValueError: c", "KeyError: 'body'"):
+        assert shown.count(error) == 1, shown
 
 
 async def test_what_a_nursery_left_open_still_cleans_up_is_waited_for(autojump_clock: MockClock) -> None:

@@ -17,7 +17,7 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
-from .pool import Worker, unhide
+from .pool import Worker, errors_in, interrupt_in, unhide
 
 E = TypeVar("E", bound=BaseException)
 
@@ -91,13 +91,13 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, worker: Worker, exc: BaseException, interrupt: BaseException | None
+        self, worker: Worker, exc: BaseException, left: BaseException | None
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
         """The outcome of a task whose worker's scope was left by `exc`, and what has to travel on.
 
-        With an `interrupt` of those whom the task has left behind.
+        `left` is what those have raised whom the task has left behind in nurseries.
         """
-        interrupt = unhide(exc) or interrupt
+        interrupt = unhide(exc) or interrupt_in(left)
         if worker.is_spoiled:  # the fault of a map's source, and told
             return None, interrupt
         if (handle := worker.handle) is None:
@@ -106,6 +106,8 @@ class Endings(Ledger):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             if exc.__context__ is None:
                 exc.__context__ = worker.error  # which its attempt had raised before
+            if (errors := errors_in(left)) is not None:
+                errors.__context__, exc.__context__ = exc.__context__, errors
             return self._failure(handle, own(exc), StopReason.ERROR), interrupt
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):

@@ -284,13 +284,12 @@ class Pool:
 
         It has failed for them, and trio has cancelled them. Private, because nothing public closes a nursery,
         and trio would raise once more for an open one, in the nursery of all workers. Guarded by
-        test_a_task_that_leaves_a_nursery_open_fails_alone. Returns an interrupt of those who ran there.
+        test_a_task_that_leaves_a_nursery_open_fails_alone. Returns what those have raised who ran there.
         """
-        interrupt = None
+        error = None
         while task._child_nurseries:
-            error = await task._child_nurseries[-1]._nested_child_finished(None)
-            interrupt = interrupt or interrupt_in(error)
-        return interrupt
+            error = await task._child_nurseries[-1]._nested_child_finished(error)
+        return error
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
@@ -324,6 +323,13 @@ def interrupt_in(error: BaseException | None) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.split((Exception, trio.Cancelled))[1]
     return None if isinstance(error, (Exception, trio.Cancelled)) else error
+
+
+def errors_in(error: BaseException | None) -> Exception | None:
+    """What of an error is an Exception."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Exception)[0]
+    return error if isinstance(error, Exception) else None
 
 
 def unhide(error: BaseException) -> BaseException | None:
