@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 import trio_conman
+from tests.managed import manager
 from tests.pages import DOCS
+from trio_conman import ConMan
 
 PACKAGE = Path(trio_conman.__file__).parent
 PAGE = (DOCS / "what_goes_wrong.md").read_text(encoding="utf-8")
@@ -77,6 +82,30 @@ SHOWN = [
 ]
 
 
+async def cancel(cm: ConMan[Any]) -> None:
+    cm.cancel("enough")
+
+
+async def shut_down(cm: ConMan[Any]) -> None:
+    await cm.shutdown(grace=0)
+
+
+async def interrupt(cm: ConMan[Any]) -> None:
+    async def task() -> None:
+        raise SystemExit
+
+    await cm.run(task)
+
+
+# Ways to cancel a task, and what its error says then: too little to be found in the source.
+CANCELLED = "task … (index …) was cancelled: "
+WAYS: dict[Callable[[ConMan[Any]], Awaitable[None]], str] = {
+    cancel: "… was cancelled: …",
+    shut_down: "… was shut down",
+    interrupt: "it raised …",
+}
+
+
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_message_is_on_the_page(message: str) -> None:
     assert any(pattern(message).search(shown) for shown in SHOWN), f"{SAID[message]} says: {message}"
@@ -84,8 +113,20 @@ def test_a_message_is_on_the_page(message: str) -> None:
 
 @pytest.mark.parametrize("shown", SHOWN)
 def test_what_the_page_shows_is_said(shown: str) -> None:
-    assert any(pattern(message).search(shown) for message in SAID)
+    by_ways = {CANCELLED + said for said in WAYS.values()}
+    assert shown in by_ways or any(pattern(message).search(shown) for message in SAID)
 
 
 def test_no_message_is_shown_twice() -> None:
     assert len(SHOWN) == len(set(SHOWN))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_a_way_to_cancel_a_task_is_on_the_page(way: Callable[[ConMan[Any]], Awaitable[None]]) -> None:
+    with suppress(BaseExceptionGroup):
+        async with manager() as cm:
+            await cm.run(trio.sleep_forever)
+            await way(cm)
+    texts = [str(error) for error in cm.errors()]
+    assert any(map(pattern(CANCELLED + WAYS[way]).fullmatch, texts))
+    assert [text for text in texts if not any(pattern(each).fullmatch(text) for each in SHOWN)] == []
