@@ -4,7 +4,7 @@
 every ``T = per / rate`` seconds, a meter keeps the time at which nothing will be owed any more, the
 *theoretical arrival time*. Each permit moves it by ``T``, from the present if it lies in the past, and to no
 more than ``burst * T`` from then. So `burst` permits can be had at once after idling, and in no window of
-time more than ``burst + rate * window``. More than `burst` can be had when nothing is owed, and are owed
+time more than ``burst + window / T``. More than `burst` can be had when nothing is owed, and are owed
 then.
 
 That time is kept as a start and a number of permits, ``start + taken * T``: a sum of floats would drift.

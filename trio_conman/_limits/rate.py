@@ -48,8 +48,9 @@ class RateLimiterStatistics:
 class RateLimiter:
     """Lets `rate` attempts start in `per` seconds, first come first served; may be shared between managers.
 
-    An attempt that starts late, since the machine was busy, makes the following ones later, as no window of
-    time may have more of them than ``burst + rate * window``. A `burst` of a few makes up for that.
+    No window of so many seconds has more of them than ``burst + rate * window / per`` (GCRA, ITU-T I.371). So
+    an attempt that starts late, since the machine was busy, makes the following ones later. A `burst` of a
+    few makes up for that.
 
     Its methods are called in the trio run, and the thread, that its managers live in. Another run may use it
     when they are closed, and then starts afresh.
@@ -102,7 +103,7 @@ class RateLimiter:
 
     @classmethod
     def unlimited(cls) -> Self:
-        """A limiter without a rate: it only pauses, with `pause_for` or for a ``retry_after``."""
+        """A limiter without a rate: it only pauses, by `pause_for`, a ``retry_after``, or `observe`."""
         self = cls.__new__(cls)
         self._make(inf, 1.0, 1, 1.0)
         return self
