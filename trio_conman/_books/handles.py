@@ -200,7 +200,10 @@ class TaskHandle(Generic[T]):
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """Where it stands: "queued" until it has a slot, then "running" or "backing_off", at last "done".
+
+        It is "running" too while it waits for a permit of the rate, and "done" as soon as it has its outcome.
+        """
         if self._outcome is not None:
             return "done"
         if self._started is None:

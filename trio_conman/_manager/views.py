@@ -24,13 +24,14 @@ class ConManStatistics:
     limit: int | float
     """How many tasks may run at once."""
     running: int
-    """Tasks that run now."""
+    """Tasks that have a slot and do not back off; of those some wait for a permit of the rate, and some have
+    ended, but ``send_to`` has not taken their outcomes."""
     waiting: int
     """Calls of `ConMan.run` that wait for a slot."""
     queued: int
     """Accepted tasks that have not started, and those that wait for another one of their journal's key."""
     backing_off: int
-    """Tasks that wait to be retried."""
+    """Tasks that wait to be retried, with a slot or without."""
     submitted: int
     """Tasks accepted so far."""
     succeeded: int
