@@ -37,7 +37,7 @@ def in_batches(
     Args:
         outcomes: an async iterable, such as what a map yields, or the receiving end of a ``send_to``. It is
             iterated in a trio task of its own, and is not closed.
-        size: how many at most in a list, at least 1.
+        size: how many at most in a list; an int of at least 1, or `math.inf`.
         seconds: how long a list waits to be full, from the arrival of its first. Default: no limit.
 
     Returns:

@@ -135,8 +135,8 @@ def restarting(
     Args:
         factory: a sync callable that makes the executor, a ``partial(ProcessPoolExecutor, 4)`` for example.
             It is called here, and later in whichever thread submits a call.
-        max_restarts: how many executors may be made in `per` seconds, besides the first; `math.inf` for no
-            limit. Default: 3.
+        max_restarts: how many executors may be made in `per` seconds, besides the first; an int of at least
+            0, or `math.inf` for no limit. Default: 3.
         per: seconds; finite. Default: 60.
 
     Returns:

@@ -251,6 +251,9 @@ class RichProgress(ProgressRow):
         Args:
             description: what its tasks are.
             total: how many there will be. Default: not known.
+
+        Raises:
+            TypeError, ValueError: as for the class.
         """
         row = ProgressRow(self._display, description, total)
         self._display.rows.append(row)

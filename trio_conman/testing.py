@@ -56,11 +56,12 @@ class FlakyTask(Generic[T]):
 
     Args:
         answers: the script, at least one answer.
-        seconds: how long each call takes, on trio's clock. Default: 0, which is a checkpoint.
+        seconds: how long each call takes, on trio's clock; with `math.inf` none ends by itself. Default: 0,
+            which is a checkpoint.
 
     Raises:
         TypeError: `seconds` is no number.
-        ValueError: there is no answer, or `seconds` is negative.
+        ValueError: there is no answer, or `seconds` is negative or NaN.
     """
 
     calls: list[tuple[float, tuple[Any, ...]]]

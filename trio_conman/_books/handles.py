@@ -185,7 +185,7 @@ class TaskHandle(Generic[T]):
 
     @property
     def name(self) -> str:
-        """The name given, or else the callable's ``__qualname__``."""
+        """The name given, or else the default of `ConMan.run`."""
         return self._name
 
     @property

@@ -55,8 +55,9 @@ class AdaptiveLimit:
 
     Args:
         minimum: it is never lower; an int of at least 1. Default: 2.
-        maximum: it is never higher. Default: 200.
-        initial: where it begins; below `minimum` that, above `maximum` that. Default: 10.
+        maximum: it is never higher; an int of at least `minimum`. Default: 200.
+        initial: where it begins; an int of at least 1. Below `minimum` that, above `maximum` that.
+            Default: 10.
         overloaded: whether an error means that the service was overloaded: a sync function of what the
             attempt raised, which returns a bool. Default: a `RetriableError` with ``retry_after``, and a
             `trio.TooSlowError`, as ``attempt_timeout`` has it; also inside of either, or of a group.

@@ -158,7 +158,10 @@ class ConMan(Doors[R], Views[R]):
 
         Raises:
             JournalError: `journal` is closed, or its disk has failed.
-            RuntimeError: `journal` was opened in another trio run.
+            RuntimeError: `journal` was opened in another trio run. On entry: it was entered before, `nursery`
+                has ended, another manager uses the `AdaptiveLimit`, or one of another trio run uses `limit`,
+                `rate` or `per_key` just now.
+            ExceptionGroup: on leaving, when more tasks have failed than `max_errors` allows.
             TypeError: a parameter is of the wrong kind.
             ValueError: a parameter is out of its range.
         """

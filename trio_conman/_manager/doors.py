@@ -84,9 +84,10 @@ class ConMan(Hall, Generic[R]):
         is the task's to clean up. One that leaves a cancel scope or a nursery open fails with a RuntimeError.
 
         Args:
-            task: an async callable, or an object with ``async def execute(self)``.
+            task: an async callable, or an object with ``async def execute(self)``; what has both is called.
             args: what to call it with; for keyword arguments use `functools.partial`.
-            name: the task's name. Default: its ``__qualname__``.
+            name: the task's name. Default: the ``__qualname__`` of the function, also of one inside of a
+                ``partial``, or of the type of another object.
             retry: how it is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds from its slot to its end. Default: as the manager says.
@@ -302,7 +303,7 @@ class ConMan(Hall, Generic[R]):
             items: an iterable or an async iterable, of any length; drawn from as slots get free, with the
                 context variables of the caller.
             ordered: whether the outcomes come in the order of `items` instead of that of completion.
-            name: the items' name. Default: the ``__qualname__`` of `fn`.
+            name: the items' name. Default: as for `run`.
             retry: how an item is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.
             task_timeout: seconds for each item from its slot to its end. Default: as the manager says.

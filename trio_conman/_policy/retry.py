@@ -92,11 +92,13 @@ class RetryConfig:
     """How many *retries* follow the first attempt at most: a task that always fails runs ``1 + max_attempts``
     times. An int of at least 0, or `math.inf`; 0 is no retries."""
     initial_delay: float = attrs.field(default=0.1, validator=_finite)
-    """Seconds before the first retry, capped at ``max_delay`` like the others."""
+    """Seconds before the first retry, capped at ``max_delay`` like the others; finite, at least 0."""
     backoff_factor: float = attrs.field(default=2.0, validator=_finite)
-    """How the delay grows; see `delay`."""
+    """How the delay grows, see `delay`; finite, at least 0. 0 is refused where it would leave an exponential
+    ``strategy`` no delay but the first."""
     max_delay: float = attrs.field(default=5.0, validator=_number)
-    """Seconds that no delay of the strategy exceeds; applied before the jitter. 0 makes tests quick."""
+    """Seconds that no delay of the strategy exceeds; applied before the jitter. 0 makes tests quick;
+    `math.inf` is no bound."""
     jitter: bool = attrs.field(default=True, validator=_flag)
     """Whether to draw each delay uniformly from between 0 and its full length ("full jitter")."""
     strategy: Literal["exponential", "linear", "none"] = attrs.field(
@@ -104,9 +106,11 @@ class RetryConfig:
     )
     """The formula of `delay`."""
     max_elapsed: float = attrs.field(default=math.inf, validator=_number)
-    """Seconds from the start of the first attempt to the end of a delay; a longer delay is not begun."""
+    """Seconds from the start of the first attempt to the end of a delay, and of the wait for a permit of the
+    rate; a longer wait is not begun. `math.inf` is no bound."""
     max_retry_after: float = attrs.field(default=120.0, validator=_number)
-    """Seconds of ``retry_after`` that are waited for; when asked for more, the task fails."""
+    """Seconds of ``retry_after`` that are waited for; when asked for more, the task fails. `math.inf` is no
+    bound."""
     hold_slot: bool = attrs.field(default=False, validator=_flag)
     """Whether a task keeps its slot while it backs off."""
     retry_on: RetryOn = attrs.field(default=None, validator=_retry_on)
@@ -161,6 +165,9 @@ class RetryConfig:
 
         Args:
             overrides: fields of the class, in place of these.
+
+        Raises:
+            TypeError, ValueError: as for the class.
         """
         return cls(**overrides)
 
@@ -170,6 +177,9 @@ class RetryConfig:
 
         Args:
             overrides: fields of the class, in place of these.
+
+        Raises:
+            TypeError, ValueError: as for the class.
         """
         preset: _Overrides = {
             "initial_delay": 0.2,
@@ -186,6 +196,9 @@ class RetryConfig:
 
         Args:
             overrides: fields of the class, in place of these.
+
+        Raises:
+            TypeError, ValueError: as for the class.
         """
         preset: _Overrides = {
             "max_attempts": 3,
