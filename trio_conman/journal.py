@@ -98,7 +98,8 @@ class Journal(Recorder[Any]):
         Args:
             name: what it is called in the file; not empty.
             key: a sync callable of the task's arguments, for what makes up its key: a str, bytes, int, float,
-                bool, None, or a tuple of them. Default: the arguments themselves.
+                bool, None, or a tuple of them. Default: the arguments themselves, without those inside of a
+                ``partial``.
             version: give it another one when what is stored would be wrong now: another prompt, another
                 model.
             encode: a sync callable that makes a str or bytes of a value. Default: JSON, which refuses what
