@@ -301,6 +301,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def scale(session: nox.Session) -> None:
-    """Ten million items, a million queued and the like: does any cost more than ten times a tenth of it?"""
+    """Ten million items, a million queued and such: does any cost more than eleven times a tenth of it?"""
     session.install(SELF, *group("bench"))
     session.run("python", "-m", "tests.benchmarks.bench_scale", *session.posargs)
