@@ -58,8 +58,8 @@ class Instrument:
     def pause_changed(self, manager: str, seconds: float) -> None:
         """For so many seconds the manager of that name starts nothing, or no attempt gets a permit.
 
-        `math.inf` until it is resumed, 0 when it was; else for as long as one of its rate limiters pauses,
-        of which it is told when that begins or gets longer, not when it ends.
+        `math.inf` until it is resumed, 0 when it was; else, and when it is resumed meanwhile, for as long as
+        one of its rate limiters pauses, which is told when that begins or gets longer, not when it ends.
         """
 
 

@@ -138,8 +138,8 @@ class ConMan(Doors[R], Views[R]):
             journal: what may know the values of tasks, so that they do not run, and keeps those of the
                 others: what `open_journal` yields, or a section of it. Default: none.
             max_queued: how many tasks may be queued, as `ConManStatistics.queued` counts them, before
-                `start_soon` raises `trio.WouldBlock`, where no slot is free: an int of at least 0, or
-                `math.inf`. `run` and maps wait instead. Default: no bound.
+                `start_soon` raises `trio.WouldBlock` for one that cannot start at once: an int of at least 0,
+                or `math.inf`. `run` and maps wait instead. Default: no bound.
             attempt_timeout: seconds for each attempt of a task. Default: no limit.
             task_timeout: seconds for a task from its slot to its end, all attempts and delays together.
                 Default: no limit.

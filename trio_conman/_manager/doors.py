@@ -175,7 +175,8 @@ class ConMan(Hall, Generic[R]):
             the handle of the task, which has started.
 
         Raises:
-            trio.WouldBlock: no slot is free, or others wait for one, or the manager is paused.
+            trio.WouldBlock: no slot is free, or others wait for one, or a key of the task is at its limit, or
+                the manager is paused.
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             JournalError: `journal` is closed, or its disk has failed.
@@ -250,7 +251,8 @@ class ConMan(Hall, Generic[R]):
             the handle of the task.
 
         Raises:
-            trio.WouldBlock: as many tasks are queued as the manager's `max_queued` says. Default: no bound.
+            trio.WouldBlock: it cannot start at once, and as many tasks are queued as the manager's
+                `max_queued` says. Default: no bound.
             ConManClosedError: the manager is closed.
             RuntimeError: called in another thread than that of the trio run; nothing has changed then.
             JournalError: `journal` is closed, or its disk has failed.
@@ -319,8 +321,8 @@ class ConMan(Hall, Generic[R]):
             iterator, after the outcomes of what had started.
 
         Raises:
-            ConManClosedError: the manager is closed; by the iterator when it closes meanwhile, after the
-                outcomes of what had started.
+            ConManClosedError: on entry, when the manager is closed; by the iterator when it closes meanwhile,
+                after the outcomes of what had started.
             RuntimeError: by the iterator, inside of a task of the manager, when it could never end because
                 every slot is held by a task that itself waits for one; give the inner map a manager of its
                 own. Or called, or iterated over, in another thread than that of the trio run.
