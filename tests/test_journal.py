@@ -150,7 +150,7 @@ async def test_a_key_may_be_made_by_a_type(path: Path) -> None:
 
 async def test_a_task_without_arguments_has_no_key(path: Path) -> None:
     async with open_journal(path) as journal:
-        with pytest.raises(JournalError, match="a task without arguments has no key of its own"):
+        with pytest.raises(JournalError, match="has no key of its own: hand in what tells it from others"):
             await run(journal, Counting())
         section = journal.section("all", key=lambda: "all")
         assert await run(section, Counting(1)) == (1, False)

@@ -54,8 +54,9 @@ def key_text(values: tuple[Any, ...]) -> str:
     """
     if not values:
         raise ValueError(
-            "a task without arguments has no key of its own: give its section a key=, "
-            "a function that returns one, as in journal.section(name, key=lambda: 'all')"
+            "a task without arguments has no key of its own: hand in what tells it from others as an "
+            "argument, or give its section, if there are no others, a key=, as in "
+            "journal.section(name, key=lambda: 'all')"
         )
     try:
         text = ",".join([_TEXTS[type(each)](each) for each in values])
