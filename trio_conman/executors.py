@@ -60,7 +60,7 @@ async def run_in_executor(
         fn: a sync callable; where it goes to another process, one that can be sent there.
         args: what to call it with.
         abandon_on_cancel: leave a running call to itself when cancelled, also one whose ``submit`` blocks;
-            what becomes of it is dropped.
+            what becomes of it is dropped. Default: False.
         submit_in_thread: whether to call ``submit`` in a thread. Default: where it is not known to be quick.
             False suits an executor of your own that is quick, or that belongs to trio's thread.
 

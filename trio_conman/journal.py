@@ -101,7 +101,7 @@ class Journal(Recorder[Any]):
                 bool, None, or a tuple of them. Default: the arguments themselves, without those inside of a
                 ``partial``.
             version: give it another one when what is stored would be wrong now: another prompt, another
-                model.
+                model. Default: "1".
             encode: a sync callable that makes a str or bytes of a value. Default: JSON, which refuses what
                 would come back as something else, such as tuples.
             decode: a sync callable that makes a value of that again. Default: JSON, so that an `encode`

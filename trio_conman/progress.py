@@ -221,7 +221,7 @@ class RichProgress(ProgressRow):
 
     Args:
         total: how many tasks there will be. Default: not known, so there is no bar.
-        description: what they are, at the head of the row.
+        description: what they are, at the head of the row. Default: nothing.
         console: where to show it; a `rich.console.Console`. Default: standard error, so that the results of
             a program can be piped.
 

@@ -307,7 +307,7 @@ class TaskHandle(Generic[T]):
         It fails with `TaskCancelledError`, or, when it was backing off, with its last real error.
 
         Args:
-            reason: why, for the error's text.
+            reason: why, for the error's text. Default: not said.
 
         Raises:
             RuntimeError: called in another thread than that of its trio run, while the task has not ended.

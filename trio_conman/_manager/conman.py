@@ -150,6 +150,7 @@ class ConMan(Doors[R], Views[R]):
             retry_budget: a budget that every retry takes a token of; may be shared. Default: none.
             send_to: a channel that outcomes go to, instead of being kept. A task keeps its slot until the
                 channel has taken its outcome. What it does not take is kept. Closed with the manager.
+                Default: none, all are kept.
             instruments: what follows the tasks. Default: nothing.
             rng: the source of jitter. Default: a private `random.Random`.
 
@@ -280,7 +281,7 @@ class ConMan(Doors[R], Views[R]):
         """Cancel all tasks and the body of the block, which then ends quietly.
 
         Args:
-            reason: why, for the text of the tasks' errors.
+            reason: why, for the text of the tasks' errors. Default: not said.
 
         Raises:
             RuntimeError: called in another thread than that of the trio run; nothing has changed then. So do

@@ -304,7 +304,8 @@ class ConMan(Hall, Generic[R]):
             fn: an async callable that takes one item.
             items: an iterable or an async iterable, of any length; drawn from as slots get free, with the
                 context variables of the caller.
-            ordered: whether the outcomes come in the order of `items` instead of that of completion.
+            ordered: whether the outcomes come in the order of `items` instead of that of completion. Default:
+                False.
             name: the items' name. Default: as for `run`.
             retry: how an item is retried. Default: as the manager says.
             attempt_timeout: seconds for each attempt. Default: as the manager says.

@@ -236,10 +236,11 @@ class RetriableError(Exception):
     Args:
         error: the exception that made the attempt fail, which becomes the failure's error when the retries
             end; or a message, and then this `RetriableError` itself does.
-        retry_config: how to retry; by default as the task, or else the manager, says, or else
+        retry_config: how to retry. Default: as the task, or else the manager, says, or else
             ``RetryConfig.exponential()``.
         retry_after: seconds to wait at least, as a service asked for; not capped by ``max_delay``. Where the
-            manager has a rate, everybody waits: ``rate=RateLimiter.unlimited()`` does nothing else.
+            manager has a rate, everybody waits: ``rate=RateLimiter.unlimited()`` does nothing else. Default:
+            no such wish.
 
     Raises:
         TypeError: a parameter is of the wrong kind.
