@@ -202,6 +202,7 @@ def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None
         ({"Retry-After": "6", "retry-after-ms": "6500"}, 6.5),
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after-ms": "0"}, 0),
+        ({"retry-after-ms": "soon, 20"}, 0.02),
         ({"x-ms-retry-after-ms": "1500.5, 20"}, 1.5005),
         ({"x-amz-retry-after": "1500"}, 1.5),
         ({"Retry-After": "10", "RateLimit": '"a";r=0;t=59', "X-RateLimit-Remaining": "0"}, 10),

@@ -59,6 +59,22 @@ async def test_who_was_passed_over_on_the_road_can_be_cancelled(autojump_clock: 
     assert (limit.statistics(), limit._keys) == ({}, {})
 
 
+async def test_who_lacks_one_key_after_the_other_keeps_its_place(autojump_clock: MockClock) -> None:
+    """At the second key others wait already, of whom nobody was looked at since one of them could start."""
+    record: Record = []
+    limits = [KeyedLimit(1, key=host), KeyedLimit(1, key=lambda name, *_: name[1])]
+    async with manager(per_key=limits) as one, manager(per_key=limits) as two:
+        for name in ("pb", "aq", "ab", "cb"):
+            one.start_soon(job, name, record)
+        one.pause()
+        await trio.sleep(2)
+        two.start_soon(job, "xb", record, 2)
+        await trio.sleep(1)
+        one.resume()
+    assert record == [(0, "pb"), (0, "aq"), (2, "xb"), (4, "ab"), (5, "cb")]
+    assert [limit._keys for limit in limits] == [{}, {}]
+
+
 async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_clock: MockClock) -> None:
     record: Record = []
     entries: list[int] = []

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
@@ -506,6 +506,21 @@ async def test_of_a_manager_that_has_dropped_it_nothing_is_kept(autojump_clock: 
             assert len(instrument._followed) == 1
     assert len(instrument._followed) == 0
     assert cm.statistics().succeeded == 3
+
+
+async def test_for_a_span_that_is_not_recorded_no_traceback_is_made(autojump_clock: MockClock) -> None:
+    class Shy(OSError):
+        def __str__(self) -> str:
+            asked.append("its text")
+            return "shy"
+
+    asked: list[str] = []
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    async with trio.open_nursery() as nursery:
+        instruments = [OpenTelemetryInstrument(tracer_provider=provider)]
+        async with ConMan[None].open(nursery, instruments=instruments) as cm:
+            await (await cm.run(FlakyTask[None](Shy()))).wait()
+    assert asked == ["its text"]  # by the description of the outcome
 
 
 async def test_without_a_provider_it_does_nothing(autojump_clock: MockClock) -> None:

@@ -38,6 +38,12 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
         FixedJitter(share)
 
 
+@pytest.mark.parametrize("share", [True, "1", None])
+def test_a_share_that_is_no_number_is_refused(share: Any) -> None:
+    with pytest.raises(TypeError, match="share must be a number from 0 to 1, not"):
+        FixedJitter(share)
+
+
 async def test_a_flaky_task_answers_from_its_script(autojump_clock: MockClock) -> None:
     error = OSError("once")
     task = FlakyTask(error, KeyError, "a", "b", seconds=1.5)
