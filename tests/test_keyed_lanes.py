@@ -63,7 +63,7 @@ async def test_who_lacks_one_key_after_the_other_keeps_its_place(autojump_clock:
     """At the second key others wait already, of whom nobody was looked at since one of them could start."""
     record: Record = []
     limits = [KeyedLimit(1, key=host), KeyedLimit(1, key=lambda name, *_: name[1])]
-    async with manager(per_key=limits) as one, manager(per_key=limits) as two:
+    async with manager(9, per_key=limits) as one, manager(per_key=limits) as two:
         for name in ("pb", "aq", "ab", "cb"):
             one.start_soon(job, name, record)
         one.pause()

@@ -509,7 +509,7 @@ async def test_of_a_manager_that_has_dropped_it_nothing_is_kept(autojump_clock: 
 
 
 async def test_for_a_span_that_is_not_recorded_no_traceback_is_made(autojump_clock: MockClock) -> None:
-    class Shy(OSError):
+    class ShyError(OSError):
         def __str__(self) -> str:
             asked.append("its text")
             return "shy"
@@ -519,7 +519,7 @@ async def test_for_a_span_that_is_not_recorded_no_traceback_is_made(autojump_clo
     async with trio.open_nursery() as nursery:
         instruments = [OpenTelemetryInstrument(tracer_provider=provider)]
         async with ConMan[None].open(nursery, instruments=instruments) as cm:
-            await (await cm.run(FlakyTask[None](Shy()))).wait()
+            await (await cm.run(FlakyTask[None](ShyError()))).wait()
     assert asked == ["its text"]  # by the description of the outcome
 
 
