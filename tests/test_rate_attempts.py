@@ -15,6 +15,7 @@ from trio_conman import (
     RetryConfig,
     StopReason,
     Success,
+    TaskHandle,
 )
 
 AT_ONCE = RetryConfig.none(max_attempts=1)
@@ -85,6 +86,48 @@ async def test_who_waits_for_a_slot_takes_no_permit_yet_nor_does_a_retry(
         assert waiting(rate) == 0
         await other.run(note, record, "other")
     assert record == [(0, "flaky"), (10, "a"), (20, "b"), (30, "other"), (40, "flaky")]
+
+
+async def held_back(cm: ConMan[Any], record: list[Any], flaky: str, others: str) -> list[TaskHandle[Any]]:
+    """Pause until some wait to come back from a backoff, whose handles are returned, and others to begin."""
+
+    async def fail_first(name: str) -> None:
+        record.append((trio.current_time(), name))
+        if trio.current_time() == 0:
+            raise RetriableError("first", retry_config=RetryConfig.linear(initial_delay=1))
+
+    handles = [await cm.run(fail_first, name) for name in flaky]
+    await trio.sleep(0.5)
+    cm.pause()
+    for name in others:
+        cm.start_soon(note, record, name, 9)
+    await trio.sleep(9.5)
+    record.clear()
+    return handles
+
+
+async def test_who_returns_stands_in_the_queue_from_when_it_has_its_slot(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, burst=2), 4) as cm:
+        await held_back(cm, record, "aa", "xyz")
+        cm.resume()
+    # They take their slots by turns, and so the permits.
+    assert record == [(10, "a"), (10, "x"), (11, "a"), (12, "y"), (13, "z")]
+
+
+async def test_who_returns_and_is_cancelled_as_it_gets_its_slot_holds_up_nobody(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1)
+    async with manager(rate, 2) as cm:
+        (handle,) = await held_back(cm, record, "a", "x")
+        cm.resume()
+        assert waiting(rate) == 2
+        handle.cancel()
+        await wait_all_tasks_blocked()
+        assert (record, waiting(rate)) == ([(10, "x")], 0)
+    assert [type(each) for each in cm.outcomes()] == [Failure, Success]
 
 
 async def test_an_attempt_whose_permit_was_there_has_begun(autojump_clock: MockClock) -> None:

@@ -44,8 +44,8 @@ class Slots(Protocol):
         """Wait for a slot again, as in `reenter`; one that has left stays away."""
         ...
 
-    async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot again, in turn with those who have not started yet."""
+    async def reenter(self, handle: TaskHandle[Any], granted: Callable[[Any], None] | None) -> None:
+        """Wait for a slot again, in turn with those who have not started yet; `granted` hears of it."""
         ...
 
 

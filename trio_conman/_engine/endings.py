@@ -156,10 +156,10 @@ class Endings(Ledger):
             self.count_failure(outcome)
             if handle._claimed is not None:
                 release(handle)
+            if self.permits is not None:
+                self.permits.leave(handle)
         if self.calm is not None:
             self.tell_if_calm()
-        if self.permits is not None and handle._attempted is None:
-            self.permits.leave(handle)
         # A handle that is kept shall not keep the manager.
         deliver, handle._terms = handle._terms.deliver, DONE
         arrived = deliver(handle)

@@ -378,7 +378,7 @@ class Runner(Recalls):
                 try:
                     await trio.sleep_until(wake)
                     if lent:
-                        await self.slots.reenter(handle)
+                        await self.slots.reenter(handle, self.permits and self.permits.join)
                 finally:
                     self._step_back(handle, lent)
         finally:

@@ -181,8 +181,11 @@ class Line(Tokens):
         trio.lowlevel.reschedule(self.sleepers.pop(handle))
 
     @enable_ki_protection
-    async def reenter(self, handle: TaskHandle[Any]) -> None:
-        """Wait for a slot, behind those of the same priority who returned earlier; its keys are kept."""
+    async def reenter(self, handle: TaskHandle[Any], granted: Callable[[Any], None] | None) -> None:
+        """Wait for a slot, behind those of the same priority who returned earlier; its keys are kept.
+
+        `granted` is called with it when it gets one, before anybody else does; not where one is there.
+        """
         self._come_back(handle)
         if not (self._returning.ready or self.paused or self.closed):
             handle._slot = self._free() if handle._keys is None else self._free_with(handle._keys)
@@ -195,6 +198,8 @@ class Line(Tokens):
             if task is None:
                 return False  # as in sleep()
             handle._slot = slot
+            if granted is not None:
+                granted(handle)
             trio.lowlevel.reschedule(task)
             return True
 
