@@ -444,9 +444,7 @@ class Witness:
         own = act.config if is_own else None
         config = entry.options.retry if isinstance(error, trio.TooSlowError) else own or entry.options.retry
         entry.scheduled += 1
-        # One that keeps its slot waits for its permit only.
-        keeps = delay == 0 or (config is not None and config.hold_slot)
-        if keeps and config is not None and not entry.interrupted:
+        if config is not None and not entry.interrupted:
             entry.latest = entry.starts[0] + config.max_elapsed
         else:
             entry.latest = math.inf

@@ -293,13 +293,14 @@ def room() -> int:
     return sys.getrecursionlimit() - depth
 
 
+@pytest.mark.parametrize("hold_slot", [True, False])
 async def test_a_retry_that_a_pause_has_held_back_beyond_max_elapsed_is_not_made(
-    autojump_clock: MockClock,
+    hold_slot: bool, autojump_clock: MockClock
 ) -> None:
     async def fail() -> None:
         raise RetriableError("again")
 
-    retry = RetryConfig(initial_delay=1, jitter=False, max_elapsed=3, hold_slot=True)
+    retry = RetryConfig(initial_delay=1, jitter=False, max_elapsed=3, hold_slot=hold_slot)
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, retry=retry, rate=RateLimiter(100)) as cm:
             handle = cm.start_soon(fail)

@@ -275,6 +275,19 @@ async def test_a_retry_that_is_woken_after_max_elapsed_is_not_made(
     assert (outcome.reason, outcome.elapsed, record) == (StopReason.MAX_ELAPSED, 5.5, [0])
 
 
+async def test_a_retry_that_has_its_slot_after_max_elapsed_is_not_made_though_a_permit_is_there(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    budget = RetryBudget(1)
+    async with manager(RateLimiter(1, burst=3), 2, retry_budget=budget) as cm:
+        handle = await cm.run(fail, record, after(1, max_elapsed=3), 0)
+        for name in "ab":
+            await cm.run(note, record, name, 4)
+        assert ending(await handle.wait()) == (MAX_ELAPSED, "ValueError('real')", 4)
+    assert record == [(0, "fails"), (0, "a"), (0, "b")]
+    assert budget.statistics().remaining == 1
+
+
 async def test_those_that_wait_already_are_before_a_retry(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

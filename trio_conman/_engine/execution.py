@@ -325,8 +325,7 @@ class Runner(Recalls):
         """Take what the rate asks for, unless that is to be waited for, or its cost cannot be told."""
         assert self.permits is not None
         try:
-            now = self.now()
-            if not self.permits.take(handle, now):
+            if not self.permits.take(handle, now := self.now()):
                 return Answer.RUN
             if handle._attempted is None:
                 handle._attempted = now
@@ -343,6 +342,8 @@ class Runner(Recalls):
         """Wait until the rate lets an attempt start; a failure when it never will, or too late."""
         assert self.permits is not None
         try:
+            if (now := self.now()) > latest:  # it has waited for its slot
+                return self._too_late(handle, now, latest)
             lacking = self._take_permit(handle)
             if not isinstance(lacking, Answer):
                 return lacking

@@ -106,8 +106,8 @@ class RetryConfig:
     )
     """The formula of `delay`."""
     max_elapsed: float = attrs.field(default=math.inf, validator=_number)
-    """Seconds from the start of the first attempt to the end of a delay, and of the wait for a permit of the
-    rate; a longer wait is not begun. `math.inf` is no bound."""
+    """Seconds from the start of the first attempt to the end of a delay and, where there is a rate, to the
+    permit of the retry; a longer wait is not begun. `math.inf` is no bound."""
     max_retry_after: float = attrs.field(default=120.0, validator=_number)
     """Seconds of ``retry_after`` that are waited for; when asked for more, the task fails. `math.inf` is no
     bound."""
