@@ -241,6 +241,18 @@ def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None
         ({"X-RateLimit-Remaining": "0.0", "X-RateLimit-Reset": "59"}, 59),
         ({"X-RateLimit-Remaining": "0", "RateLimit-Reset": "59"}, None),
         ({"X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": str(EPOCH + 9)}, 9),
+        # Of several limits, as of a gateway and of what is behind it, each has its own.
+        ({"X-RateLimit-Remaining": "0, 900", "X-RateLimit-Reset": "57, 3600"}, 57),
+        ({"X-RateLimit-Remaining": "900, 0, 0", "X-RateLimit-Reset": "3600, 57, 58"}, 58),
+        ({"X-RateLimit-Remaining": "900, 7", "X-RateLimit-Reset": "3600, 57"}, None),
+        (
+            [(f"x-ratelimit-{name}", value) for name in ("reset", "remaining") for value in ("0", "57")],
+            0,
+        ),
+        # Where nobody can tell which is which, the longest wait of all.
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "57, 3600"}, 3600),
+        ({"X-RateLimit-Remaining": "900, 0, 1", "X-RateLimit-Reset": "57, 3600"}, 3600),
+        ({"X-RateLimit-Remaining": "900, 1", "X-RateLimit-Reset": "57"}, None),
         (
             {
                 "x-ratelimit-remaining-requests": "0",

@@ -37,8 +37,8 @@ def retry_after(
        ``x-ms-retry-after-ms`` and ``x-amz-retry-after``;
     2. the entries of ``RateLimit`` that have nothing left;
     3. ``RateLimit-Reset``, ``X-RateLimit-Reset``, and such with more names around it, where the same header
-       with ``Remaining`` is 0. It may be the seconds to wait, the seconds or milliseconds since 1970, a
-       duration like ``6m0s``, or a date of RFC 3339.
+       with ``Remaining`` is 0; of several values, those where its own is. It may be the seconds to wait, the
+       seconds or milliseconds since 1970, a duration like ``6m0s``, or a date of RFC 3339.
 
     Dates, and times since 1970, are counted from the response's own ``Date`` where it has one.
 

@@ -5,7 +5,8 @@ There are three families. The first that says something is believed, and in it t
 1. ``Retry-After``, also with the name of a limit behind it, and its relatives in milliseconds;
 2. the entries of ``RateLimit`` with nothing left, as the drafts of that header wrote it until the seventh
    (``limit=5, remaining=0, reset=57``) and write it since (``"a"; r=0; t=57``);
-3. what has ``ratelimit`` and ``reset`` in its name, where its twin with ``remaining`` is 0.
+3. what has ``ratelimit`` and ``reset`` in its name, where its twin with ``remaining`` is 0; of as many values
+   in both, those whose own is.
 
 The last goes last since a service with several limits may tell the reset of another than the one that is
 exhausted. All that is no number, date or duration is passed over: a server may send anything.
@@ -105,7 +106,7 @@ def _entries(fields: _Fields) -> Iterator[Wait]:
         found += zip(_values("r", entry), _values("t", entry), strict=False)
     for remaining, reset in found:
         seconds = _number(reset)
-        if seconds is not None and re.fullmatch(_NOTHING_LEFT, remaining):
+        if seconds is not None and not _is_left(remaining):
             yield Wait(seconds, seconds.is_integer())
 
 
@@ -118,27 +119,33 @@ def _resets(fields: _Fields, now: datetime.datetime) -> Iterator[Wait]:
         words = name.split("-")
         if "reset" in words and "ratelimit" in name.replace("-", ""):
             twin = "-".join("remaining" if word == "reset" else word for word in words)
-            if any(re.fullmatch(_NOTHING_LEFT, part) for part in _parts(fields.get(twin, ()))):
-                for text in texts:
+            resets, left = list(_parts(texts)), list(_parts(fields.get(twin, ())))
+            if len(left) != len(resets):  # else each limit tells both
+                left = [min(left, key=_is_left, default="")] * len(resets)
+            for text, remaining in zip(resets, left, strict=True):
+                if not _is_left(remaining):
                     yield from _reset(text, now)
+
+
+def _is_left(remaining: str) -> bool:
+    return re.fullmatch(_NOTHING_LEFT, remaining) is None
 
 
 def _reset(text: str, now: datetime.datetime) -> Iterator[Wait]:
     """How long until a time that is told in any of the forms in use."""
-    for part in _parts([text]):
-        number = _number(part)
-        if number is not None and number < _EPOCH_SECONDS:
-            yield Wait(number, number.is_integer())
-        elif number is not None and number < _EPOCH_MILLISECONDS:
-            yield Wait(max(0.0, number - now.timestamp()), "." not in part)
-        elif number is not None:
-            yield Wait(max(0.0, number / 1000 - now.timestamp()), False)
-        elif re.fullmatch(rf"(?:{_DURATION})+", part):
-            lengths = [float(count) * _UNITS[unit] for count, unit in re.findall(_DURATION, part)]
-            seconds = min(sum(lengths, 0.0), sys.float_info.max)
-            yield Wait(seconds, seconds.is_integer())
-        elif re.fullmatch(_RFC_3339, part):
-            yield from _until(part, now)
+    number = _number(text)
+    if number is not None and number < _EPOCH_SECONDS:
+        yield Wait(number, number.is_integer())
+    elif number is not None and number < _EPOCH_MILLISECONDS:
+        yield Wait(max(0.0, number - now.timestamp()), "." not in text)
+    elif number is not None:
+        yield Wait(max(0.0, number / 1000 - now.timestamp()), False)
+    elif re.fullmatch(rf"(?:{_DURATION})+", text):
+        lengths = [float(count) * _UNITS[unit] for count, unit in re.findall(_DURATION, text)]
+        seconds = min(sum(lengths, 0.0), sys.float_info.max)
+        yield Wait(seconds, seconds.is_integer())
+    elif re.fullmatch(_RFC_3339, text):
+        yield from _until(text, now)
 
 
 def _until(text: str, now: datetime.datetime) -> Iterator[Wait]:
