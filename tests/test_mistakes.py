@@ -257,6 +257,21 @@ async def test_what_belongs_to_a_run_has_no_copies(make: Callable[[object], obje
                 make(each)
 
 
+@pytest.mark.parametrize("make", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "each",
+    [RateLimiter(1), RateLimiter.unlimited(), KeyedLimit(1, key=str), AdaptiveLimit(), RetryBudget()],
+    ids=repr,
+)
+def test_what_is_shared_has_no_copies(each: object, make: Callable[[object], object]) -> None:
+    text = (
+        f"a {type(each).__name__} cannot be pickled or copied, as all who use it share what it counts: "
+        "pass on the object itself"
+    )
+    with pytest.raises(TypeError, match=exactly(text)):
+        make(each)
+
+
 async def test_what_was_refused_when_it_was_entered_was_entered(recwarn: pytest.WarningsRecorder) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery) as cm:

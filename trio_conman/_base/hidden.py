@@ -1,4 +1,4 @@
-"""What ``help()``, editors and ``pickle`` are told of classes that users do not construct."""
+"""What ``help()``, editors, ``copy`` and ``pickle`` are told of classes that are more than values."""
 
 from __future__ import annotations
 
@@ -27,4 +27,12 @@ def refuse_copies(self: object) -> NoReturn:
     raise TypeError(
         f"a {type(self).__name__} cannot be pickled or copied, as it belongs to one trio run: "
         "pass on what you read from it"
+    )
+
+
+def refuse_twins(self: object) -> NoReturn:
+    """As ``__reduce__``: a copy would count for itself, or in part, what is to be counted together."""
+    raise TypeError(
+        f"a {type(self).__name__} cannot be pickled or copied, as all who use it share what it counts: "
+        "pass on the object itself"
     )

@@ -12,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_int, check_sync, check_type
 from trio_conman._base.explained import explained_init
+from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.log import log_fault
 from trio_conman._base.outlast import is_over
 from trio_conman._base.texts import short
@@ -68,6 +69,8 @@ class AdaptiveLimit:
     """
 
     __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded", "_run")
+
+    __reduce__ = refuse_twins
 
     @explained_init
     def __init__(

@@ -13,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_int, check_sync, check_type
 from trio_conman._base.explained import explained_init
+from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.texts import short
@@ -58,6 +59,8 @@ class KeyedLimit:
     """
 
     __slots__ = ("__weakref__", "_fn", "_keys", "_limit", "_limits", "_lock", "_run", "_users")
+
+    __reduce__ = refuse_twins
 
     @explained_init
     def __init__(

@@ -13,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_number
 from trio_conman._base.explained import explained_init
+from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
 from trio_conman._books.callables import name_of
@@ -81,6 +82,8 @@ class RateLimiter:
         "_stored",
         "_users",
     )
+
+    __reduce__ = refuse_twins
 
     @explained_init
     def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:

@@ -9,6 +9,7 @@ import attrs
 
 from trio_conman._base.checks import check_number
 from trio_conman._base.explained import explained_init
+from trio_conman._base.hidden import refuse_twins
 
 
 @final
@@ -45,6 +46,8 @@ class RetryBudget:
     """
 
     __slots__ = ("__weakref__", "_base", "_lock", "_ratio", "_refunds", "_refused", "_tokens")
+
+    __reduce__ = refuse_twins
 
     @explained_init
     def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
