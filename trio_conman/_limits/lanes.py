@@ -19,7 +19,7 @@ turn, and is parked then. So two managers that share keys do not keep any from e
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Any, Protocol, TypeAlias, final
 
@@ -45,6 +45,14 @@ class Serving(Protocol):
 
     def has_free(self) -> bool:
         """Whether a slot is there for somebody who has not waited."""
+        ...
+
+    def turn(self) -> Rank | None:
+        """The first rank of those who can start, if there are any."""
+        ...
+
+    def serve_one(self) -> None:
+        """Grant a slot that is free; somebody can start."""
         ...
 
     def serve(self) -> None:
@@ -173,9 +181,9 @@ class Lanes:
         """That of the one who was found."""
         return self._next.priority
 
-    def is_before(self, rank: Rank) -> bool:
-        """Whether somebody waits for nothing but a slot, and stands before that rank."""
-        return self.ready and (-self.priority, next(iter(self._next.ready.values()))[0]) < rank
+    def turn(self) -> Rank | None:
+        """The rank of the one who waits for nothing but a slot, if somebody does."""
+        return (-self.priority, next(iter(self._next.ready.values()))[0]) if self.ready else None
 
     def has_others(self, is_here: bool) -> bool:
         """Whether anybody waits for nothing but a slot, as far as is known, but who asks."""
@@ -293,12 +301,16 @@ class Lanes:
 
 
 def lines_of(bays: Iterable[Bay]) -> list[Serving]:
-    """The lines of some bays, the first in rank first."""
-    lines = [bay.owner.line() for bay in sorted(bays, key=Bay.rank)]
-    return [line for line in dict.fromkeys(lines) if line is not None]
+    """The lines of some bays."""
+    lines = dict.fromkeys(bay.owner.line() for bay in bays)
+    return [line for line in lines if line is not None]
 
 
-def serve_all(lines: Iterable[Serving]) -> None:
-    """Serve some lines, in this order."""
+def serve_all(lines: Sequence[Serving]) -> None:
+    """Serve some lines, one who waits after another: the first in rank of all, in whichever line."""
+    left = lines
+    while turns := {line: turn for line in left if (turn := line.turn()) is not None}:
+        min(turns, key=turns.__getitem__).serve_one()
+        left = list(turns)
     for line in lines:
         line.serve()

@@ -18,6 +18,7 @@ here. After the limit was lowered, `_excess` tokens go back to it first.
 be served, one trio task, the envoy, waits in the limiter for each head of the line, so that all who share it
 have their turn; else it is recalled, and what it was granted meanwhile goes back. A token that nobody waits
 for there is taken again at once, unless other lines use the limiter, each with one envoy for all who wait.
+Who has waited for a key takes one at once in any case: envoys would ask in no order, and too late.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot
 
+from .by_rank import Rank
 from .envoy import Envoy
 from .keyring import Keyring
 from .keys import Keys, are_awaited, free, full_one, hold
@@ -154,18 +156,15 @@ class Tokens:
 
     def _release_among(self, slot: Slot, bays: Sequence[Bay]) -> None:
         """Who has waited for a key of the slot has his turn by his rank, in whichever line he waits."""
-        if len(bays) == 1 and bays[0].owner.line() is self:
+        if not self.shared and len(bays) == 1 and bays[0].owner.line() is self:
             self.release(slot)  # one more at most can start
             self.is_wanted()  # who lacks the key now is parked
-            self._mind_envoy()
             self.rings.break_rings()
             return
-        lines, first = lines_of(bays), min(map(Bay.rank, bays))  # now: who is told of a ring leaves his lane
-        # Who lacked a slot too may stand here before those who lacked the key alone.
-        queues = (self._queue, self._returning)
-        is_first = any(isinstance(queue, Lanes) and queue.is_before(first) for queue in queues)
+        lines = lines_of(bays)  # now: who is told of a ring leaves his lane
         self._keep(slot)
-        serve_all([self, *lines] if is_first else [*lines, self])
+        # Who lacked a slot too may stand here before those who lacked the key alone.
+        serve_all([self, *[line for line in lines if line is not self]])
 
     def _return(self, slot: Slot) -> None:
         """Give a slot back to the limiter."""
@@ -234,6 +233,20 @@ class Tokens:
             self.release(slot)
         self._mind_envoy()
         self.rings.break_rings()
+
+    def turn(self) -> Rank | None:
+        """The first rank of those for whom there is a slot, if there are any."""
+        if not (self.has_free() and self.grants()):
+            return None
+        lanes = [each for each in (self._queue, self._returning) if isinstance(each, Lanes)]
+        return min([turn for each in lanes if (turn := each.turn()) is not None], default=None)
+
+    def serve_one(self) -> None:
+        """Grant a slot that is free; somebody is ready."""
+        slot = self._free()
+        assert slot is not None
+        if not self._grant(slot):
+            self._keep(slot)
 
     def _mind_envoy(self) -> None:
         if self._envoy is not None:
