@@ -160,6 +160,23 @@ def test_what_is_shut_down_is_not_made_anew() -> None:
     assert len(factory.made) == 1
 
 
+@pytest.mark.parametrize("call", [{}, {"wait": False}, {"wait": True, "kill_workers": True}])
+def test_it_is_shut_down_by_what_its_executor_takes(call: dict[str, bool]) -> None:
+    """That of loky takes no `cancel_futures`, but `kill_workers`; that of Dask takes neither."""
+    given: list[dict[str, bool]] = []
+
+    class Loky(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, kill_workers: bool = False) -> None:  # type: ignore[override]  # see above
+            given.append({"wait": wait, "kill_workers": kill_workers})
+            super().shutdown(wait)
+
+    executor: Any = restarting(partial(Loky, 1))
+    executor.shutdown(**call)
+    with restarting(partial(Loky, 1)):
+        pass
+    assert given == [{"wait": True, "kill_workers": False} | call, {"wait": True, "kill_workers": False}]
+
+
 async def test_retries_arrive_when_a_process_has_died(tmp_path: Path) -> None:
     with restarting(partial(ProcessPoolExecutor, 2, mp_context=SPAWN)) as pool:
 

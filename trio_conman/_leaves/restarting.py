@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
-from typing import ParamSpec, TypeVar, final
+from typing import Any, ParamSpec, TypeVar, final
 
 from trio_conman._base.texts import short
 
@@ -46,10 +46,10 @@ class Restarting(concurrent.futures.Executor):
             except concurrent.futures.BrokenExecutor as exc:
                 executor = self._other_than(executor, exc)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, *args: Any, **kwargs: Any) -> None:  # those of the executor: loky and Dask have others
         with self._lock:
             self._is_shut_down = True
-        self._current.shutdown(wait, cancel_futures=cancel_futures)
+        self._current.shutdown(*args, **kwargs)
 
     def _other_than(
         self, broken: concurrent.futures.Executor, error: concurrent.futures.BrokenExecutor
