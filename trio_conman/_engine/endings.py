@@ -139,7 +139,6 @@ class Endings(Ledger):
             error = kind(f"task {handle._name!r} (index {handle._index}) was {verb}: {text}")
         return self._failure(handle, error, reason)
 
-    @enable_ki_protection
     def _finish(self, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
         """Record the outcome of an accepted task. Never a checkpoint."""
         if outcome is None:
