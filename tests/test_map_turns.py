@@ -108,6 +108,13 @@ async def test_so_do_items_that_cannot_begin_for_their_keys(
     assert started == (list(range(ITEMS)) if lacks == "waits" else [])
 
 
+async def test_items_that_cannot_begin_take_few_turns() -> None:
+    async with watched(2, per_key=KeyedLimit(1, key=lambda _: 1 // 0)) as (cm, between):
+        async with cm.map(trio.sleep, range(ITEMS), lookahead=ITEMS) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == ITEMS
+    assert between.turns < 1.7 * ITEMS / AT_ONCE
+
+
 @in_any_order
 async def test_so_do_consumers_that_find_the_outcomes_there(ordered: bool) -> None:
     async def item(value: int) -> int:
