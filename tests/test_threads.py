@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
 import trio
 
-from trio_conman import ConMan, ConManStatistics, Success, TaskHandle, as_completed
+from trio_conman import ConMan, ConManStatistics, Instrument, Success, TaskHandle, as_completed
 from trio_conman.batches import in_batches
 from trio_conman.testing import RecordingInstrument
 
@@ -197,6 +199,49 @@ def test_in_guest_mode_the_hosts_callbacks_may_call(record: list[Any]) -> None:
     assert sorted(told[6:]) == sorted(
         [(hook, index) for hook in ("attempt_started", "task_finished") for index in range(4)]
     )
+
+
+def test_what_a_callback_of_the_host_does_is_told_in_its_context() -> None:
+    """As what a trio task does: who did it may be in a variable, for the log."""
+    who = ContextVar("who", default="nobody")
+    told: list[tuple[float, str]] = []
+
+    class Looks(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            told.append((seconds, who.get()))
+            who.set("the instrument")
+
+    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, 2, instruments=[Looks()]) as cm:
+                opened(cm)
+                await ended.wait()
+                assert who.get() == "nobody"
+
+    async def host() -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        ended = trio.Event()
+
+        def pause(cm: ConMan[int]) -> None:
+            who.set("the host")
+            cm.pause()
+            cm.resume()
+            assert who.get() == "the host"
+            ended.set()
+
+        trio.lowlevel.start_guest_run(
+            main,
+            lambda cm: loop.call_soon(pause, cm),
+            ended,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        (await done).unwrap()
+
+    asyncio.run(host())
+    assert told == [(inf, "the host"), (0, "the host")]
 
 
 def test_a_task_that_a_callback_cancels_never_begins(record: list[Any]) -> None:

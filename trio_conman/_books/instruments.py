@@ -26,12 +26,12 @@ class Instrument:
     """Follows the tasks of a manager; override what you want to know of. Given to `ConMan.open`.
 
     The methods are called at once, by whichever trio task it happens in, so they must be sync and quick; what
-    happens outside of trio tasks is told soon, inside one. ``handle.cancel()`` works in each of them. One
-    that raises is logged, and that manager does not call the instrument again; its tasks notice nothing. All
-    are told of things in the order in which they happen: of what a method causes, be it in another manager,
-    after what that method was told of. An item of a map is a task too. An instrument may be given to many
-    managers. The methods may also be set on the object, before it is given; a mock made from this class will
-    do.
+    happens outside of trio tasks is told soon, inside one, in a copy of the context there.
+    ``handle.cancel()`` works in each of them. One that raises is logged, and that manager does not call the
+    instrument again; its tasks notice nothing. All are told of things in the order in which they happen: of
+    what a method causes, be it in another manager, after what that method was told of. An item of a map is a
+    task too. An instrument may be given to many managers. The methods may also be set on the object, before
+    it is given; a mock made from this class will do.
     """
 
     def task_submitted(self, handle: TaskHandle[Any]) -> None:
