@@ -225,6 +225,32 @@ async def test_a_third_signal_does_what_it_did_before(autojump_clock: MockClock)
     assert handlers == [before]
 
 
+async def test_nor_do_a_body_and_tasks_that_clean_up_slowly_hold_up_a_third_one(
+    autojump_clock: MockClock,
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def clean_up_slowly() -> None:
+        try:
+            await trio.sleep(3600)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(60)
+
+    handlers: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery) as cm, shutdown_on_signal(cm) as came:
+            cm.start_soon(clean_up_slowly)
+            nursery.start_soon(tell, signal.SIGTERM, 1)
+            nursery.start_soon(tell, signal.SIGTERM, 2)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+                handlers.append(signal.getsignal(signal.SIGTERM))
+    assert trio.current_time() == 62
+    assert came == [signal.SIGTERM] * 2
+    assert handlers == [before]
+
+
 async def test_only_the_signals_that_were_asked_for(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[float].open(nursery) as cm:

@@ -153,6 +153,7 @@ class _Listening(Unentered):
                     nursery.start_soon(self._shutdown)
                     self._came.append(signal.Signals(await anext(coming)))
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
+                    nursery.cancel_scope.cancel(reason="nothing more is listened to")
         finally:
             self._ended.set()
             del self  # see TaskHandle.cancel()
