@@ -392,7 +392,7 @@ async def test_parameters_are_checked_at_once(
 
 async def test_it_is_entered_once_and_while_its_manager_is_there() -> None:
     async with trio.open_nursery() as nursery:
-        async with ConMan[float].open(nursery) as cm:
+        async with ConMan[Any].open(nursery) as cm:
             listening = shutdown_on_signal(cm)
             async with listening:
                 pass
@@ -401,6 +401,11 @@ async def test_it_is_entered_once_and_while_its_manager_is_there() -> None:
                 match=r"^what shutdown_on_signal\(\) returns can be entered once: call it again$",
             ):
                 await listening.__aenter__()
+            handle = await cm.run(shutdown_on_signal(cm).__aenter__)
+            with pytest.raises(
+                RuntimeError, match=r"^shutdown_on_signal\(\) was called from inside a task of "
+            ):
+                await handle.result()
         with pytest.raises(ConManClosedError, match="'conman' is closed"):
             await shutdown_on_signal(cm).__aenter__()
 

@@ -56,7 +56,8 @@ def shutdown_on_signal(
 
     Raises:
         ConManClosedError: entered when the manager's block has ended.
-        RuntimeError: entered in another thread than the main one, which alone can have signals, or twice.
+        RuntimeError: entered in another thread than the main one, which alone can have signals, inside of one
+            of the manager's own tasks, or twice.
         TypeError: a parameter is of the wrong kind.
         ValueError: a parameter is out of its range, or there are no `signals`.
     """
@@ -106,6 +107,9 @@ class _Listening(Unentered):
         self._is_told = True
         if self._is_entered:
             raise RuntimeError("what shutdown_on_signal() returns can be entered once: call it again")
+        self._cm._block.inside.refuse(
+            "shutdown_on_signal", "call it from the block, or from a task beside it"
+        )
         if self._cm._block.ended:
             raise self._cm._block.closed_error()
         self._is_entered = True
