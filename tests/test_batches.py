@@ -431,6 +431,39 @@ async def test_a_reader_elsewhere_does_not_wait_for_a_block_that_was_left(
     assert record == ([5] if kind == "map" else [[1], 5])
 
 
+@pytest.mark.parametrize("who", ["entered it", "reads"])
+async def test_who_waits_for_the_manager_does_not_wait_for_itself_to_read(
+    who: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    """As a consumer of the map, also far from who has opened that."""
+    gone = trio.Event()
+
+    async def wait(cm: ConMan[float]) -> None:
+        await cm.wait()
+        record.append(trio.current_time())
+
+    async def read(cm: ConMan[float], batches: Any) -> None:
+        record.append(values(await anext(batches)))
+        if who == "reads":
+            await wait(cm)
+        gone.set()
+
+    async def enter(cm: ConMan[float], outcomes: Any, readers: trio.Nursery) -> None:
+        async with in_batches(outcomes, 2) as batches:
+            if who == "entered it":
+                await wait(cm)
+            readers.start_soon(read, cm, batches)
+            await gone.wait()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, ConMan[float].open(nursery, 2) as cm:
+            async with cm.map(job, [1] * 20) as outcomes:
+                nursery.start_soon(enter, cm, outcomes, nursery)
+                await gone.wait()
+    # Two are taken, or four, and as many as there may be are there.
+    assert record == ([3, [1, 1]] if who == "entered it" else [[1, 1], 4])
+
+
 @pytest.mark.usefixtures("no_collector")
 async def test_an_error_of_the_source_leads_to_no_cycle() -> None:
     class Local:

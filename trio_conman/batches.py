@@ -95,6 +95,7 @@ class Batches(AsyncIterator[list[T]]):
     async def __aenter__(self) -> Batches[T]:
         if self._nursery is not None:
             raise RuntimeError("in_batches() was entered twice; every 'async with' needs a call of its own")
+        self._note_reader()
         self._nursery = await self._manager.__aenter__()
         self._nursery.start_soon(self._fill, name="in_batches")
         return self
@@ -155,6 +156,7 @@ class Batches(AsyncIterator[list[T]]):
         """Wait for the next batch; always a checkpoint."""
         if self._nursery is None:
             raise RuntimeError("in_batches() was not entered: use 'async with in_batches(...) as batches:'")
+        self._note_reader()
         await trio.lowlevel.checkpoint()
         while not self._is_ready():
             with trio.move_on_at(self._due):
@@ -170,6 +172,11 @@ class Batches(AsyncIterator[list[T]]):
             raise error
         finally:
             del error
+
+    def _note_reader(self) -> None:
+        """Who reads is a consumer of the map, and may call `ConMan.wait`, which waits for the others."""
+        if isinstance(self._source, Stream):
+            aiter(self._source)
 
     def _is_ready(self) -> bool:
         full = len(self.rest) == self._size
