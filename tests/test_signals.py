@@ -348,6 +348,34 @@ async def test_another_thread_than_the_main_one_is_told() -> None:
     await trio.to_thread.run_sync(trio.run, enter_in_a_thread)
 
 
+async def test_a_manager_in_another_thread_is_refused_before_anything_has_changed() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    opened: list[ConMan[float]] = []
+    is_open, may_end = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+            opened.append(cm)
+            is_open.set()
+            await trio.to_thread.run_sync(may_end.wait)
+
+    async def run_elsewhere() -> None:
+        await trio.to_thread.run_sync(trio.run, elsewhere)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_elsewhere)
+        await trio.to_thread.run_sync(is_open.wait)
+        refused = (
+            r"^shutdown_on_signal\(\) was called in another thread .* trio.from_thread.run\(cm.shutdown\) "
+        )
+        try:
+            with pytest.raises(RuntimeError, match=refused):
+                await shutdown_on_signal(opened[0]).__aenter__()
+        finally:
+            may_end.set()
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
 async def test_the_end_of_the_manager_ends_it(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[float].open(nursery, timeout=2) as cm, shutdown_on_signal(cm) as came:

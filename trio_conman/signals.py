@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
 from math import inf
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, final
 
@@ -16,7 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman import ConMan
 
-from ._base.checks import check_choice, check_number, check_type
+from ._base.checks import check_choice, check_number, check_type, wrong_thread
 from ._base.outlast import outlast
 from ._base.texts import short
 from ._base.unentered import Unentered
@@ -56,8 +57,8 @@ def shutdown_on_signal(
 
     Raises:
         ConManClosedError: entered when the manager's block has ended.
-        RuntimeError: entered in another thread than the main one, which alone can have signals, inside of one
-            of the manager's own tasks, or twice.
+        RuntimeError: entered in another thread than the main one, which alone can have signals, or than that
+            of the manager's trio run, inside of one of the manager's own tasks, or twice.
         TypeError: a parameter is of the wrong kind.
         ValueError: a parameter is out of its range, or there are no `signals`.
     """
@@ -107,6 +108,8 @@ class _Listening(Unentered):
         self._is_told = True
         if self._is_entered:
             raise RuntimeError("what shutdown_on_signal() returns can be entered once: call it again")
+        if get_ident() != self._cm._thread:
+            raise wrong_thread("shutdown_on_signal", "run(cm.shutdown) when a signal has come")
         self._cm._block.inside.refuse(
             "shutdown_on_signal", "call it from the block, or from a task beside it"
         )
