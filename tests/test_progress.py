@@ -24,7 +24,7 @@ from trio.testing import MockClock
 from tests.journaled import Memory
 from trio_conman import AdaptiveLimit, ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
 from trio_conman._leaves.pen import Pen
-from trio_conman.progress import RichProgress
+from trio_conman.progress import ProgressRow, RichProgress
 from trio_conman.testing import FlakyTask
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
@@ -739,6 +739,35 @@ def test_the_clock_of_another_run_starts_elsewhere() -> None:
         "16/99, 2 running, 6 failed, 5 retries, 0.8/s, 1:44 left",
         "18/99, 12 succeeded, 6 failed, 6 retries, stopped after 0.0 s",
     ]
+
+
+async def test_a_run_in_another_thread_meanwhile_is_not_shown_and_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    console = terminal()
+    with RichProgress(console=console) as progress:
+        first, second = progress.row("here", 1), progress.row("there", 6)
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[first]) as cm:
+                await cm.run(crawl_in_thread, second)
+    [record] = caplog.records
+    assert record.getMessage().startswith("task_submitted of an instrument of type ProgressRow raised")
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]).startswith(
+        "a RichProgress with its rows shows the managers of one trio run "
+    )
+    assert shown(console)[0].startswith("here: 1/1, 1 succeeded")
+    assert shown(console)[1].startswith("there: 0/6, 0 succeeded")
+
+
+async def crawl_in_thread(row: ProgressRow) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2, instruments=[row]) as cm:
+            for _ in range(6):
+                await cm.run(sleep, 0)
+        assert len(cm.outputs()) == 6
+
+    await trio.to_thread.run_sync(trio.run, main)
 
 
 # What it is given

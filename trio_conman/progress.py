@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from math import ceil, inf
+from threading import get_ident
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
@@ -216,8 +217,8 @@ class RichProgress(ProgressRow):
     took longer, without those that were recalled by a journal; the time left follows from it. In its place
     stands for how long the manager has been paused, or a rate limiter still pauses; managers that share a row
     need names of their own for that, by which pauses are told. In the end it is the average. Its times hold
-    within one trio run. The limit of a manager is shown when it has changed, from the start where it is a
-    `trio_conman.AdaptiveLimit`.
+    within one trio run; of several at once, in threads, each needs a display of its own. The limit of a
+    manager is shown when it has changed, from the start where it is a `trio_conman.AdaptiveLimit`.
 
     Args:
         total: how many tasks there will be. Default: not known, so there is no bar.
@@ -311,6 +312,7 @@ class _Display:
         self._ended = False  # until a further task is submitted
         self._now = 0.0  # on trio's clock; kept, since leaving the block may come after the trio run
         self._ticker: trio.CancelScope | None = None
+        self._thread = 0  # of the ticker
         self._resting = ParkingLot()
 
     def enter(self) -> None:
@@ -323,6 +325,11 @@ class _Display:
 
     def count(self, row: ProgressRow, *, submitted: bool) -> None:
         """Something of `row` has changed."""
+        if self._ticker is not None and self._thread != get_ident():
+            raise RuntimeError(
+                "a RichProgress with its rows shows the managers of one trio run at a time: "
+                "make another one for those of another thread"
+            )
         if row not in self.rows:
             self.rows.append(row)
         self._ended = self._ended and not submitted
@@ -330,7 +337,7 @@ class _Display:
             return
         self._now = trio.current_time()
         if self._ticker is None:
-            self._ticker = trio.CancelScope()
+            self._ticker, self._thread = trio.CancelScope(), get_ident()
             spawn_system_task(self._tick, self._ticker)
         self._resting.unpark_all()
         if not self._within and all(row._complete for row in self.rows):
