@@ -9,33 +9,30 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def explained(method: F, error: Callable[[str, tuple[str, ...]], TypeError]) -> F:
-    """Have a method raise an error of its own, for one that is not called often.
+def unexpected(call: str, name: str, way: str) -> TypeError:
+    """What to raise for a keyword argument that a callable does not take; `way` is the way out."""
+    return TypeError(f"{call}() got an unexpected keyword argument {name!r}: {way}")
+
+
+def explained(way: Callable[[str], str | None] = lambda _: None) -> Callable[[F], F]:
+    """Have a method, or a constructor, say what it takes; for one that is not called often.
 
     Args:
-        method: what to wrap.
-        error: makes the error from the first name that it does not take, and those that it takes.
+        way: of a name that it does not take, the way out, if that is not what it takes.
     """
-    code = method.__code__
-    options = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]  # inspect takes a millisecond
 
-    @functools.wraps(method)
-    def explaining(*args: Any, **given: Any) -> Any:
-        for name in given:
-            if name not in options:
-                raise error(name, options)
-        return method(*args, **given)
+    def explain(method: F) -> F:
+        code, call = method.__code__, method.__qualname__.removesuffix(".__init__")
+        # inspect takes a millisecond
+        options = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
-    return explaining  # type: ignore[return-value]  # it has the signature of what it wraps
+        @functools.wraps(method)
+        def explaining(*args: Any, **given: Any) -> Any:
+            for name in given:
+                if name not in options:
+                    raise unexpected(call, name, way(name) or f"it takes {', '.join(options)}")
+            return method(*args, **given)
 
+        return explaining  # type: ignore[return-value]  # it has the signature of what it wraps
 
-def explained_init(method: F) -> F:
-    """Have a constructor say what it takes, where it does not take a keyword argument."""
-    name = method.__qualname__.removesuffix(".__init__")
-
-    def error(given: str, options: tuple[str, ...]) -> TypeError:
-        return TypeError(
-            f"{name}() got an unexpected keyword argument {given!r}: it takes {', '.join(options)}"
-        )
-
-    return explained(method, error)
+    return explain

@@ -11,7 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_int, check_sync, check_type
-from trio_conman._base.explained import explained_init
+from trio_conman._base.explained import explained
 from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.log import log_fault
 from trio_conman._base.outlast import is_over
@@ -72,7 +72,7 @@ class AdaptiveLimit:
 
     __reduce__ = refuse_twins
 
-    @explained_init
+    @explained()
     def __init__(
         self,
         minimum: int = 2,

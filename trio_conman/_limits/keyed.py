@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_int, check_sync, check_type
-from trio_conman._base.explained import explained_init
+from trio_conman._base.explained import explained
 from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
@@ -62,7 +62,7 @@ class KeyedLimit:
 
     __reduce__ = refuse_twins
 
-    @explained_init
+    @explained()
     def __init__(
         self, limit: int, *, key: Callable[..., Hashable], limits: Mapping[Any, int] | None = None
     ) -> None:

@@ -12,7 +12,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.checks import check_finite, check_number
-from trio_conman._base.explained import explained_init
+from trio_conman._base.explained import explained
 from trio_conman._base.hidden import refuse_twins
 from trio_conman._base.outlast import is_over
 from trio_conman._base.stack import need_more_stack
@@ -85,7 +85,7 @@ class RateLimiter:
 
     __reduce__ = refuse_twins
 
-    @explained_init
+    @explained()
     def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:
         if type(rate) is float and rate == inf:
             raise ValueError("rate must be a finite number above 0, not inf: see RateLimiter.unlimited()")

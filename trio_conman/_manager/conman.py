@@ -21,6 +21,7 @@ from trio_conman._base.checks import (
     check_type,
     wrong_thread,
 )
+from trio_conman._base.explained import explained
 from trio_conman._base.hidden import made_by
 from trio_conman._base.outcomes import Outcome
 from trio_conman._base.stack import need_more_stack
@@ -42,7 +43,7 @@ from trio_conman._policy.budget import RetryBudget
 from trio_conman._policy.retry import RetryConfig
 
 from .doors import ConMan as Doors
-from .mistakes import explained
+from .mistakes import INSTEAD
 from .opening import Opening
 from .views import ConMan as Views
 
@@ -94,7 +95,7 @@ class ConMan(Doors[R], Views[R]):
         raise TypeError("ConMan has no public constructor; use 'async with ConMan.open(nursery) as cm:'")
 
     @classmethod
-    @explained
+    @explained(INSTEAD.get)
     def open(
         cls,
         nursery: trio.Nursery,

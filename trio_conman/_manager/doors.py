@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, TypeVarTuple, overload
 import trio
 
 from trio_conman._base.checks import check_bool, check_int, check_text, wrong_thread
+from trio_conman._base.explained import explained
 from trio_conman._base.outcomes import Outcome
 from trio_conman._books.callables import callable_of, name_of
 from trio_conman._books.handles import Task, TaskHandle
@@ -22,7 +23,7 @@ from trio_conman._policy.retry import RetryConfig
 
 from .hall import Hall, terms_over
 from .map_block import MapBlock
-from .mistakes import explained, unexpected
+from .mistakes import unexpected, way_to_pass
 
 R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
@@ -268,7 +269,7 @@ class ConMan(Hall, Generic[R]):
             self._queue(handle)
         return handle
 
-    @explained
+    @explained(way_to_pass)
     def map(
         self,
         fn: Callable[[Item], Awaitable[T_co]],

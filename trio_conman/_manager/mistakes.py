@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
 import trio
 
-from trio_conman._base.explained import explained as _explained
-
-F = TypeVar("F", bound=Callable[..., Any])
+from trio_conman._base.explained import unexpected as _unexpected
 
 _RETRIES = "use retry=RetryConfig(max_attempts=...)"
-_INSTEAD = {
+INSTEAD = {
     "timeout": "use task_timeout=... for all attempts together, or attempt_timeout=... for each",
     "attempts": _RETRIES,
     "max_attempts": _RETRIES,
@@ -21,15 +18,16 @@ _INSTEAD = {
 }
 
 
-def unexpected(method: str, names: Iterable[str], *, options: Iterable[str] = ()) -> TypeError:
-    """What to raise for keyword arguments that a method does not take; without `options`, one that calls."""
-    name, *_ = names
-    ways = [_INSTEAD[name]] if name in _INSTEAD else []
-    if options:
-        ways = ways or [f"it takes {', '.join(options)}"]
-    else:
-        ways.append(f"to pass it to the task, use functools.partial(fn, {name}=...)")
-    return TypeError(f"ConMan.{method}() got an unexpected keyword argument {name!r}: {'; '.join(ways)}")
+def way_to_pass(name: str) -> str:
+    """The way out for a keyword argument that a method does not take, but that its task may take."""
+    meant = f"{INSTEAD[name]}; " if name in INSTEAD else ""
+    return f"{meant}to pass it to the task, use functools.partial(fn, {name}=...)"
+
+
+def unexpected(method: str, names: Iterable[str]) -> TypeError:
+    """What to raise for keyword arguments of a method that calls a task: for the first of them."""
+    name = next(iter(names))
+    return _unexpected(f"ConMan.{method}", name, way_to_pass(name))
 
 
 def queue_full(manager: str, queued: int, most: float) -> trio.WouldBlock:
@@ -37,12 +35,4 @@ def queue_full(manager: str, queued: int, most: float) -> trio.WouldBlock:
     return trio.WouldBlock(
         f"ConMan.start_soon() would queue one more task of {manager!r}, where {queued} are queued of "
         f"max_queued={most}: await run(), which waits for a slot, or try again when some have started"
-    )
-
-
-def explained(method: F) -> F:
-    """Have a method of `ConMan` say more of keyword arguments that it does not take."""
-    return _explained(
-        method,
-        lambda name, options: unexpected(method.__name__, [name], options=() if "fn" in options else options),
     )

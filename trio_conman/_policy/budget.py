@@ -8,7 +8,7 @@ from typing import final
 import attrs
 
 from trio_conman._base.checks import check_number
-from trio_conman._base.explained import explained_init
+from trio_conman._base.explained import explained
 from trio_conman._base.hidden import refuse_twins
 
 
@@ -49,7 +49,7 @@ class RetryBudget:
 
     __reduce__ = refuse_twins
 
-    @explained_init
+    @explained()
     def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
         self._tokens = check_number("tokens", tokens, finite=True)
         self._ratio = check_number("ratio", ratio, finite=True)

@@ -215,14 +215,8 @@ _RETRIES = "use max_attempts=..., which counts the retries after the first attem
 _INSTEAD: dict[str, str] = dict.fromkeys(["attempts", "max_retries", "retries"], _RETRIES)
 
 
-def _unexpected(name: str, options: tuple[str, ...]) -> TypeError:
-    way = _INSTEAD.get(name) or f"it takes {', '.join(options)}"
-    return TypeError(f"RetryConfig() got an unexpected keyword argument {name!r}: {way}")
-
-
-RetryConfig.__init__ = explained(  # type: ignore[method-assign]  # attrs has written it
-    RetryConfig.__init__, _unexpected
-)
+# attrs has written it
+RetryConfig.__init__ = explained(_INSTEAD.get)(RetryConfig.__init__)  # type: ignore[method-assign]
 
 
 class RetriableError(Exception):
