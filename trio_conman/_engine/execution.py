@@ -139,7 +139,8 @@ class Runner(Recalls):
                             self._end(worker, outcome)
                             handle = outcome = value = None
                 worker.status, value = task._cancel_status, None
-                outcome = self._interrupted(worker, handle, outcome)
+                if outcome is None:
+                    outcome = self._interrupted(worker, handle)
                 if outcome is not None:
                     self._end(worker, outcome)
                     handle = outcome = None
@@ -229,12 +230,8 @@ class Runner(Recalls):
         del self, worker  # see _finish
 
     @enable_ki_protection
-    def _interrupted(
-        self, worker: Worker, handle: TaskHandle[Any] | None, outcome: Outcome[Any] | None
-    ) -> Outcome[Any] | None:
+    def _interrupted(self, worker: Worker, handle: TaskHandle[Any] | None) -> Failure | None:
         """The outcome of a task whose worker's scope is spent; None where only an attempt has timed out."""
-        if outcome is not None:
-            return outcome
         assert handle is not None
         if handle._cancelled is not None or self.now() >= deadline_of(handle):
             error, worker.error = worker.error, None
