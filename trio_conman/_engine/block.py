@@ -179,7 +179,7 @@ class Block:
         finally:
             self.collector.close_channel()
             if permits is not None:
-                permits.close(self.tell_paused)
+                permits.close()
             if keyring is not None:
                 keyring.close()
             self._let_limit_go()

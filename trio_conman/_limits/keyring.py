@@ -22,7 +22,8 @@ class Keyring:
     """The part of a manager that knows its limits by key."""
 
     limits: tuple[KeyedLimit, ...]
-    _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+    # What `close` is to undo.
+    _use: ExitStack = attrs.field(factory=ExitStack, init=False)
 
     def open(self) -> None:
         """Use the limits, until `close`.
@@ -35,14 +36,11 @@ class Keyring:
             for limit in self.limits:
                 limit._open()
                 undo.callback(limit._close, run)
-            undo.pop_all()
-        self._run = run
+            self._use = undo.pop_all()
 
     def close(self) -> None:
         """Use the limits no more."""
-        if self._run is not None:
-            for limit in self.limits:
-                limit._close(self._run)
+        self._use.close()
 
     def enlist(self, handle: TaskHandle[Any]) -> None:
         """A task waits, with its keys from here on; who does not join a line must `forget` them.

@@ -34,7 +34,8 @@ class Permits(Waiters):
     limiters: tuple[RateLimiter, ...]
     # No attempt takes less.
     _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
-    _run: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+    # What `close` is to undo.
+    _use: ExitStack = attrs.field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.gates = tuple(limiter._gate for limiter in self.limiters)
@@ -54,20 +55,18 @@ class Permits(Waiters):
             for limiter in self.limiters:
                 limiter._enter_run(users=1)
                 undo.callback(limiter._leave_run, run)
-            undo.pop_all()
-        link(self.gates)
-        self._run = run
-        for gate in self.gates:
-            gate.on_pause[on_pause] = None
+            link(self.gates)
+            for gate in self.gates:
+                gate.on_pause[on_pause] = None
+                undo.callback(gate.on_pause.pop, on_pause)
+            self._use = undo.pop_all()
         if self.paused_for():
             on_pause()
 
     @enable_ki_protection
-    def close(self, on_pause: Callable[[], None]) -> None:
+    def close(self) -> None:
         """Use the limiters no more, and hear of them no more."""
-        for limiter in self.limiters:
-            limiter._leave_run(self._run)
-            limiter._gate.on_pause.pop(on_pause, None)
+        self._use.close()
 
     def paused_for(self) -> float:
         """Seconds until all limiters give permits, as far as that is a pause."""
