@@ -73,9 +73,19 @@ class Terms:
 
 
 # The terms of a task that is done.
-DONE = Terms(
-    None, inf, inf, 0, lambda _: True, lambda *_: None, lambda *_: None, lambda _, ending: ending.wait()
-)
+DONE = Terms(None, inf, inf, 0, lambda _: True, lambda *_: None, lambda *_: None, lambda *_: sleep_among({}))
+
+
+async def sleep_among(sleepers: dict[trio.lowlevel.Task, None]) -> None:
+    """Sleep until somebody wakes the current trio task, and takes it out of these."""
+    task = trio.lowlevel.current_task()
+
+    def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        del sleepers[task]
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    sleepers[task] = None
+    await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class Ending:
@@ -95,18 +105,6 @@ class Ending:
         """Let one that sleeps go on."""
         del self.sleepers[task]
         trio.lowlevel.reschedule(task)
-
-    @enable_ki_protection
-    async def wait(self) -> None:
-        """Wait until it has, or until woken."""
-        task = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self.sleepers[task]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self.sleepers[task] = None
-        await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 class Slot:

@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from trio_conman._books.handles import Ending, TaskHandle
+from trio_conman._books.handles import Ending, TaskHandle, sleep_among
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import await_error
 
@@ -59,10 +59,10 @@ class Inside:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         line, holder, task = self.line, self.holder(), trio.lowlevel.current_task()
-        if holder is None:
-            await ending.wait()
-            return
         sleepers = ending.sleepers
+        if holder is None:
+            await sleep_among(sleepers)
+            return
 
         def is_stuck() -> bool:
             return task in sleepers and handle._outcome is None
@@ -71,7 +71,7 @@ class Inside:
         tell = partial(ending.wake, task)
         try:
             if line.rings.block(line, task, holder, tell, is_stuck, lambda: [handle]):
-                await ending.wait()
+                await sleep_among(sleepers)
         finally:
             sleepers.pop(task, None)
             line.rings.unblock(task)

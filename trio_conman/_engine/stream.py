@@ -13,7 +13,7 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from trio_conman._base.checks import wrong_thread
 from trio_conman._base.outcomes import Outcome
-from trio_conman._books.handles import TaskHandle
+from trio_conman._books.handles import TaskHandle, sleep_among
 from trio_conman._limits.rings import Need
 
 from .block import Block
@@ -133,7 +133,7 @@ class Stream(Generic[T]):
                 await checkpoint_if_cancelled()
             else:
                 if self.waits:
-                    await self._rest()
+                    await sleep_among(self._sleepers)
                 else:
                     await trio.lowlevel.checkpoint()
                 self._next_turn = self.taken + self.at_once
@@ -195,7 +195,7 @@ class Stream(Generic[T]):
         del holder  # whose outcome may lead to this frame, by what is raised here
         if may_wait:
             try:
-                await self._rest()
+                await sleep_among(self._sleepers)
             finally:
                 line.rings.unblock(task)
         else:
@@ -204,16 +204,6 @@ class Stream(Generic[T]):
         if is_deadlock:
             self.is_stuck = True
             raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
-
-    async def _rest(self) -> None:
-        task = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._sleepers[task]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._sleepers[task] = None
-        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def sleepers(self) -> list[trio.lowlevel.Task]:
         """The consumers that sleep."""
