@@ -92,7 +92,7 @@ def raise_for_status(
         TypeError: a parameter is of the wrong kind.
     """
     codes = _codes(statuses)
-    check_type("rng", rng, (random.Random, type(None)), "a random.Random or None")
+    check_type("rng", rng, random.Random | None, "a random.Random or None")
     status = _status(response)
     wait = None
     if status in codes & _REFUSALS:

@@ -42,7 +42,7 @@ class ProgressRow(Instrument):
     """A row of a display, made by `RichProgress.row`: an instrument, for one manager or more."""
 
     def __init__(self, display: _Display, description: str | None, total: int | None) -> None:
-        check_type("description", description, (str, type(None)), "a str")
+        check_type("description", description, str | None, "a str")
         self.total = total
         self._description = printable(description or "")
         self._display = display
@@ -240,7 +240,7 @@ class RichProgress(ProgressRow):
         description: str | None = None,
         console: Console | None = None,
     ) -> None:
-        check_type("console", console, (Console, type(None)), "a rich.console.Console")
+        check_type("console", console, Console | None, "a rich.console.Console")
         self.console = _StandardError() if console is None else console
         super().__init__(_Display(self.console), description, total)
         if total is not None or description is not None:

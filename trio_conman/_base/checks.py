@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
-from types import WrapperDescriptorType
+from types import UnionType, WrapperDescriptorType
 from typing import TypeVar
 
 from .texts import short
@@ -17,7 +17,7 @@ T = TypeVar("T")
 ASYNC = "async"
 
 
-def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+def check_type(name: str, value: object, kind: type | UnionType | tuple[type, ...], wanted: str) -> None:
     """Refuse a `value` that is no `kind`; `wanted` says in words what would do."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {wanted}, not {short(value)}")

@@ -69,8 +69,7 @@ class KeyedLimit:
         self._limit = check_int("limit", limit, minimum=1)
         check_sync("key", key, "a sync callable")
         self._fn: Callable[..., Hashable] = key
-        if limits is not None:
-            check_type("limits", limits, Mapping, "a mapping or None")
+        check_type("limits", limits, Mapping | None, "a mapping or None")
         self._limits = _Limits(self, {} if limits is None else limits)
         # Those in use, each alone in a tuple, which its tasks share that have no other keys.
         self._keys: dict[Hashable, Keys] = {}

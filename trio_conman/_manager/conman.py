@@ -173,24 +173,20 @@ class ConMan(Doors[R], Views[R]):
         if isinstance(limit, (int, float)):
             check_limit(limit)
         name = "conman" if name is None else check_text("name", name)
-        if retry is not None:
-            check_type("retry", retry, RetryConfig, "a RetryConfig or None")
+        check_type("retry", retry, RetryConfig | None, "a RetryConfig or None")
         check_count("max_queued", max_queued, minimum=0)
         attempt_timeout = check_number("attempt_timeout", attempt_timeout)
         task_timeout = check_number("task_timeout", task_timeout)
         timeout = check_number("timeout", timeout)
         if max_errors is not None:
             check_count("max_errors", max_errors, minimum=0)
-        if send_to is not None:
-            check_type("send_to", send_to, trio.MemorySendChannel, "a trio.MemorySendChannel or None")
+        check_type("send_to", send_to, trio.MemorySendChannel | None, "a trio.MemorySendChannel or None")
         limiters = check_several("rate", rate, RateLimiter, "a RateLimiter")
         keyed = check_several("per_key", per_key, KeyedLimit, "a KeyedLimit")
-        if retry_budget is not None:
-            check_type("retry_budget", retry_budget, RetryBudget, "a RetryBudget or None")
+        check_type("retry_budget", retry_budget, RetryBudget | None, "a RetryBudget or None")
         watching = Instruments(instruments) or None
         records = None if journal is None else records_of(journal)
-        if rng is not None:
-            check_type("rng", rng, random.Random, "a random.Random or None")
+        check_type("rng", rng, random.Random | None, "a random.Random or None")
 
         self: ConMan[R] = object.__new__(cls)
         self._thread = get_ident()
