@@ -28,7 +28,7 @@ def whole(value: object) -> str:
         return f"<{type(value).__name__} object>"
 
 
-def text_of(error: Exception) -> str:
+def text_of(error: BaseException) -> str:
     """The text of an exception, whatever it may be."""
     try:
         return str.__str__(str(error))  # not one with methods of its own

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar, final
 
+from trio_conman._base.texts import text_of
 from trio_conman._policy.retry import RetriableError
 
 T = TypeVar("T")
@@ -93,9 +94,5 @@ class GuardedByLoky(Guarded[T]):
 def as_text(error: BaseException) -> RemoteError:
     """What of an error can be sent in any case."""
     kind = type(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text could not be had)"
     lines = traceback.format_exception(error)
-    return RemoteError(f"{kind.__module__}.{kind.__qualname__}", str.__str__(text), "".join(lines))
+    return RemoteError(f"{kind.__module__}.{kind.__qualname__}", text_of(error), "".join(lines))
