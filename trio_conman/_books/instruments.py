@@ -63,14 +63,7 @@ class Instrument:
         """
 
 
-HOOKS = (
-    "task_submitted",
-    "attempt_started",
-    "retry_scheduled",
-    "task_finished",
-    "limit_changed",
-    "pause_changed",
-)
+HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
 
 
 class LoggingInstrument(Instrument):
