@@ -65,6 +65,7 @@ class Waiting(Protocol):
 @attrs.frozen(eq=False, repr=False)
 class _Wait:
     line: Waiting
+    waiter: Any
     holder: TaskHandle[Any]
     tell: Callable[[], None]
     is_stuck: Callable[[], bool]
@@ -153,8 +154,8 @@ class Rings:
     def _leave(self, line: Waiting) -> None:
         for lines in self._lines.values():
             lines.discard(line)
-        for key in [key for key, wait in self._waits.items() if wait.line is line]:
-            self.unblock(key)
+        for wait in [wait for wait in self._waits.values() if wait.line is line]:
+            self.unblock(wait.waiter)
 
     def has_several(self) -> bool:
         """Whether more than one line lends tokens."""
@@ -168,35 +169,35 @@ class Rings:
     def block(
         self,
         line: Waiting,
-        key: Any,
+        waiter: Any,
         holder: TaskHandle[Any],
         tell: Callable[[], None],
         is_stuck: Callable[[], bool],
         needs: Callable[[], Iterable[Need]],
     ) -> bool:
-        """Note that `key` is waited for inside of the managed task `holder`, until `unblock`.
+        """Note that `waiter`, a task in the line or a trio task, waits inside of the managed task `holder`.
 
-        It counts while `is_stuck`: as long as it cannot end without a slot, nor without one of those that it
-        `needs`. Returns whether it was noted: not when this would close a ring. Where it
-        closes later, `tell` is called.
+        That counts until `unblock` while `is_stuck`: as long as it cannot end without a slot, nor without
+        one of those that it `needs`. Returns whether it was noted: not when this would close a ring. Where
+        that closes later, `tell` is called.
         """
-        wait = _Wait(line, holder, tell, is_stuck, needs)
+        wait = _Wait(line, waiter, holder, tell, is_stuck, needs)
         if holder not in self._holders and holder._slot is not None and holder._slot.keys:
             self._keys[holder] = holder._slot.keys
             for held in holder._slot.keys:
                 self.held.setdefault(held, {})[holder] = None
-        self._waits[key] = self._holders.setdefault(holder, {})[key] = wait
+        self._waits[waiter] = self._holders.setdefault(holder, {})[waiter] = wait
         if self._too_many() or self._closes_ring(wait):
-            self.unblock(key)
+            self.unblock(waiter)
             return False
         return True
 
-    def unblock(self, key: Any) -> None:
-        """`key` is waited for no more."""
-        wait = self._waits.pop(key, None)
+    def unblock(self, waiter: Any) -> None:
+        """`waiter` waits no more."""
+        wait = self._waits.pop(waiter, None)
         if wait is not None:
             waits = self._holders[wait.holder]
-            del waits[key]
+            del waits[waiter]
             if not waits:
                 del self._holders[wait.holder]
                 for held in self._keys.pop(wait.holder, ()):
@@ -213,9 +214,9 @@ class Rings:
         if self.held and self._held_by_all(key) >= key.running:
             self.suspected = True
 
-    def look_at(self, key: Any) -> None:
-        """What `key` waits for has changed, if it waits."""
-        wait = self._waits.get(key)
+    def look_at(self, waiter: Any) -> None:
+        """What `waiter` waits for has changed, if it waits."""
+        wait = self._waits.get(waiter)
         if wait is not None and wait.lacks(self._holders, self._held_by_all):
             self.suspected = True
         if self.suspected:
@@ -226,12 +227,12 @@ class Rings:
         # First those of a small ring: their slots may be all that the others wait for.
         is_suspected, self.suspected = self.suspected, False
         while is_suspected and (told := self._last_in_small_ring()):
-            self.unblock(told[0])
-            told[1].tell()
+            self.unblock(told.waiter)
+            told.tell()
         while self._holders and (too_many := self._too_many()):
             # Who may have enough of a task that has a slot goes on when that is told.
-            for key, wait in self._last(too_many, _Wait.is_for_slot) or self._last(too_many, _Wait.counts):
-                self.unblock(key)
+            for wait in self._last(too_many, _Wait.is_for_slot) or self._last(too_many, _Wait.counts):
+                self.unblock(wait.waiter)
                 wait.tell()
 
     def _too_many(self) -> int:
@@ -245,20 +246,20 @@ class Rings:
                 return 0
         return int(1 - free)
 
-    def _last(self, count: int, is_meant: Callable[[_Wait], bool]) -> list[tuple[Any, _Wait]]:
+    def _last(self, count: int, is_meant: Callable[[_Wait], bool]) -> list[_Wait]:
         """The last waits, of different holders, without which so many holders go on."""
         behind: dict[TaskHandle[Any], list[TaskHandle[Any]]] = {}
         for wait in self._waits.values():
             for need in wait.needs():
                 if isinstance(need, TaskHandle):
                     behind.setdefault(need, []).append(wait.holder)
-        last: list[tuple[Any, _Wait]] = []
+        last: list[_Wait] = []
         gone: set[TaskHandle[Any]] = set()
-        for key, wait in reversed(self._waits.items()):
+        for wait in reversed(self._waits.values()):
             if len(gone) >= count:
                 break
             if wait.holder not in gone and is_meant(wait):
-                last.append((key, wait))
+                last.append(wait)
                 going = [wait.holder]
                 while going:  # with all who have enough of that
                     holder = going.pop()
@@ -282,14 +283,14 @@ class Rings:
             or any(key.waiting or key.kept for key in self._keys.get(holder, ()))
         )
 
-    def _last_in_small_ring(self) -> tuple[Any, _Wait] | None:
+    def _last_in_small_ring(self) -> _Wait | None:
         """The last of those who wait for each other, if some do; not one who waits only for them."""
         order: list[TaskHandle[Any]] = []
         seen: set[TaskHandle[Any] | Key] = set()
         for holder in self._holders:
             order += reversed(self._behind(holder, seen, self._holders, self._held_by_all))
         ring, held = self._small_ring(order)
-        for key, wait in reversed(self._waits.items()) if ring else ():
+        for wait in reversed(self._waits.values()) if ring else ():
             holder = wait.holder
             if (
                 holder in ring
@@ -297,7 +298,7 @@ class Rings:
                 and wait.lacks(ring, held)
                 and holder in self._behind(holder, set(), ring, held)
             ):
-                return key, wait
+                return wait
         return None
 
     def _behind(
