@@ -174,17 +174,14 @@ class Endings(Ledger):
         del self, handle, outcome, deliver  # where the cancellation above led to this frame
 
     @enable_ki_protection
-    def refuse(self, handle: TaskHandle[Any], error: Exception) -> None:
-        """Accept a task that cannot begin: it fails."""
+    def refuse(self, handle: TaskHandle[Any], error: BaseException | None = None) -> None:
+        """Accept a task that cannot begin, for an error or an interrupt, or as all are cancelled."""
         self.accept(handle)
-        self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
+        if isinstance(error, Exception):
+            self._finish(handle, self._failure(handle, own(error), StopReason.ERROR))
+        else:
+            self._finish(handle, self._cut_short(handle, error))
         del self, handle, error
-
-    @enable_ki_protection
-    def cut_short(self, handle: TaskHandle[Any], interrupt: BaseException | None = None) -> None:
-        """Accept a task that cannot begin, as all are cancelled, or what would begin it was interrupted."""
-        self.accept(handle)
-        self._finish(handle, self._cut_short(handle, interrupt))
 
     @enable_ki_protection
     def cancel(self, handle: TaskHandle[Any], text: str, reason: str | None) -> None:

@@ -276,11 +276,11 @@ class Mapping(ABC, Generic[T]):
             self._runner.refuse(handle, error)
             return False
         except BaseException as interrupt:
-            self._runner.cut_short(handle, interrupt)
+            self._runner.refuse(handle, interrupt)
             raise
         if self._line.closed:  # by the key, or the source
             forget(handle._keys)
-            self._runner.cut_short(handle)
+            self._runner.refuse(handle)
             return False
         if may_hold(handle._keys, slot):
             return True
