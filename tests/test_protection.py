@@ -116,9 +116,9 @@ MAY_BE_INTERRUPTED = {
     },
     "signals": {"_Listening.__init__", "_checked", "shutdown_on_signal"},
     "source": {
-        "Source.__init__",
-        "Source._close_generator",
-        "Source.draw",
+        "SyncSource.__init__",
+        "SyncSource._close_generator",
+        "SyncSource.draw",
         "_special",
         "check_items",
         "close",

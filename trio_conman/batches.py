@@ -65,8 +65,8 @@ class Batches(AsyncIterator[list[T]]):
         "_due",
         "_ended",
         "_error",
-        "_manager",
         "_nursery",
+        "_nursery_manager",
         "_readers",
         "_room",
         "_seconds",
@@ -88,7 +88,7 @@ class Batches(AsyncIterator[list[T]]):
         self._error: Exception | None = None
         self._readers = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self._manager = trio.open_nursery()
+        self._nursery_manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
 
     @enable_ki_protection
@@ -96,7 +96,7 @@ class Batches(AsyncIterator[list[T]]):
         if self._nursery is not None:
             raise RuntimeError("in_batches() was entered twice; every 'async with' needs a call of its own")
         self._note_reader()
-        self._nursery = await self._manager.__aenter__()
+        self._nursery = await self._nursery_manager.__aenter__()
         self._nursery.start_soon(self._fill, name="in_batches")
         return self
 
@@ -110,7 +110,7 @@ class Batches(AsyncIterator[list[T]]):
         self._nursery.cancel_scope.cancel(reason="the block of in_batches() was left")
         failure = None
         try:
-            await self._manager.__aexit__(None, None, None)
+            await self._nursery_manager.__aexit__(None, None, None)
             if not isinstance(self._source, Stream):
                 failure, self._error = self._error, None
             if failure is not None and (error is None or _is_cancellation(error)):

@@ -28,7 +28,7 @@ from trio_conman._books.handles import Slot, TaskHandle
 
 from .mapping import Mapping
 from .pool import AT_ONCE, NO_TURN, Worker
-from .source import Source
+from .source import SyncSource
 
 T = TypeVar("T")
 
@@ -37,11 +37,11 @@ T = TypeVar("T")
 class DrawnMap(Mapping[T], Generic[T]):
     """A map over an iterable."""
 
-    _source: Source
+    _source: SyncSource
 
     def _prepare(self) -> None:
         # What the source sets is for the source.
-        self._source = Source(self._items, copy_context())
+        self._source = SyncSource(self._items, copy_context())
         self._passed = 0  # items that passed no checkpoint, since others had a turn
         self._hurries = False  # items do not
         self._kept = 0  # workers that had no room

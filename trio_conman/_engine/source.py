@@ -32,7 +32,7 @@ def check_items(items: object) -> None:
 
 
 @final
-class Source:
+class SyncSource:
     """An iterable, and the context that all of it runs in."""
 
     @disable_ki_protection

@@ -68,7 +68,7 @@ class _Plan:
     delay: float | None = None  # chosen by a predicate: taken as it is
 
 
-def _ask(predicate: Predicate, error: Exception) -> bool | float:
+def _answer(predicate: Predicate, error: Exception) -> bool | float:
     """A predicate's answer; what it may not answer is logged and means False."""
     try:
         answer = predicate(error)
@@ -122,7 +122,7 @@ def _plan(error: Exception, config: RetryConfig) -> _Plan | None:
         return None
     if isinstance(wanted, (type, tuple)):
         return _Plan(config) if isinstance(error, wanted) else None
-    answer = _ask(wanted, error)
+    answer = _answer(wanted, error)
     if isinstance(answer, bool):
         return _Plan(config) if answer else None
     return _Plan(config, delay=answer)
