@@ -70,8 +70,6 @@ def faults(module: str, neighbour: str) -> str | None:
             return None  # the demo is a user
         if neighbour == "" and module and room in {"", "_leaves"}:
             return None  # leaves are written with the public names
-        if module == "__main__":
-            return None  # a program, as users write them
         return "is a leaf, which only users import" if neighbour else "is the door, not for those inside"
     if other == "_leaves" and not (room == other or (room == "" and module)):
         return "is part of a leaf, which only leaves may import"
