@@ -271,7 +271,7 @@ class Store:
     # For records
 
     def enter(self) -> None:
-        """Raise RuntimeError elsewhere than in the run that the journal is open in."""
+        """Raise RuntimeError elsewhere than in the run that it is open in; there, as `check` does."""
         if not trio.lowlevel.in_trio_run() or trio.lowlevel.current_trio_token() is not self._run:
             raise RuntimeError(
                 f"the journal {self.path} was opened in another trio run: it can be used in that one only"
