@@ -279,6 +279,22 @@ async def test_a_map_gives_its_slot_to_who_waits_in_a_lane(autojump_clock: MockC
     assert (1, "b1") in record
 
 
+async def test_a_map_gives_its_key_to_who_waits_for_it_in_another_manager(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limit = KeyedLimit(1, key=host)
+
+    async def a_job(name: str) -> None:
+        await job(name, record, 9 if name == "b" else 1)
+
+    async with manager(2, per_key=limit) as one, manager(2, per_key=limit) as two:
+        async with one.map(a_job, ["b", "a0", "a2"]) as outcomes:
+            await trio.sleep(0.5)
+            two.start_soon(a_job, "a1")
+            async for _ in outcomes:
+                pass
+    assert sorted(record) == [(0, "a0"), (0, "b"), (1, "a1"), (2, "a2")]
+
+
 async def test_who_moves_while_a_manager_that_ends_tells_all_who_wait(autojump_clock: MockClock) -> None:
     class Moves(Instrument):
         def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
