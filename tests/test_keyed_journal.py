@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from pathlib import Path
@@ -266,6 +267,28 @@ async def test_what_was_to_be_recalled_and_has_no_key_fails(autojump_clock: Mock
         "has raised ZeroDivisionError()"
     )
     assert (record, journal.records.claims) == ([], {})
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_it_is_in_no_cycle_then(autojump_clock: MockClock) -> None:
+    class Name(str):
+        __slots__ = ("__weakref__",)
+
+    def broken(name: str) -> str:
+        raise ZeroDivisionError
+
+    name = Name("a1")
+    gone, journal = weakref.ref(name), Memory({name: "known"})
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=broken), journal=journal) as cm:
+            handle = cm.start_soon(job_of([]), name)
+            del name
+            journal.records.values.clear()
+            assert isinstance(await handle.wait(), Failure)
+            await wait_all_tasks_blocked()
+            del handle
+            cm.pop_outcomes()
+            assert gone() is None
 
 
 async def test_a_task_without_a_key_in_the_journal_fails_at_the_door(autojump_clock: MockClock) -> None:

@@ -236,6 +236,7 @@ async def test_a_wrong_number_is_refused_and_changes_nothing(
         (0, ValueError, ""),
         (1.5, TypeError, ""),
         (math.inf, ValueError, ": without a limit there is no rate"),
+        (float("inf"), ValueError, ": without a limit there is no rate"),  # another object
         (True, TypeError, ""),
     ],
 )
