@@ -43,7 +43,6 @@ class Permits(Waiters):
         self.claims = tuple(zip(self.gates, costs, strict=True)) if all(costs) else None
         self._least = tuple(zip((gate.meter for gate in self.gates), costs, strict=True))
 
-    @enable_ki_protection
     def open(self, on_pause: Callable[[], None]) -> None:
         """Use the limiters, until `close`, and hear of their pauses.
 
@@ -63,7 +62,6 @@ class Permits(Waiters):
         if self.paused_for():
             on_pause()
 
-    @enable_ki_protection
     def close(self) -> None:
         """Use the limiters no more, and hear of them no more."""
         self._use.close()

@@ -115,7 +115,6 @@ class Waiters:
         self._priced.pop(key, None)
         leave(key, self.gates)
 
-    @enable_ki_protection
     def hold(self) -> None:
         """Let nobody have permits until `resume`."""
         if self._held is not None:
@@ -133,7 +132,6 @@ class Waiters:
                 gate.queue.pop(key, None)
         move_up(self.gates)
 
-    @enable_ki_protection
     def resume(self) -> None:
         """End a pause: those who wait join the queues in their order."""
         if self._held is None:
