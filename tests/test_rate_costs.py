@@ -250,6 +250,27 @@ async def test_a_failure_of_a_cost_makes_no_cycle(autojump_clock: MockClock) -> 
         gc.enable()
 
 
+@pytest.mark.usefixtures("no_collector")
+async def test_the_error_of_a_cost_that_is_kept_keeps_no_argument(autojump_clock: MockClock) -> None:
+    class Value:
+        pass
+
+    async def work(value: Value) -> None:
+        raise AssertionError
+
+    value = Value()
+    gone = weakref.ref(value)
+    cost: Any = float  # it takes no Value, and has no frame that holds one
+    async with manager(RateLimiter(1, cost=cost)) as cm:
+        cm.start_soon(work, value)
+        del value
+        await cm.wait()
+        errors = [outcome.error for outcome in cm.pop_outcomes() if isinstance(outcome, Failure)]
+        await wait_all_tasks_blocked()
+        assert gone() is None
+    assert [type(error.__cause__) for error in errors] == [TypeError]
+
+
 @pytest.mark.parametrize("what", ["take", "charge", "pause", "cancel", "cm.pause", "handle", "run"])
 async def test_a_cost_may_use_the_limiter_and_the_manager(
     what: str, autojump_clock: MockClock, record: list[Any]
