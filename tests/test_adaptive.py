@@ -203,6 +203,14 @@ def test_it_goes_back_where_more_at_once_brings_nothing() -> None:
     assert told.rule.cuts == 0
 
 
+def test_an_attempt_that_began_before_it_went_back_cuts_no_more() -> None:
+    told = Told(10).until_measured(1.0).until_held(1.4).until_measured(1.4)
+    told.overload(began=0, in_use=10)
+    assert told.rule.limit == pytest.approx(10)
+    assert (told.rule.cuts, told.rule.overloads) == (0, 1)
+    assert told.overload().rule.cuts == 1
+
+
 def test_it_goes_further_back_where_what_is_above_had_brought_nothing() -> None:
     told = Told(10).until_measured(1.0).until_held(1.4).until_measured(1.4)
     told.attempts(1, in_use=10).until_measured(1.0)
