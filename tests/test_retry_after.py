@@ -105,6 +105,8 @@ def test_a_date_without_a_zone_is_not_in_that_of_the_machine(
         (datetime(2026, 1, 1, tzinfo=UTC), "Wednesday, 01-Jan-76 00:00:01 GMT", 0),
         (datetime(2026, 1, 1, tzinfo=UTC), "Friday, 31-Dec-76 23:59:59 GMT", 0),
         (datetime(2026, 12, 31, 23, 59, 58, tzinfo=UTC), "Thursday, 31-Dec-26 23:59:59 GMT", 1),
+        # Where it is 2027 already.
+        (datetime(2027, 1, 1, 1, tzinfo=timezone(timedelta(hours=2))), "Thursday, 31-Dec-76 23:30:00 GMT", 0),
     ],
 )
 def test_a_year_of_two_digits_is_that_of_the_nearest_century(
@@ -249,6 +251,9 @@ def test_spaces_and_tabs_around_it_do_not_matter(header: str, before: str, after
         "١٢٠",  # digits, but not those of HTTP
         "\uff11\uff12\uff10",  # wide ones
         "²",
+        "Sun, 06 Nov ١٩٩٤ 08:49:37 GMT",
+        "Sunday, 06-Nov-٩٤ 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37\u00a0GMT",  # a space, but not that of HTTP
         "120\n",
         "120\r\n",
         "\n120",

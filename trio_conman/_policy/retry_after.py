@@ -76,11 +76,13 @@ def http_date(text: str, now: datetime.datetime) -> datetime.datetime | None:
     import datetime  # noqa: ICN001, PLC0415  # as above
     from email.utils import parsedate_to_datetime  # noqa: PLC0415  # as above
 
+    if not text.isascii():
+        return None  # the digits and spaces of all scripts would do
     try:
         date = parsedate_to_datetime(text.replace(":60 ", ":59 "))
         if date.tzinfo is None:
             date = date.replace(tzinfo=datetime.UTC)
-        if re.search(_TWO_DIGIT_YEAR, text, re.ASCII):
+        if re.search(_TWO_DIGIT_YEAR, text):
             date = _nearest(date, now.astimezone(datetime.UTC))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
