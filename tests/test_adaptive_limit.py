@@ -480,6 +480,15 @@ async def test_instruments_hear_of_each_change(autojump_clock: MockClock) -> Non
     assert hears.told == [(0, "pages", 10), (1, "pages", 5), (2, "pages", 7)]
 
 
+async def test_they_hear_nothing_of_parts_of_a_slot(autojump_clock: MockClock) -> None:
+    hears, limit = Limits(), AdaptiveLimit(1, initial=1)
+    async with manager(limit, name="pages", instruments=[hears]) as cm:
+        for _ in range(24):
+            await cm.run(trio.sleep, 1)
+    assert 0 < limit.statistics().growth < 1
+    assert hears.told == [(0, "pages", 1)]
+
+
 async def test_instruments_hear_of_a_limit_that_was_assigned_or_is_shared() -> None:
     hears, limiter = Limits(), trio.CapacityLimiter(3)
     async with trio.open_nursery() as nursery:

@@ -622,6 +622,41 @@ async def test_a_key_whose_hash_fails_later_harms_nobody(
     assert (limit.statistics(), moody.statistics(), limit._keys) == ({}, {}, {})
 
 
+async def test_a_new_limit_is_that_of_all_keys_but_one_whose_hash_fails_now(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    keys = {"x": Moody(), "a": "a"}
+    limit = KeyedLimit(1, key=lambda name: keys[name[0]])
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 4, per_key=limit) as cm:
+            for name in ("x0", "a0", "a1"):
+                cm.start_soon(log.job, name)
+            await trio.sleep(0.5)
+            limit.limit = 2
+    assert sorted(log.entries) == [(0, "a0"), (0, "x0"), (0.5, "a1")]
+
+
+async def test_a_key_whose_hash_hands_in_another_task_of_it(autojump_clock: MockClock, log: Log) -> None:
+    hashed: list[Host] = []
+
+    class Host:
+        def __hash__(self) -> int:
+            hashed.append(self)
+            if len(hashed) == 2:  # the first one looks whether it is known
+                cm.start_soon(log.job, "inner")
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    limit = KeyedLimit(1, key=lambda _: Host())
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=limit) as cm:
+            cm.start_soon(log.job, "outer")
+    assert log.entries == [(0, "inner"), (1, "outer")]
+    assert (limit.statistics(), limit._keys) == ({}, {})
+
+
 WRONG: list[Any] = [True, 1.0, "1", None]
 
 

@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from operator import delitem, setitem
 from typing import Any
 
 import attrs
@@ -13,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Outcome, RetriableError, RetryConfig, TaskHandle
+from trio_conman import ConMan, KeyedLimit, Outcome, RetriableError, RetryConfig, TaskHandle
 
 RETRY = RetryConfig(initial_delay=1, max_delay=1, jitter=False, max_attempts=2)
 # From where nothing can be called to where there is room for all. CPython 3.11 counts calls of C code too.
@@ -260,6 +261,23 @@ async def take_from_an_ordered_map(stage: Stage) -> None:
     await take_from_a_map(stage, ordered=True)
 
 
+async def change_the_limits_of_keys(stage: Stage) -> None:
+    limit = KeyedLimit(1, key=lambda *_: "a")
+    changes = [
+        (setattr, (limit, "limit", 2)),
+        (setitem, (limit.limits, "a", 4)),
+        (setattr, (limit, "limit", 6)),
+    ]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        for value in range(9):
+            cm.start_soon(job, value)
+        for fn, args in [*changes, (delitem, (limit.limits, "a"))]:
+            stage.edge.call(fn, *args)
+            await wait_all_tasks_blocked()
+            assert limit.statistics()["a"].limit == limit.limits.get("a", limit.limit)
+            assert limit.statistics()["a"].running == limit.statistics()["a"].limit
+
+
 CALLS = [
     pause,
     resume,
@@ -281,6 +299,7 @@ CALLS = [
     open_a_map,
     take_from_a_map,
     take_from_an_ordered_map,
+    change_the_limits_of_keys,
 ]
 CALLS_OF_TRIO = [
     cancel_the_scope_of_the_manager,
