@@ -249,6 +249,25 @@ async def test_what_was_to_be_recalled_and_is_gone_needs_its_key(
     assert (limit.statistics(), limit._keys) == ({}, {})
 
 
+async def test_what_only_looks_as_if_it_were_there_runs_under_its_key(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record: Record = []
+    job, limit, journal = job_of(record), KeyedLimit(1, key=host), Memory()
+    # As in an index that knows keys by their hashes: until it is claimed, the value is taken to be there.
+    monkeypatch.setattr(journal.records, "holds", lambda _: True)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, 2, per_key=limit, journal=journal) as cm:
+            handles = [cm.start_soon(job, name) for name in ("a1", "a2", "b1")]
+            assert [seen(await each.wait()) for each in handles] == [
+                ("A1", False),
+                ("A2", False),
+                ("B1", False),
+            ]
+    assert sorted(record) == [(0, "a1"), (0, "b1"), (1, "a2")]
+    assert (limit.statistics(), limit._keys) == ({}, {})
+
+
 async def test_what_was_to_be_recalled_and_has_no_key_fails(autojump_clock: MockClock) -> None:
     record: Record = []
 

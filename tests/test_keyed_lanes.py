@@ -94,6 +94,7 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
                 len(heap._heap) for heap in (queue._open, *[bay.lanes for bay in queue._bays.values()])
             ]
     assert max(entries) == 2 + MAX_STALE + 1  # of one lane, or bay
+    assert queue._open._heap == []
     assert sorted(record) == [(0, "a0"), (0, "b0"), (0, "b1"), (2, "a3"), (3, "a1"), (4, "a2")]
 
 
@@ -224,6 +225,17 @@ async def test_a_task_of_higher_priority_is_before_a_lane(autojump_clock: MockCl
             one.start_soon(job, name, record, seconds, priority=priority)
     assert sorted(record)[:3] == [(0, "a"), (0, "c0"), (0, "other")]
     assert sorted(record)[3:] == [(1, "b0"), (2, "a0"), (3, "a1")]
+
+
+async def test_who_joins_a_lane_does_not_move_it_back(autojump_clock: MockClock) -> None:
+    record: Record = []
+    limits = [KeyedLimit(1, key=host), KeyedLimit(9, key=lambda name, *_: name[1])]
+    async with manager(4, per_key=limits) as cm:
+        for name in ("ax0", "ax1", "ay2", "ax3"):
+            cm.start_soon(job, name, record)
+        queue: Any = cm._line._queue
+        assert [len(bay.lanes.entries) for bay in queue._bays.values()] == [2]
+    assert record == [(0, "ax0"), (1, "ax1"), (2, "ay2"), (3, "ax3")]
 
 
 async def test_a_lane_whose_first_has_gone_has_the_turn_of_the_next(autojump_clock: MockClock) -> None:
