@@ -510,6 +510,65 @@ async def test_who_is_too_late_since_a_charge_is_told_at_once(
     assert record == [(0, "first")]
 
 
+async def test_who_is_too_late_since_one_before_was_woken_late_is_told_at_once(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def jump() -> None:
+        await trio.sleep(9)
+        autojump_clock.jump(6)
+
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm, trio.open_nursery() as nursery:
+        nursery.start_soon(jump)
+        for name in ("first", "woken late", "next"):
+            cm.start_soon(note, record, name, task_timeout=100)
+        await trio.sleep(16)
+        handle = cm.start_soon(note, record, "late", task_timeout=16)  # from now: it will be due in 19
+        assert ending(await handle.wait()) == late(handle, 19)
+        assert trio.current_time() == 16
+    assert record == [(0, "first"), (15, "woken late"), (25, "next")]
+
+
+async def test_who_is_in_time_since_one_before_has_left_is_not_told_otherwise(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with manager(RateLimiter(1, per=10)) as cm:
+        handles = [cm.start_soon(note, record, name, task_timeout=100) for name in range(4)]
+        await trio.sleep(1)
+        handles[2].cancel()
+        await trio.sleep(1)
+        cm.start_soon(note, record, "in time", task_timeout=29)
+    assert record == [(0, 0), (10, 1), (20, 3), (30, "in time")]
+
+
+@pytest.mark.parametrize("retries", [False, True])
+async def test_who_is_too_late_since_somebody_took_permits_without_a_wait_is_told_at_once(
+    retries: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    slow, idle = RateLimiter(1, per=1000), RateLimiter(1, per=30)
+    # What is taken together, by one of the managers, is foreseen together.
+    async with manager([slow, idle]), manager(slow) as other, manager(idle) as cm:
+        for name in ("one", "another"):
+            other.start_soon(note, record, name, task_timeout=2000)
+        await cm.run(note, record, "first")
+        await wait_all_tasks_blocked()
+        leaves = cm.start_soon(note, record, "leaves", task_timeout=100)
+        await trio.sleep(1)
+        leaves.cancel()
+        await trio.sleep(30)
+        # Nobody waits there.
+        if retries:
+            handle = cm.start_soon(fail, record, after(1), task_timeout=29.5)
+            assert ending(await handle.wait()) == (DEADLINE, "ValueError('real')", 0)
+        else:
+            idle.acquire_nowait()
+            handle = cm.start_soon(note, record, "late", task_timeout=29.5)
+            assert ending(await handle.wait()) == late(handle, 30)
+        assert trio.current_time() == 31
+    tried = [(31, "fails")] if retries else []
+    assert sorted(record) == [(0, "first"), (0, "one"), *tried, (1000, "another")]
+
+
 @pytest.mark.parametrize("left", [0, 1])
 async def test_who_is_too_late_since_an_answer_that_holds_for_longer_is_told_at_once(
     left: int, autojump_clock: MockClock, record: list[Any]
