@@ -529,6 +529,21 @@ async def test_who_is_too_late_since_one_before_was_woken_late_is_told_at_once(
     assert record == [(0, "first"), (15, "woken late"), (25, "next")]
 
 
+async def test_a_pause_is_heeded_by_who_has_waited_since_before_limiters_were_linked(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate, *others = [RateLimiter(1, per=10) for _ in range(3)]
+    async with manager(others), manager(rate) as cm:
+        await cm.run(note, record, "first")
+        handle = cm.start_soon(note, record, "late", task_timeout=15)
+        await wait_all_tasks_blocked()
+        async with manager([rate, others[0]]):
+            rate.pause_for(20)
+            assert ending(await handle.wait()) == late(handle, 20)
+        assert trio.current_time() == 0
+    assert record == [(0, "first")]
+
+
 async def test_who_is_in_time_since_one_before_has_left_is_not_told_otherwise(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -181,6 +181,16 @@ async def test_who_waited_by_hand_in_a_run_that_is_over_does_not_count_in_the_ne
     assert rate._users == 0
 
 
+async def test_a_limiter_that_another_run_has_used_is_linked_with_none_of_before() -> None:
+    moved, stays, *others = [RateLimiter(1) for _ in range(5)]
+    async with manager(others), manager([moved, stays]):
+        pass
+    await trio.to_thread.run_sync(run_fast, use, moved)
+    async with manager([stays, others[0]]):
+        assert stays._gate.forecast is others[0]._gate.forecast
+        assert moved._gate.forecast is not stays._gate.forecast
+
+
 async def test_in_another_thread_nothing_changes_but_through_trio(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
