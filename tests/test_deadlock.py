@@ -906,3 +906,24 @@ async def test_who_awaits_a_task_that_lacks_the_key_of_who_awaits_it_is_told(
         raise error_of(handle)
     assert len(cm.errors()) == 2
     assert sorted(cm.outputs()) == ["a", "b"]
+
+
+async def test_who_was_cancelled_and_waits_on_behind_a_shield_is_in_a_ring(autojump_clock: MockClock) -> None:
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await handles[1].wait()
+
+    async def other() -> None:
+        await trio.sleep(2)
+        await handles[0].wait()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9) as cm:
+        handles: list[TaskHandle[Any]] = [cm.start_soon(shielded), cm.start_soon(other)]
+        await trio.sleep(1)
+        handles[0].cancel()
+        with trio.fail_after(2):
+            outcome = await handles[1].wait()
+    assert isinstance(outcome, Failure)
+    assert str(outcome.error).startswith(
+        "a handle was awaited inside a task of 'conman' for which its own task"
+    )

@@ -87,9 +87,9 @@ async def test_a_task_that_is_moved_again_and_again_leaves_nothing(autojump_cloc
         one.start_soon(job, "b0", record, 2)
         one.start_soon(job, "b1", record, 2)
         await trio.sleep(1.5)  # the key is there again, and no slot
+        queue: Any = one._line._queue
         for priority in range(1, 100):
             moved.priority = priority
-            queue: Any = one._line._queue
             entries += [
                 len(heap._heap) for heap in (queue._open, *[bay.lanes for bay in queue._bays.values()])
             ]

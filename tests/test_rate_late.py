@@ -529,6 +529,20 @@ async def test_who_is_too_late_since_one_before_was_woken_late_is_told_at_once(
     assert record == [(0, "first"), (15, "woken late"), (25, "next")]
 
 
+async def test_who_stands_behind_one_that_waits_for_another_limiter_too_is_not_before_it(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    plenty, scarce = RateLimiter(1, burst=10), RateLimiter(1, per=50)
+    async with manager([plenty, scarce]) as both, manager(plenty) as cm:
+        await both.run(note, record, "first")
+        both.start_soon(note, record, "second", task_timeout=100)
+        await wait_all_tasks_blocked()
+        handle = cm.start_soon(note, record, "late", task_timeout=45)
+        assert ending(await handle.wait()) == late(handle, 50)
+        assert trio.current_time() == 0
+    assert record == [(0, "first"), (50, "second")]
+
+
 async def test_a_pause_is_heeded_by_who_has_waited_since_before_limiters_were_linked(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
