@@ -359,6 +359,28 @@ async def test_a_task_that_awaits_another_passes_its_error_on_without_a_cycle(
 
 
 @pytest.mark.parametrize("options", TIMEOUTS, ids=name)
+async def test_a_task_whose_wait_could_never_end_fails_without_a_cycle(
+    autojump_clock: MockClock, watched: Watched, options: dict[str, Any]
+) -> None:
+    async def awaits_the_second() -> None:
+        with suppress(RuntimeError):
+            await second.result()
+
+    async def awaits_the_first(argument: Thing) -> None:
+        await first.result()
+
+    async with opened(**options) as cm:
+        first = cm.start_soon(awaits_the_second)
+        second = cm.start_soon(awaits_the_first, watched.thing())
+        await ended(first)
+        outcomes = cm.pop_outcomes()
+        assert "neither would ever end" in str(outcomes[0].error)
+        assert watched.alive == 1
+        del first, second, outcomes
+        assert watched.alive == 0
+
+
+@pytest.mark.parametrize("options", TIMEOUTS, ids=name)
 async def test_a_running_task_keeps_nothing_of_its_earlier_attempts(
     autojump_clock: MockClock, watched: Watched, options: dict[str, Any]
 ) -> None:
