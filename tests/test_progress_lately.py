@@ -105,6 +105,24 @@ async def test_a_long_time_without_a_task_is_no_part_of_it(autojump_clock: MockC
     ]
 
 
+async def test_a_long_time_with_a_task_is_part_of_it(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan.open(nursery, 2, instruments=[progress]) as cm:
+                for _ in range(4):
+                    await cm.run(sleep, 1.03)
+                await cm.wait()
+                await cm.run(sleep, 70)
+                await trio.sleep(60)  # none of them ends
+                await cm.run(sleep, 1.03)
+    assert written(console).splitlines() == [
+        "4 done, 1 running, 0.8/s, 0:05",
+        "5 done, 1 running, 4.6/min, 1:05",
+        "6 done, 6 succeeded, 5.0/min, 1:12",
+    ]
+
+
 # Pauses
 
 
