@@ -285,7 +285,10 @@ async def cancel_and_go(executor: Blocks, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def test_one_that_is_abandoned_is_never_made_by_a_thread(record: list[Any]) -> None:
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_thread_never_makes_one_that_is_abandoned_and_makes_any_other(
+    abandon: bool, record: list[Any]
+) -> None:
     class Bounded(ThreadPoolExecutor):
         entered = threading.Event()
         let_go = threading.Event()
@@ -297,18 +300,22 @@ async def test_one_that_is_abandoned_is_never_made_by_a_thread(record: list[Any]
             concurrent.futures.wait([future])  # it is too late to cancel
             return future
 
+    async def call() -> None:
+        with scope:
+            await run_in_executor(pool, record.append, "made", abandon_on_cancel=abandon)
+
+    scope = trio.CancelScope()
     with Bounded(1) as pool:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                call = partial(run_in_executor, abandon_on_cancel=True)
-                nursery.start_soon(call, pool, record.append, "made")
-                assert await trio.to_thread.run_sync(pool.entered.wait, 60)
-                scope.cancel()
-        pool.let_go.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            assert await trio.to_thread.run_sync(pool.entered.wait, 60)
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            pool.let_go.set()
         await run_in_executor(pool, record.append, "after it")
         while submitting():
             await trio.sleep(0.001)
-    assert record == ["after it"]
+    assert record == (["after it"] if abandon else ["made", "after it"])
 
 
 def test_an_abandoned_submit_may_outlive_the_run(caplog: pytest.LogCaptureFixture) -> None:
