@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, RetriableError, RetryConfig, StopReason, TaskHandle
+from trio_conman._books.collector import BATCH
 from trio_conman._policy.retry import renew
 
 AT_ONCE = RetryConfig.none(max_attempts=2)
@@ -407,6 +408,18 @@ async def test_tasks_that_are_done_leave_nothing_in_a_manager_that_lives_on(
             cm.pop_outcomes()
             assert watched.alive == 0
         assert watched.made > 36
+
+
+async def test_a_batch_of_outcomes_that_was_taken_in_is_kept_by_nobody(
+    autojump_clock: MockClock, watched: Watched
+) -> None:
+    async with opened() as cm:
+        for _ in range(BATCH):
+            await cm.run(succeeds, watched, watched.thing())
+        await cm.wait()
+        await wait_all_tasks_blocked()
+        assert len(cm.pop_outcomes()) == BATCH
+        assert watched.alive == 0
 
 
 # Many attempts
