@@ -21,8 +21,8 @@ from trio_conman.progress import RichProgress
 __all__ = ["drawn_at_once"]  # a fixture
 
 
-def notebook() -> Console:
-    return Console(file=io.StringIO(), force_jupyter=True, _environ={})
+def notebook(*, force_terminal: bool | None = None) -> Console:
+    return Console(file=io.StringIO(), force_jupyter=True, force_terminal=force_terminal, _environ={})
 
 
 # The rate
@@ -289,8 +289,11 @@ def test_what_goes_first() -> None:
 # In a notebook
 
 
-async def test_in_a_notebook_it_is_one_line_that_is_written_over(autojump_clock: MockClock) -> None:
-    console = notebook()
+@pytest.mark.parametrize("force_terminal", [None, True])
+async def test_in_a_notebook_it_is_one_line_that_is_written_over(
+    force_terminal: bool | None, autojump_clock: MockClock
+) -> None:
+    console = notebook(force_terminal=force_terminal)
     with RichProgress(4, description="頁面", console=console) as progress:
         async with trio.open_nursery() as nursery:
             async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
