@@ -1,7 +1,8 @@
 """Sources of a `map` that yield inside of a cancel scope or a nursery: no scope stack is harmed."""
 
+import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import pytest
@@ -258,6 +259,35 @@ async def test_what_stopping_a_source_makes_it_raise_is_raised_by_leaving(
                     with pytest.raises(ConManClosedError):
                         await take(outcomes, [])
         assert isinstance(await other.wait(), Success)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("kind", [Exception, BaseException])
+async def test_a_group_that_closing_a_source_raises_leads_to_no_cycle(kind: type[BaseException]) -> None:
+    class Lost(kind):  # type: ignore[misc, valid-type]  # either
+        pass
+
+    async def loses() -> AsyncIterator[int]:
+        try:
+            for number in range(100):
+                yield number
+        finally:
+            lost = Lost()
+            seen.append(weakref.ref(lost))
+            try:
+                raise BaseExceptionGroup("", [lost]) from None
+            finally:
+                del lost
+
+    async def close() -> None:
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+            async with cm.map(second, loses()):
+                await wait_all_tasks_blocked()
+
+    seen: list[weakref.ref[Any]] = []
+    with suppress(BaseExceptionGroup):
+        await close()
+    assert [ref() for ref in seen] == [None]
 
 
 async def test_a_source_that_has_not_begun_when_the_map_is_left(record: list[Any]) -> None:
