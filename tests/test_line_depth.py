@@ -391,16 +391,17 @@ async def test_an_async_source_is_drawn_from_where_items_can_start(nursery: trio
     assert cm.statistics().submitted == 0
 
 
+@pytest.mark.parametrize("number", [0, 3])
 async def test_what_follows_a_cancellation_is_done_later_where_the_stack_ends(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    number: int, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room() -> None:
         raise RecursionError
 
     async with trio.open_nursery() as nursery, ConMan[int].open(nursery) as cm:
-        handles = [cm.start_soon(job, value, 9) for value in range(3)]
+        handles = [cm.start_soon(job, value, 9) for value in range(number)]
         monkeypatch.setattr("trio_conman._engine.block.need_more_stack", no_room)
         cm.cancel_scope.cancel()
         await trio.sleep(9)
-    assert [handle.state for handle in handles] == ["done"] * 3
+    assert [handle.state for handle in handles] == ["done"] * number
     assert trio.current_time() == 0
