@@ -143,6 +143,24 @@ async def test_what_is_quick_by_then_does_not_overtake(late: list[Callable[[], N
     assert late == []
 
 
+async def test_nor_does_it_where_another_executor_has_a_line_too(late: list[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as other:
+        record: list[str] = []
+        in_thread = partial(run_in_executor, submit_in_thread=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_thread, pool, record.append, "first")
+            await wait_all_tasks_blocked()
+            nursery.start_soon(in_thread, other, abs, 1)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(run_in_executor, pool, record.append, "second")
+            await wait_all_tasks_blocked()
+            assert record == []
+            for thread in late:
+                thread()
+    assert record == ["first", "second"]
+    assert len(late) == 2
+
+
 async def test_which_are_quick(late: list[Callable[[], None]]) -> None:
     class OfUsers(ThreadPoolExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
