@@ -17,12 +17,11 @@ from trio_conman._base.texts import short
 
 _PLAIN = "str, bytes, int, float, bool, None, or tuples of them"
 
-_json = json.JSONEncoder(ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
 
 
 def _of_float(value: float) -> str:
-    return repr(value) if math.isfinite(value) else _json(value)
+    return repr(value) if math.isfinite(value) else json.dumps(value)
 
 
 def _of_bytes(value: bytes) -> str:
