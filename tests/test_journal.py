@@ -657,6 +657,27 @@ async def test_when_it_is_on_the_disk(path: Path, durable: bool) -> None:
         assert writer._file._main.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+async def test_the_first_group_is_written_at_once_and_the_others_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout is None:
+                return super().wait()
+            seconds.append(timeout)
+            return True
+
+    seconds: list[float] = []
+    monkeypatch.setattr(journal_writer, "Event", Noting)
+    monkeypatch.setattr(journal_writer, "monotonic", lambda: 100.0)
+    async with open_journal(path, flush_after=2) as journal:
+        for number in range(3):
+            await run(journal, Counting(), number)
+            await journal.flush()
+    assert len(seconds) >= 4
+    assert seconds == [0.0, *[0.5] * (len(seconds) - 1)]
+
+
 async def test_durable_waits_for_the_commit(path: Path) -> None:
     async with open_journal(path, durable=True, flush_after=3600) as journal:
         assert await run(journal, Counting(1), 1) == (1, False)
