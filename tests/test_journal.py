@@ -801,6 +801,7 @@ async def test_a_value_for_which_a_record_has_no_room_fails_its_task_alone(
         section = journal.section("own", encode=unchanged, decode=unchanged)
         with pytest.raises(JournalError, match="it has 8 bytes, and there is room for 7; give it"):
             await run(section, Counting(data), 1)
+        assert await run(section, Counting(b"1" * 7), 3) == (b"1" * 7, False)
         assert await run(section, Counting(data[:3]), 2) == (data[:3], False)
     async with open_journal(path) as journal:
         section = journal.section("own", encode=unchanged, decode=unchanged)
