@@ -43,8 +43,7 @@ def load(path: str) -> tuple[JournalFile, list[Content]]:
     try:
         return file, [_content(file, info, SIZE // len(file.sections)) for info in file.sections]
     except BaseException:
-        with suppress(JournalError):
-            file.close(in_order=False)
+        file.close(in_order=False)
         raise
 
 
