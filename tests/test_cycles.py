@@ -365,19 +365,19 @@ async def test_a_task_whose_wait_could_never_end_fails_without_a_cycle(
 ) -> None:
     async def awaits_the_second() -> None:
         with suppress(RuntimeError):
-            await second.result()
+            await handles[1].result()
 
     async def awaits_the_first(argument: Thing) -> None:
-        await first.result()
+        await handles[0].result()
 
     async with opened(**options) as cm:
-        first = cm.start_soon(awaits_the_second)
-        second = cm.start_soon(awaits_the_first, watched.thing())
-        await ended(first)
+        handles = [cm.start_soon(awaits_the_second), cm.start_soon(awaits_the_first, watched.thing())]
+        await ended(handles[0])
         outcomes = cm.pop_outcomes()
         assert "neither would ever end" in str(outcomes[0].error)
         assert watched.alive == 1
-        del first, second, outcomes
+        handles.clear()
+        del outcomes
         assert watched.alive == 0
 
 

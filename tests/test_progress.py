@@ -362,7 +362,7 @@ async def test_a_file_gets_no_line_of_what_has_not_changed(autojump_clock: MockC
 
 
 @pytest.mark.parametrize(
-    ("environment", "interactive"),
+    "environment, interactive",
     [({"TERM": "dumb"}, None), ({"TERM": "dumb"}, True), ({"TTY_INTERACTIVE": "0"}, None)],
 )
 async def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
