@@ -343,6 +343,20 @@ async def test_an_error_of_the_source_that_is_kept_holds_no_item(
     assert len(alive) == 0
 
 
+async def test_an_item_that_never_had_a_slot_goes_with_a_shutdown(
+    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        for _ in range(2):
+            await cm.run(trio.sleep, 9)
+        async with cm.map(keep, async_things(alive)):
+            await wait_all_tasks_blocked()
+            assert len(alive) == 1  # drawn, and not started
+            nursery.start_soon(cm.shutdown)
+            await wait_all_tasks_blocked()
+            assert len(alive) == 0
+
+
 @each_way_to_leave
 @each_timeout
 @pytest.mark.parametrize("source", [things, async_things, listed])
