@@ -263,15 +263,16 @@ async def take_from_an_ordered_map(stage: Stage) -> None:
 
 async def change_the_limits_of_keys(stage: Stage) -> None:
     limit = KeyedLimit(1, key=lambda *_: "a")
-    changes = [
+    changes: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
         (setattr, (limit, "limit", 2)),
         (setitem, (limit.limits, "a", 4)),
         (setattr, (limit, "limit", 6)),
+        (delitem, (limit.limits, "a")),
     ]
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
         for value in range(9):
             cm.start_soon(job, value)
-        for fn, args in [*changes, (delitem, (limit.limits, "a"))]:
+        for fn, args in changes:
             stage.edge.call(fn, *args)
             await wait_all_tasks_blocked()
             assert limit.statistics()["a"].limit == limit.limits.get("a", limit.limit)
