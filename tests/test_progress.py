@@ -651,6 +651,22 @@ print("after")
     assert text.endswith(" s\r\nafter\r\n")
 
 
+def test_a_ctrl_c_does_not_come_amid_its_beginning_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with progress:
+            note()
+
+    def note() -> None:
+        record.append(trio.lowlevel.currently_ki_protected())
+
+    record: list[bool] = []
+    progress = RichProgress(console=plain_file())
+    monkeypatch.setattr(type(progress._display), "enter", lambda display: note())
+    monkeypatch.setattr(type(progress._display), "leave", lambda display: note())
+    trio.run(main)
+    assert record == [True, False, True]
+
+
 # A display that fails
 
 
