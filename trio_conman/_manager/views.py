@@ -103,10 +103,7 @@ class ConMan(Generic[R]):
         self._check_reader("raise_errors")
         errors = self.errors()
         if errors:
-            try:
-                raise self._runner.error_group(errors, self.name)
-            finally:
-                del errors
+            raise self._runner.error_group(errors, self.name)
 
     def statistics(self) -> ConManStatistics:
         """Where the tasks stand now."""
