@@ -570,6 +570,24 @@ async def test_who_is_in_time_since_one_before_has_left_is_not_told_otherwise(
     assert record == [(0, 0), (10, 1), (20, 3), (30, "in time")]
 
 
+async def test_who_is_in_time_since_permits_were_given_back_is_not_told_otherwise(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10, burst=2)
+
+    async def gives_back() -> None:
+        await trio.sleep(1)
+        rate.charge(-1)
+
+    async with manager(rate) as cm:
+        cm.start_soon(gives_back)
+        for name in range(4):
+            cm.start_soon(note, record, name, task_timeout=100)
+        await trio.sleep(2)
+        cm.start_soon(note, record, "in time", task_timeout=29)
+    assert record == [(0, 0), (1, 1), (10, 2), (20, 3), (30, "in time")]
+
+
 @pytest.mark.parametrize("retries", [False, True])
 async def test_who_is_too_late_since_somebody_took_permits_without_a_wait_is_told_at_once(
     retries: bool, autojump_clock: MockClock, record: list[Any]
