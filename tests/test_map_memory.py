@@ -1,8 +1,8 @@
 """What a `map` keeps alive. The collector is off: what goes, goes by its last reference."""
 
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext, suppress
 from typing import Any, NoReturn
 
 import pytest
@@ -110,12 +110,16 @@ async def test_the_last_item_is_freed_while_the_input_blocks(
             assert len(alive) == 0
 
 
-async def test_consumers_that_have_ended_are_freed(no_collector: None, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("within", [nullcontext, trio.open_nursery])
+async def test_consumers_that_have_ended_are_freed(
+    within: Callable[[], Any], no_collector: None, autojump_clock: MockClock
+) -> None:
     consumers = weakref.WeakSet[Any]()
 
     async def take(outcomes: AsyncIterator[Any]) -> None:
         consumers.add(trio.lowlevel.current_task())
-        await anext(outcomes)
+        async with within():
+            await anext(outcomes)
 
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
         async with cm.map(trio.sleep, range(1, 11)) as outcomes:

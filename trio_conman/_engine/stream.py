@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from threading import get_ident
 from typing import Any, Generic, TypeVar, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
@@ -86,8 +86,8 @@ class Stream(Generic[T]):
         self._completed: deque[Outcome[T]] = deque()
         self._indexed: dict[int, Outcome[T]] = {}
         # The trio task that has opened it, and others that are known to iterate over it, each with the
-        # nurseries that it had open before. Weak: there may be one for each outcome.
-        self._consumers: WeakKeyDictionary[trio.lowlevel.Task, tuple[trio.Nursery, ...]] = WeakKeyDictionary()
+        # nurseries that it had open before, which lead to it. Weak: there may be one for each outcome.
+        self._consumers: WeakKeyDictionary[trio.lowlevel.Task, WeakSet[trio.Nursery]] = WeakKeyDictionary()
         self._add_consumer(trio.lowlevel.current_task())
         self._error: Exception | None = None
         self._sleepers: dict[trio.lowlevel.Task, None] = {}
@@ -120,7 +120,7 @@ class Stream(Generic[T]):
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.map", "run(...) with an async function that iterates")
         if task not in self._consumers:
-            self._consumers[task] = tuple(task.child_nurseries)
+            self._consumers[task] = WeakSet(task.child_nurseries)
 
     def __aiter__(self) -> AsyncIterator[Outcome[T]]:
         self._add_consumer(trio.lowlevel.current_task())
