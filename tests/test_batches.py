@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -431,9 +432,10 @@ async def test_a_reader_elsewhere_does_not_wait_for_a_block_that_was_left(
     assert record == ([5] if kind == "map" else [[1], 5])
 
 
+@pytest.mark.parametrize("around, held", [(nullcontext, 0), (partial(in_batches, size=1), 1)])
 @pytest.mark.parametrize("who", ["entered it", "reads"])
 async def test_who_waits_for_the_manager_does_not_wait_for_itself_to_read(
-    who: str, autojump_clock: MockClock, record: list[Any]
+    who: str, around: Any, held: int, autojump_clock: MockClock, record: list[Any]
 ) -> None:
     """As a consumer of the map, also far from who has opened that."""
     gone = trio.Event()
@@ -443,7 +445,7 @@ async def test_who_waits_for_the_manager_does_not_wait_for_itself_to_read(
         record.append(trio.current_time())
 
     async def read(cm: ConMan[float], batches: Any) -> None:
-        record.append(values(await anext(batches)))
+        record.append(len(await anext(batches)))
         if who == "reads":
             await wait(cm)
         gone.set()
@@ -457,11 +459,11 @@ async def test_who_waits_for_the_manager_does_not_wait_for_itself_to_read(
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery, ConMan[float].open(nursery, 2) as cm:
-            async with cm.map(job, [1] * 20) as outcomes:
+            async with cm.map(job, [1] * 20) as taken, around(taken) as outcomes:
                 nursery.start_soon(enter, cm, outcomes, nursery)
                 await gone.wait()
-    # Two are taken, or four, and as many as there may be are there.
-    assert record == ([3, [1, 1]] if who == "entered it" else [[1, 1], 4])
+    # Two are taken, or four, and as many as there may be are there, and in each of the batches within.
+    assert record == ([3 + held, 2] if who == "entered it" else [2, 4 + held])
 
 
 @pytest.mark.usefixtures("no_collector")

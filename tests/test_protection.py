@@ -71,7 +71,7 @@ MAY_BE_INTERRUPTED = {
         "_is_overload",
     },
     "asking": {"ask"},
-    "batches": {"Batches.__init__", "in_batches"},
+    "batches": {"Batches.__aiter__", "Batches.__init__", "in_batches"},
     "completed": {"_Completed.__init__", "_Followed.__init__", "_Followed.follow", "as_completed"},
     "envoy": set[str](),
     "callables": {"callable_of", "name_of"},

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from math import inf
 from types import TracebackType
-from typing import Any, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
@@ -95,7 +95,7 @@ class Batches(AsyncIterator[list[T]]):
     async def __aenter__(self) -> Batches[T]:
         if self._nursery is not None:
             raise RuntimeError("in_batches() was entered twice; every 'async with' needs a call of its own")
-        self._note_reader()
+        aiter(self)
         self._nursery = await self._nursery_manager.__aenter__()
         self._nursery.start_soon(self._fill, name="in_batches")
         return self
@@ -151,12 +151,18 @@ class Batches(AsyncIterator[list[T]]):
                 raise
         self._end()
 
+    def __aiter__(self) -> Self:
+        """Who reads is a consumer of the map, and may call `ConMan.wait`, which waits for the others."""
+        if isinstance(self._source, (Stream, Batches)):
+            aiter(self._source)
+        return self
+
     @enable_ki_protection
     async def __anext__(self) -> list[T]:
         """Wait for the next batch; always a checkpoint."""
         if self._nursery is None:
             raise RuntimeError("in_batches() was not entered: use 'async with in_batches(...) as batches:'")
-        self._note_reader()
+        aiter(self)
         await trio.lowlevel.checkpoint()
         while not self._is_ready():
             with trio.move_on_at(self._due):
@@ -172,11 +178,6 @@ class Batches(AsyncIterator[list[T]]):
             raise error
         finally:
             del error
-
-    def _note_reader(self) -> None:
-        """Who reads is a consumer of the map, and may call `ConMan.wait`, which waits for the others."""
-        if isinstance(self._source, Stream):
-            aiter(self._source)
 
     def _is_ready(self) -> bool:
         full = len(self.rest) == self._size
