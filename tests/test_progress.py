@@ -791,6 +791,40 @@ async def crawl_in_thread(row: ProgressRow) -> None:
     await trio.to_thread.run_sync(trio.run, main)
 
 
+@pytest.mark.parametrize("within", ["no run", "another run"])
+def test_the_block_may_be_left_while_a_run_in_another_thread_goes_on(within: str) -> None:
+    """By a Ctrl-C to the main thread, for example, which shall go on."""
+    console = terminal()
+    begun, left = threading.Event(), threading.Event()
+
+    async def crawl() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 0)
+                await cm.wait()
+                begun.set()
+                await trio.to_thread.run_sync(left.wait)
+
+    def leave() -> None:
+        with progress:
+            thread.start()
+            begun.wait()
+            raise KeyboardInterrupt
+
+    async def leave_in_run() -> None:
+        leave()
+
+    progress = RichProgress(console=console)
+    thread = threading.Thread(target=trio.run, args=[crawl])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(leave_in_run) if within == "another run" else leave()
+    finally:
+        left.set()
+        thread.join()
+    assert shown(console)[0].startswith("1 done, 1 succeeded")
+
+
 # What it is given
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
 import trio
-from trio.lowlevel import ParkingLot, enable_ki_protection, spawn_system_task
+from trio.lowlevel import ParkingLot, enable_ki_protection, in_trio_run, spawn_system_task
 
 from trio_conman import Failure, Instrument, Outcome, StopReason, TaskHandle
 
@@ -346,12 +346,13 @@ class _Display:
     async def _tick(self, scope: trio.CancelScope) -> None:
         try:
             with scope:
-                while not self._over:
-                    await trio.sleep(self._interval)
+                await trio.sleep(self._interval)
+                while self._ticker is scope and not self._over:
                     self._now = trio.current_time()
                     drawn = self._draw()
                     if drawn and not any(row._unfinished for row in self.rows):
                         await self._resting.park()
+                    await trio.sleep(self._interval)
         finally:
             if self._ticker is scope:  # the trio run ends
                 self._ticker = None
@@ -377,9 +378,9 @@ class _Display:
         return drawn
 
     def _end(self) -> None:
-        if self._ticker is not None:
+        if self._ticker is not None and in_trio_run() and self._thread == get_ident():
             self._ticker.cancel()
-            self._ticker = None
+        self._ticker = None  # from elsewhere, it ends by this
         self._ended = True
         with harmless(self._fail):
             if self.rows and (drawing := self._begun()) is not None:
