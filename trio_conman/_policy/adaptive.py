@@ -13,8 +13,8 @@ bound that stays is met once in ``1 / CAREFUL`` attempts, or less often, however
 
 *The guard* is for a service that queues instead of refusing. The limit grows in steps of a factor `STEP`, and
 is held at each until the mean time of an attempt is known, first without those that end in the first window:
-they have seen the limit before. By Little's law the throughput is the limit through that time. Where a step
-up has not brought `PAYS` of the throughput that it should, it is taken back, and the limit is held and
+they have seen the limit before. By Little's law the throughput is the limit divided by that time. Where a
+step up has not brought `PAYS` of the throughput that it should, it is taken back, and the limit is held and
 compared again. So it goes down as long as more at once had brought no more, and each time of an attempt is
 compared with one of shortly before: a service that has become slower for all costs a step, and then grows
 again.
