@@ -2,11 +2,11 @@
 # aiojobs 1.4.0: a job that waits for its turn starts at once when who waits for it gives up, whatever the limit is.
 #
 # `job.wait(timeout=...)` is to cancel the job when the time is over. With one that has started, it does, and raises
-# TimeoutError. One that waits for its turn is started, only to be cancelled. But the time limit has cancelled the future
-# that tells of the start, so that there is an InvalidStateError, when the job has become a task, and before that is
-# cancelled. So with a limit of one, five run at once, and those that were given up are carried out. The scheduler tells
-# that one is active. `close()` does what it says. The error has long been known, but not that the job is carried out.
-# No clock is waited for here. The script fails when it is not so any more.
+# TimeoutError. One that waits for its turn is started, only to be cancelled. But the time limit has cancelled the
+# future that tells of the start, so that there is an InvalidStateError, when the job has become a task, and before that
+# is cancelled. So with a limit of one, five run at once, and those that were given up are carried out. The scheduler
+# tells that one is active. `close()` does what it says. No clock is waited for here. The script fails when it is not so
+# any more.
 #
 # Seen, with a limit of 1, one job that runs and four that wait:
 #   wait(timeout=0) for each of the four: InvalidStateError; then 5 running, said to be 1; in the end 5 carried out

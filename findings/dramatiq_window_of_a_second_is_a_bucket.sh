@@ -3,11 +3,11 @@
 #
 # The documentation warns of BucketRateLimiter that it may let in twice as many around the end of a bucket, and sends
 # who minds to WindowRateLimiter, which takes more memory and has not this problem. But that counts by whole seconds of
-# the clock, and looks at as many of them as its window is long, the one that has just begun among them. So its window is
-# up to a second shorter than said: of one second, the default, what is left is the second that has begun, that is,
-# a bucket; of two seconds it lets in twice as many in a little more than one. A window that is longer by a second keeps
-# the limit. The clock is set by hand here, and the counts are kept in memory; in Redis they are kept by the same keys.
-# The script fails when it is not so any more.
+# the clock, and looks at as many of them as its window is long, the one that has just begun among them. So its window
+# is up to a second shorter than said: of one second, the default, what is left is the second that has begun, that is, a
+# bucket; of two seconds it lets in twice as many in a little more than one. A window that is longer by a second keeps
+# the limit. The clock is set by hand here, and the counts are kept in memory. The script fails when it is not so any
+# more.
 #
 # Seen, with a limit of 10, of 20 asked for at each time:
 #   BucketRateLimiter, bucket=1000: 10 at 0.995 s, 10 at 1.005 s

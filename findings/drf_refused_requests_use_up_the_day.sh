@@ -3,10 +3,9 @@
 #
 # The documentation shows two throttles side by side, one for bursts and one for the day. Each request is shown to both,
 # also when one has refused it, and the other counts it as let in. So a client that asks 1,000 times in its first minute
-# has had 60 answers, and is out for the rest of the day: its 1,000 are gone. The order of the two makes no difference.
-# One that sends again what was refused comes there by itself. Flask-Limiter 4.1.1 stops at the first limit that refuses,
-# so that the day has 940 left. Whoever minds has to make one throttle of the two. The clock is set by hand here. The
-# script fails when it is not so any more.
+# has had 60 answers, and is out for the rest of the day: its 1,000 are gone. One that sends again what was refused
+# comes there by itself. Flask-Limiter 4.1.1 stops at the first limit that refuses. Whoever minds has to make one
+# throttle of the two. The clock is set by hand here. The script fails when it is not so any more.
 #
 # Seen, with 60 in a minute and 1,000 in a day, 1,000 requests at once, and one more two minutes later:
 #   djangorestframework: 60 let in, then 429 with Retry-After: 86280

@@ -3,11 +3,10 @@
 #
 # TimeToDeadlineTimeout gives each attempt what is left until the deadline: 60 s, then 30 s, then 10 s. But of less than
 # a second it gives the whole time once more. A comment tells that gRPC takes no time of 0, or below; the code does so
-# for all under 1. The retry around it looks at the clock between two attempts only. So who waits for a server that hangs
-# may wait for twice as long as was said. Of a deadline that is shorter than a second nothing is ever taken off. The
-# clients that are generated for Google's services wrap their calls in these two, in this order. Nothing is sent here,
-# time is set by hand, and the wait between two attempts is always 1 s, or 0.1 s. The script fails when it is not so any
-# more.
+# for all under 1. The retry around it looks at the clock between two attempts only. So who waits for a server that
+# hangs may wait for twice as long as was said. Of a deadline that is shorter than a second nothing is ever taken off.
+# Nothing is sent here, time is set by hand, and the wait between two attempts is always 1 s, or 0.1 s. The script fails
+# when it is not so any more.
 #
 # Seen, with attempts that fail after the time that is said, and one that hangs at last:
 #   60 s, after 29 s and 28 s: 60 s at 0 s, 30 s at 30 s, 1 s at 59 s; ended at 60 s

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # hypercorn 0.18.0, HTTP/2: a connection's 1,001st request is carried out, but its answer and all under way are lost.
 #
-# `keep_alive_max_requests`, 1,000 by default, is how many requests a connection may have until it is closed. Over HTTP/1.1
-# the last answer tells that it is the last, and all is well. Over HTTP/2 one more is given to the application, and then
-# the connection is closed at once. Its GOAWAY names that request as one that will have its answer; but what is sent for
-# it, or for any other that is still under way on this connection, goes nowhere, and the application is not told. The
-# client has errors for what was done, and cannot know whether to try again. One that makes a hundred requests at once has
-# a hundred errors, each thousand requests. So set the number so high that it is not reached. Seen on trio 0.35.0, with
-# httpx 0.28.1 as the client. The script fails when it is not so any more.
+# `keep_alive_max_requests`, 1,000 by default, is how many requests a connection may have until it is closed. Over
+# HTTP/1.1 the last answer tells that it is the last, and all is well. Over HTTP/2 one more is given to the application,
+# and then the connection is closed at once. What is sent for it, or for any other that is still under way on this
+# connection, goes nowhere. The client has errors for what was done, and cannot know whether to try again. So set the
+# number so high that it is not reached. Seen on trio 0.35.0, with httpx 0.28.1 as the client. The script fails when it
+# is not so any more.
 #
 # Seen, 1,001 requests one after the other, and 11 at once with `keep_alive_max_requests=10`:
 #   HTTP/1.1, one after the other: 1001 carried out, 1001 answered

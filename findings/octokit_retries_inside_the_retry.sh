@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # octokit 5.0.5: a 429 that says to come back after 60 s is followed by three requests within 14 s, and by eight in all.
 #
-# The SDK has two plugins that retry, throttling and retry. The first waits for as long as GitHub says, and asks a handler,
-# by default for one more try. The second looks at no Retry-After, and makes three retries, after 1 s, 4 s and 9 s. It is
-# the inner one, and leaves out some statuses, 403 among them, but not 429. GitHub limits with either. So of a limit that
-# comes as 403 there are two requests, and of one that comes as 429 two times four, while the handler and the log know of
-# one retry. What helps is 429 in `doNotRetry`. Nothing is sent here, and the waits are written down in place of being
-# waited for. Seen on Node.js 20; the script fails when it is not so any more.
+# The SDK has two plugins that retry, throttling and retry. The first waits for as long as GitHub says, and asks a
+# handler, by default for one more try. The second looks at no Retry-After, and makes three retries, after 1 s, 4 s and
+# 9 s. It is the inner one, and leaves out some statuses, 403 among them, but not 429. GitHub limits with either. So of
+# a limit that comes as 403 there are two requests, and of one that comes as 429 two times four, with a handler that
+# asks for one. What helps is 429 in `doNotRetry`. Nothing is sent here, and the waits are written down in place of
+# being waited for. Seen on Node.js 20; the script fails when it is not so any more.
 #
 # Seen, each answer is a secondary rate limit with a Retry-After of 60:
 #   403: request, 60 s, request

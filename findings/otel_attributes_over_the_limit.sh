@@ -4,10 +4,9 @@
 # The specification has an SDK drop the attribute that would be one too many, as that of JavaScript does. That of Python
 # drops the oldest to make room: those that a span was started with, as its route, by which it was sampled and is to be
 # found. A loop that sets one attribute for each item takes all of them. One that is set again counts as the youngest.
-# Both tell the same number of dropped ones. So a service in each, with the same settings and the same fault, has
-# either no route or no end of its list. Of events, of which there may be 128 as well, both drop the oldest. The SDKs for
-# Go and Ruby once did as that of Python does, and were mended. Seen on Node.js 20; the script fails when it is not so any
-# more.
+# Both tell the same number of dropped ones. So a service in each, with the same settings and the same fault, has either
+# no route or no end of its list. Of events, of which there may be 128 as well, both drop the oldest. Seen on Node.js
+# 20; the script fails when it is not so any more.
 #
 # Seen, a span that is started with http.route, and has 130 attributes and 130 events set then:
 #   Python: 128 attributes, 3 dropped, item.3 to item.2, http.route: none; events from event.2 on

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # uvicorn 0.54.0: with `limit_concurrency=1` each request is answered by 503, and with 10 there are nine, or none.
 #
-# It is documented as the most connections or tasks at once before there are answers of 503. When a request has come, the
-# server looks whether there are as many connections as the limit, and that of the request is among them. So one less than
-# the limit are served at once, and a limit of one serves nobody. And connections on which there is nothing to do count,
-# such as those that clients and proxies keep open between requests: behind a proxy that keeps ten connections, a limit
-# of ten refuses everything, while the server has nothing to do. So set it to one more than the connections that clients
+# It is documented as the most connections or tasks at once before there are answers of 503. When a request has come,
+# the server looks whether there are as many connections as the limit, and that of the request is among them. So one
+# less than the limit are served at once, and a limit of one serves nobody. And connections on which there is nothing to
+# do count, such as those that a proxy keeps open between requests: behind one that keeps ten connections, a limit of
+# ten refuses everything, while the server has nothing to do. So set it to one more than the connections that the proxy
 # may hold. It is the same with h11 and httptools. The script fails when it is not so any more.
 #
 # Seen, requests that come one after the other and are all to be served at once:

@@ -265,8 +265,8 @@ async def test_what_belongs_to_a_run_has_no_copies(make: Callable[[object], obje
 )
 def test_what_is_shared_has_no_copies(each: object, make: Callable[[object], object]) -> None:
     text = (
-        f"a {type(each).__name__} cannot be pickled or copied, as all who use it share what it counts: "
-        "pass on the object itself"
+        f"{type(each).__name__} objects cannot be pickled or copied, as all who use one share what it "
+        "counts: pass on the object itself"
     )
     with pytest.raises(TypeError, match=exactly(text)):
         make(each)

@@ -33,6 +33,6 @@ def refuse_copies(self: object) -> NoReturn:
 def refuse_twins(self: object) -> NoReturn:
     """As ``__reduce__``: a copy would count for itself, or in part, what is to be counted together."""
     raise TypeError(
-        f"a {type(self).__name__} cannot be pickled or copied, as all who use it share what it counts: "
-        "pass on the object itself"
+        f"{type(self).__name__} objects cannot be pickled or copied, as all who use one share what it "
+        "counts: pass on the object itself"
     )
