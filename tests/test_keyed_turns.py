@@ -111,6 +111,23 @@ async def test_who_gives_up_in_the_instant_of_its_turn(
     assert limit.statistics() == {}
 
 
+async def test_who_waits_for_keys_has_no_more_turns_of_a_limiter_than_others(
+    autojump_clock: MockClock,
+) -> None:
+    """All slots get free in one instant, and each leaves a key for somebody."""
+    record: Record = []
+    slots: Any = trio.CapacityLimiter(10)
+    async with (
+        manager(slots, per_key=KeyedLimit(1, key=lambda name, _: name)) as keyed,
+        manager(slots) as plain,
+    ):
+        for number in range(100):
+            keyed.start_soon(job, f"key {number // 5}", record)
+            plain.start_soon(job, "plain", record)
+    by_second = Counter((when, name == "plain") for when, name in record)
+    assert {by_second[when, is_plain] for when in range(2, 18) for is_plain in (True, False)} == {5}
+
+
 @attrs.define(eq=False)
 class Waiting:
     """A task, as it must be served."""

@@ -230,6 +230,9 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
         def grants(self) -> bool:
             return True
 
+        def sends(self) -> bool:
+            return False
+
         def resized(self) -> None:
             record.append(self.name)
 

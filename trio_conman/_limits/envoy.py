@@ -37,6 +37,11 @@ class Envoy:
 
     _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether it waits, or is about to."""
+        return self._scope is not None
+
     def mind(self, line: Sending) -> None:
         """Send it, or recall it: somebody else may wait, or nobody any more."""
         if self._scope is None and line.is_wanted():

@@ -56,6 +56,10 @@ class Waiting(Protocol):
         """Whether it gives slots, as soon as there are some."""
         ...
 
+    def sends(self) -> bool:
+        """Whether its envoy asks the limiter for slots."""
+        ...
+
     def resized(self) -> None:
         """The limit has changed, by whoever shares it."""
         ...
@@ -160,6 +164,10 @@ class Rings:
     def has_several(self) -> bool:
         """Whether more than one line lends tokens."""
         return sum(map(len, self._lines.values())) > 1
+
+    def take_turns(self) -> bool:
+        """Whether several lines lend tokens, and an envoy asks for some: then each sends its own."""
+        return self.has_several() and any(line.sends() for lines in self._lines.values() for line in lines)
 
     def tell_resized(self) -> None:
         """The limit has changed: each line looks what follows."""

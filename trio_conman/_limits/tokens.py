@@ -18,7 +18,8 @@ here. After the limit was lowered, `_excess` tokens go back to it first.
 be served, one trio task, the envoy, waits in the limiter for each head of the line, so that all who share it
 have their turn; else it is recalled, and what it was granted meanwhile goes back. A token that nobody waits
 for there is taken again at once, unless other lines use the limiter, each with one envoy for all who wait.
-Who has waited for a key takes one at once in any case: envoys would ask in no order, and too late.
+Who has waited for a key takes one at once too while no line has sent its envoy, as there is enough for all:
+envoys would ask in no order, and too late.
 """
 
 from __future__ import annotations
@@ -235,11 +236,12 @@ class Tokens:
         self.rings.break_rings()
 
     def turn(self) -> Rank | None:
-        """The first rank of those for whom there is a slot, if there are any."""
+        """The first rank of those for whom there is a slot, if there are any, and nobody else asks for it."""
         if not (self.has_free() and self.grants()):
             return None
         lanes = [each for each in (self._queue, self._returning) if isinstance(each, Lanes)]
-        return min([turn for each in lanes if (turn := each.turn()) is not None], default=None)
+        turns = [turn for each in lanes if (turn := each.turn()) is not None]
+        return None if not turns or self.rings.take_turns() else min(turns)
 
     def serve_one(self) -> None:
         """Grant a slot that is free; somebody is ready."""
@@ -247,6 +249,10 @@ class Tokens:
         assert slot is not None
         if not self._grant(slot):
             self._keep(slot)
+
+    def sends(self) -> bool:
+        """Whether its envoy asks the limiter for slots."""
+        return self._envoy is not None and self._envoy.is_sent
 
     def _mind_envoy(self) -> None:
         if self._envoy is not None:
