@@ -7,6 +7,7 @@ import math
 import traceback
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -215,6 +216,31 @@ async def test_what_was_raised_in_a_nursery_left_open_is_shown_too(strict: bool)
     shown = "".join(traceback.format_exception(outcome.error))
     for error in ("ValueError: a", "ValueError: b", "ValueError: c", "KeyError: 'body'"):
         assert shown.count(error) == 1, shown
+
+
+@pytest.mark.filterwarnings("ignore:open_nursery:trio.TrioDeprecationWarning")  # of the loose mode
+@pytest.mark.parametrize("strict", [True, False])
+async def test_what_was_raised_in_a_nursery_left_open_stays_as_it_is(strict: bool) -> None:
+    error = ValueError("child, and body")
+
+    async def fail() -> None:
+        try:
+            raise KeyError("before")
+        except KeyError:
+            raise error  # noqa: B904  # its context is what this is about
+
+    async def leave_open() -> None:
+        (await left.__aenter__()).start_soon(fail)
+        with suppress(trio.Cancelled):
+            await trio.sleep_forever()
+        raise error
+
+    left = trio.open_nursery(strict_exception_groups=strict)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        outcome = await (await cm.run(leave_open)).wait()
+    assert isinstance(outcome, Failure)
+    assert isinstance(error.__context__, KeyError)
+    assert "KeyError: 'before'" in "".join(traceback.format_exception(outcome.error))
 
 
 async def test_what_a_nursery_left_open_still_cleans_up_is_waited_for(autojump_clock: MockClock) -> None:

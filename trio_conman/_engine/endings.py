@@ -107,7 +107,9 @@ class Endings(Ledger):
             if exc.__context__ is None:
                 exc.__context__ = worker.error  # which its attempt had raised before
             if (errors := errors_in(left)) is not None:
-                errors.__context__, exc.__context__ = exc.__context__, errors
+                # In a group, since it may be what a child has raised, which has a context of its own.
+                group = ExceptionGroup("Exceptions from nurseries that were left open", [errors])
+                group.__context__, exc.__context__ = exc.__context__, group
             return self._failure(handle, own(exc), StopReason.ERROR), interrupt
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):
