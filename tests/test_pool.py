@@ -218,6 +218,22 @@ async def test_what_was_raised_in_a_nursery_left_open_is_shown_too(strict: bool)
         assert shown.count(error) == 1, shown
 
 
+async def test_a_task_that_leaves_very_many_nurseries_open_fails_alone() -> None:
+    async def fail() -> None:
+        raise ValueError("child")
+
+    async def leave_open() -> None:
+        nurseries = [await each.__aenter__() for each in managers]
+        nurseries[-1].start_soon(fail)
+
+    managers = [trio.open_nursery() for _ in range(1000)]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        outcome = await (await cm.run(leave_open)).wait()
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, RuntimeError)
+        assert isinstance(await (await cm.run(here)).result(), trio.lowlevel.Task)
+
+
 @pytest.mark.filterwarnings("ignore:open_nursery:trio.TrioDeprecationWarning")  # of the loose mode
 @pytest.mark.parametrize("strict", [True, False])
 async def test_what_was_raised_in_a_nursery_left_open_stays_as_it_is(strict: bool) -> None:

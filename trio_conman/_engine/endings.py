@@ -91,13 +91,14 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, worker: Worker, exc: BaseException, left: BaseException | None
+        self, worker: Worker, exc: BaseException, left: list[BaseException]
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
         """The outcome of a task whose worker's scope was left by `exc`, and what has to travel on.
 
         `left` is what those have raised whom the task has left behind in nurseries.
         """
-        interrupt = unhide(exc) or interrupt_in(left)
+        interrupts = [each for each in map(interrupt_in, left) if each is not None]
+        interrupt = unhide(exc) or next(iter(interrupts), None)
         if worker.is_spoiled:  # the fault of a map's source, and told
             return None, interrupt
         if (handle := worker.handle) is None:
@@ -106,9 +107,9 @@ class Endings(Ledger):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             if exc.__context__ is None:
                 exc.__context__ = worker.error  # which its attempt had raised before
-            if (errors := errors_in(left)) is not None:
-                # In a group, since it may be what a child has raised, which has a context of its own.
-                group = ExceptionGroup("Exceptions from nurseries that were left open", [errors])
+            if errors := [each for each in map(errors_in, left) if each is not None]:
+                # In a group, since one may be what a child has raised, which has a context of its own.
+                group = ExceptionGroup("Exceptions from nurseries that were left open", errors)
                 group.__context__, exc.__context__ = exc.__context__, group
             return self._failure(handle, own(exc), StopReason.ERROR), interrupt
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc

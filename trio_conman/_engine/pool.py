@@ -279,17 +279,18 @@ class Pool:
         return None if worker is None else worker.handle
 
     @enable_ki_protection
-    async def outlive(self, task: trio.lowlevel.Task) -> BaseException | None:
+    async def outlive(self, task: trio.lowlevel.Task) -> list[BaseException]:
         """Wait for the nurseries that the last task of a worker has left open; no checkpoint without one.
 
         It has failed for them, and trio has cancelled them. Private, because nothing public closes a nursery,
         and trio would raise once more for an open one, in the nursery of all workers. Guarded by
-        test_a_task_that_leaves_a_nursery_open_fails_alone. Returns what those have raised who ran there.
+        test_a_task_that_leaves_a_nursery_open_fails_alone. Returns what those have raised who ran there, side
+        by side: one group in another, for each nursery, may be too deep to be split.
         """
-        error = None
+        left = []
         while task._child_nurseries:
-            error = await task._child_nurseries[-1]._nested_child_finished(error)
-        return error
+            left.append(await task._child_nurseries[-1]._nested_child_finished(None))
+        return [error for error in left if error is not None]
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
