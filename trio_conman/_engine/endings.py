@@ -17,7 +17,7 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
-from .pool import Worker, errors_in, interrupt_in, unhide
+from .pool import Worker, interrupt_in, unhide
 
 E = TypeVar("E", bound=BaseException)
 
@@ -91,14 +91,13 @@ class Endings(Ledger):
 
     @enable_ki_protection
     def _ended_by(
-        self, worker: Worker, exc: BaseException, left: list[BaseException]
+        self, worker: Worker, exc: BaseException, left: BaseExceptionGroup | None
     ) -> tuple[Outcome[Any] | None, BaseException | None]:
         """The outcome of a task whose worker's scope was left by `exc`, and what has to travel on.
 
         `left` is what those have raised whom the task has left behind in nurseries.
         """
-        interrupts = [each for each in map(interrupt_in, left) if each is not None]
-        interrupt = unhide(exc) or next(iter(interrupts), None)
+        interrupt = unhide(exc) or interrupt_in(left)
         if worker.is_spoiled:  # the fault of a map's source, and told
             return None, interrupt
         if (handle := worker.handle) is None:
@@ -107,10 +106,8 @@ class Endings(Ledger):
             # Raised by the scope: it was not the innermost one, or it took the Cancelled out of a group.
             if exc.__context__ is None:
                 exc.__context__ = worker.error  # which its attempt had raised before
-            if errors := [each for each in map(errors_in, left) if each is not None]:
-                # In a group, since one may be what a child has raised, which has a context of its own.
-                group = ExceptionGroup("Exceptions from nurseries that were left open", errors)
-                group.__context__, exc.__context__ = exc.__context__, group
+            if left is not None and (errors := left.split(Exception)[0]) is not None:
+                errors.__context__, exc.__context__ = exc.__context__, errors
             return self._failure(handle, own(exc), StopReason.ERROR), interrupt
         other: BaseException | None = None if isinstance(exc, trio.Cancelled) else exc
         if isinstance(exc, BaseExceptionGroup):

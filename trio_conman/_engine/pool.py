@@ -279,7 +279,7 @@ class Pool:
         return None if worker is None else worker.handle
 
     @enable_ki_protection
-    async def outlive(self, task: trio.lowlevel.Task) -> list[BaseException]:
+    async def outlive(self, task: trio.lowlevel.Task) -> BaseExceptionGroup | None:
         """Wait for the nurseries that the last task of a worker has left open; no checkpoint without one.
 
         It has failed for them, and trio has cancelled them. Private, because nothing public closes a nursery,
@@ -287,10 +287,12 @@ class Pool:
         test_a_task_that_leaves_a_nursery_open_fails_alone. Returns what those have raised who ran there, side
         by side: one group in another, for each nursery, may be too deep to be split.
         """
-        left = []
+        left: list[BaseException] = []
         while task._child_nurseries:
-            left.append(await task._child_nurseries[-1]._nested_child_finished(None))
-        return [error for error in left if error is not None]
+            error = await task._child_nurseries[-1]._nested_child_finished(None)
+            if error is not None:
+                left.append(error)
+        return BaseExceptionGroup("Exceptions from nurseries that were left open", left) if left else None
 
     def gone(self, worker: Worker, handle: TaskHandle[Any] | None) -> None:
         """A worker has ended, with this task in hand."""
@@ -324,13 +326,6 @@ def interrupt_in(error: BaseException | None) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.split((Exception, trio.Cancelled))[1]
     return None if isinstance(error, (Exception, trio.Cancelled)) else error
-
-
-def errors_in(error: BaseException | None) -> Exception | None:
-    """What of an error is an Exception."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(Exception)[0]
-    return error if isinstance(error, Exception) else None
 
 
 def unhide(error: BaseException) -> BaseException | None:
