@@ -45,29 +45,17 @@ class Codec:
 class SectionRecords:
     """The `Records` of a section; see there."""
 
-    __slots__ = (
-        "_decode",
-        "_encode",
-        "_key",
-        "_shelf",
-        "_store",
-        "arrival",
-        "committed",
-        "enter",
-        "follow",
-        "holds",
-        "release",
-    )
+    __slots__ = ("_decode", "_encode", "_key", "_shelf", "_store")
 
     def __init__(self, store: Store, shelf: Shelf, key: Callable[..., Any] | None, codec: Codec) -> None:
         self._store = store
         self._shelf = shelf
         self._key = key
         self._encode, self._decode = codec.encode, codec.decode
-        # There is nothing to add to these.
-        self.enter, self.committed = store.enter, store.committed
-        self.holds, self.release = shelf.holds, shelf.release
-        self.arrival, self.follow = shelf.arrival, shelf.follow
+
+    def enter(self) -> None:
+        """Raise unless it is open in this trio run."""
+        self._store.enter()
 
     def key_of(self, args: tuple[Any, ...]) -> str:
         """The key of a task."""
@@ -75,6 +63,10 @@ class SectionRecords:
             return key_text(args if self._key is None else (_of_user(self._key, *args),))
         except Exception as error:
             raise self._error(f"has no key for a task: {_text(error)}") from error
+
+    def holds(self, key: str) -> bool:
+        """Whether there is a value."""
+        return self._shelf.holds(key)
 
     def claim(self, key: str) -> Any:
         """The value of a key, or an `Answer`."""
@@ -105,6 +97,22 @@ class SectionRecords:
                 "journal.section(name, encode=pack, decode=unpack)"
             ) from error
         return self._shelf.add(key, data)
+
+    def release(self, key: str) -> None:
+        """Give a claim back."""
+        self._shelf.release(key)
+
+    async def arrival(self, key: str) -> None:
+        """Wait until a value was read."""
+        await self._shelf.arrival(key)
+
+    def follow(self, key: str, tell: Callable[[], object]) -> None:
+        """Be told when a claim was given back."""
+        self._shelf.follow(key, tell)
+
+    async def committed(self, ticket: int) -> None:
+        """Wait for the disk."""
+        await self._store.committed(ticket)
 
     def _error(self, text: str) -> JournalError:
         return JournalError(f"{self._store.path}: section {self._shelf.name!r} {text}")
