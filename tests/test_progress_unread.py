@@ -172,9 +172,26 @@ async def test_the_end_waits_a_second_at_most(
     thread.join(10)
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "unseen"])
 async def test_a_display_that_fails_late_ends_and_leaves_no_thread(
-    console: Console, file: Stoppable, pens: list[Pen], autojump_clock: MockClock
+    is_seen: bool,
+    console: Console,
+    file: Stoppable,
+    pens: list[Pen],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
+    """Whether or not that is seen by the next time that it would draw."""
+    failed = threading.Event()
+    fail = drawing.Drawing._fail
+
+    def tell(self: drawing.Drawing) -> None:
+        try:
+            fail(self)
+        finally:
+            failed.set()
+
+    monkeypatch.setattr(drawing.Drawing, "_fail", tell)
     progress = RichProgress(6, console=console)
     file.stop()
 
@@ -183,6 +200,8 @@ async def test_a_display_that_fails_late_ends_and_leaves_no_thread(
             await trio.sleep(1)
         file.close()
         file.goes_on.set()
+        if is_seen:
+            assert failed.wait(10)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(close)

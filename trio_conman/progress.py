@@ -346,13 +346,14 @@ class _Display:
     async def _tick(self, scope: trio.CancelScope) -> None:
         try:
             with scope:
-                await trio.sleep(self._interval)
-                while self._ticker is scope and not self._over:
+                while not self._over:
+                    await trio.sleep(self._interval)
+                    if self._ticker is not scope:  # it has ended, elsewhere
+                        break
                     self._now = trio.current_time()
                     drawn = self._draw()
                     if drawn and not any(row._unfinished for row in self.rows):
                         await self._resting.park()
-                    await trio.sleep(self._interval)
         finally:
             if self._ticker is scope:  # the trio run ends
                 self._ticker = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import final
+from typing import NoReturn, final
 
 import attrs
 import trio
@@ -70,8 +70,6 @@ class AdaptiveLimit:
 
     __slots__ = ("__weakref__", "_controller", "_line", "_lock", "_overloaded", "_run")
 
-    __reduce__ = refuse_twins
-
     @explained()
     def __init__(
         self,
@@ -93,6 +91,9 @@ class AdaptiveLimit:
         self._line: Line | None = None
         self._run: trio.lowlevel.TrioToken | None = None
         self._lock = threading.Lock()  # or two threads would open it at once
+
+    def __reduce__(self) -> NoReturn:
+        refuse_twins(self)
 
     def __repr__(self) -> str:
         rule = self._controller

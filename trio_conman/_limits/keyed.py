@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import attrs
 import trio
@@ -60,8 +60,6 @@ class KeyedLimit:
 
     __slots__ = ("__weakref__", "_fn", "_keys", "_limit", "_limits", "_lock", "_run", "_users")
 
-    __reduce__ = refuse_twins
-
     @explained()
     def __init__(
         self, limit: int, *, key: Callable[..., Hashable], limits: Mapping[Any, int] | None = None
@@ -76,6 +74,9 @@ class KeyedLimit:
         self._run: trio.lowlevel.TrioToken | None = None
         self._lock = threading.Lock()  # for the change from one run to another
         self._users = 0  # of the run: managers that have not ended
+
+    def __reduce__(self) -> NoReturn:
+        refuse_twins(self)
 
     def __repr__(self) -> str:
         return f"<KeyedLimit of {self._limit} by {name_of(self._fn)}()>"

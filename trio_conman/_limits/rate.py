@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 import attrs
 import trio
@@ -83,8 +83,6 @@ class RateLimiter:
         "_users",
     )
 
-    __reduce__ = refuse_twins
-
     @explained()
     def __init__(self, rate: float, *, per: float = 1.0, burst: int = 1, cost: Cost = 1) -> None:
         if type(rate) is float and rate == inf:
@@ -145,6 +143,9 @@ class RateLimiter:
         if self._stored is not None:
             return attrs.evolve(self._stored, rate=meter.rate, per=meter.per, burst=self._burst).as_dict()
         return Stored.now(meter, self._burst, now).as_dict()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_twins(self)
 
     def __repr__(self) -> str:
         meter = self._meter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import final
+from typing import NoReturn, final
 
 import attrs
 
@@ -47,8 +47,6 @@ class RetryBudget:
 
     __slots__ = ("__weakref__", "_base", "_lock", "_ratio", "_refunds", "_refused", "_tokens")
 
-    __reduce__ = refuse_twins
-
     @explained()
     def __init__(self, tokens: float = 100, ratio: float = 0.1) -> None:
         self._tokens = check_number("tokens", tokens, finite=True)
@@ -58,6 +56,9 @@ class RetryBudget:
         self._refunds = 0
         self._refused = 0
         self._lock = threading.Lock()  # or two threads would spend the same token
+
+    def __reduce__(self) -> NoReturn:
+        refuse_twins(self)
 
     def __repr__(self) -> str:
         return f"<RetryBudget, {self.statistics().remaining:g} of {self._tokens:g} tokens left>"
