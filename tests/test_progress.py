@@ -825,6 +825,34 @@ def test_the_block_may_be_left_while_a_run_in_another_thread_goes_on(within: str
     assert shown(console)[0].startswith("1 done, 1 succeeded")
 
 
+def test_nothing_is_drawn_after_the_block_was_left_while_a_run_in_another_thread_goes_on() -> None:
+    console = terminal()
+    begun, left = threading.Event(), threading.Event()
+    statistics = trio.lowlevel.current_statistics
+
+    async def crawl() -> None:
+        may_end = trio.Event()
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(may_end.wait)
+                living = statistics().tasks_living
+                begun.set()
+                await trio.to_thread.run_sync(left.wait)
+                while statistics().tasks_living == living:  # until that of the display has ended
+                    await trio.sleep(0.01)
+                may_end.set()
+
+    progress = RichProgress(console=console)
+    thread = threading.Thread(target=trio.run, args=[crawl])
+    with progress:
+        thread.start()
+        begun.wait()
+    at_the_end = shown(console)
+    left.set()
+    thread.join()
+    assert shown(console) == at_the_end
+
+
 # What it is given
 
 
