@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -148,42 +148,29 @@ async def test_a_block_is_entered_in_the_thread_of_its_nursery() -> None:
     assert cm.outputs() == [1]
 
 
-def test_in_guest_mode_the_hosts_callbacks_may_call(record: list[Any]) -> None:
-    """Between two ticks there is no trio task; instruments are told inside of one, in order."""
-    recording = RecordingInstrument()
-    statistics: list[ConManStatistics] = []
+Calling: TypeAlias = Callable[[ConMan[int]], Awaitable[None]]
 
-    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
-        async with trio.open_nursery() as nursery:
-            async with ConMan[int].open(nursery, 2, instruments=[recording]) as cm:
-                opened(cm)
-                await ended.wait()
-        record.append(sorted(cm.outputs()))
+
+def as_a_guest(main: Callable[[Calling], Awaitable[None]], callback: Callable[[ConMan[int]], None]) -> None:
+    """Run it as a guest of asyncio; what it gets has the host call back with a manager, and waits for it."""
 
     async def host() -> None:
-        done = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
-        ended = trio.Event()
+        done = loop.create_future()
 
-        def opened(cm: ConMan[int]) -> None:
-            loop.call_soon(feed, cm)
+        async def have_called(cm: ConMan[int]) -> None:
+            has_called = trio.Event()
 
-        def feed(cm: ConMan[int]) -> None:
-            handles = [cm.start_soon(job, value) for value in range(5)]
-            cm.pause()
-            cm.limit = 3
-            handles[4].cancel()
-            assert handles[4].state == "done"
-            statistics.append(cm.statistics())
-            cm.resume()
-            with pytest.raises(trio.WouldBlock):
-                cm.run_nowait(job, 9)
-            ended.set()
+            def call() -> None:
+                callback(cm)
+                has_called.set()
+
+            loop.call_soon(call)
+            await has_called.wait()
 
         trio.lowlevel.start_guest_run(
             main,
-            opened,
-            ended,
+            have_called,
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=done.set_result,
             host_uses_signal_set_wakeup_fd=True,
@@ -191,6 +178,31 @@ def test_in_guest_mode_the_hosts_callbacks_may_call(record: list[Any]) -> None:
         (await done).unwrap()
 
     asyncio.run(host())
+
+
+def test_in_guest_mode_the_hosts_callbacks_may_call(record: list[Any]) -> None:
+    """Between two ticks there is no trio task; instruments are told inside of one, in order."""
+    recording = RecordingInstrument()
+    statistics: list[ConManStatistics] = []
+
+    async def main(have_called: Calling) -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[int].open(nursery, 2, instruments=[recording]) as cm:
+                await have_called(cm)
+        record.append(sorted(cm.outputs()))
+
+    def feed(cm: ConMan[int]) -> None:
+        handles = [cm.start_soon(job, value) for value in range(5)]
+        cm.pause()
+        cm.limit = 3
+        handles[4].cancel()
+        assert handles[4].state == "done"
+        statistics.append(cm.statistics())
+        cm.resume()
+        with pytest.raises(trio.WouldBlock):
+            cm.run_nowait(job, 9)
+
+    as_a_guest(main, feed)
     assert record == [[0, 1, 2, 3]]
     assert [(now.running, now.queued, now.cancelled) for now in statistics] == [(2, 2, 1)]
     told = [(event.hook, event.index) for event in recording.events]
@@ -211,66 +223,32 @@ def test_what_a_callback_of_the_host_does_is_told_in_its_context() -> None:
             told.append((seconds, who.get()))
             who.set("the instrument")
 
-    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
+    async def main(have_called: Calling) -> None:
         async with trio.open_nursery() as nursery:
             async with ConMan[int].open(nursery, 2, instruments=[Looks()]) as cm:
-                opened(cm)
-                await ended.wait()
+                await have_called(cm)
                 assert who.get() == "nobody"
 
-    async def host() -> None:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        ended = trio.Event()
+    def pause(cm: ConMan[int]) -> None:
+        who.set("the host")
+        cm.pause()
+        cm.resume()
+        assert who.get() == "the host"
 
-        def pause(cm: ConMan[int]) -> None:
-            who.set("the host")
-            cm.pause()
-            cm.resume()
-            assert who.get() == "the host"
-            ended.set()
-
-        trio.lowlevel.start_guest_run(
-            main,
-            lambda cm: loop.call_soon(pause, cm),
-            ended,
-            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-            done_callback=done.set_result,
-            host_uses_signal_set_wakeup_fd=True,
-        )
-        (await done).unwrap()
-
-    asyncio.run(host())
+    as_a_guest(main, pause)
     assert told == [(inf, "the host"), (0, "the host")]
 
 
 def test_a_task_that_a_callback_cancels_never_begins(record: list[Any]) -> None:
-    async def main(opened: Callable[[ConMan[int]], None], ended: trio.Event) -> None:
+    async def main(have_called: Calling) -> None:
         async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2) as cm:
-            opened(cm)
-            await ended.wait()
+            await have_called(cm)
         record.append([isinstance(outcome, Success) for outcome in cm.outcomes()])
 
-    async def host() -> None:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        ended = trio.Event()
+    def feed(cm: ConMan[int]) -> None:
+        cm.start_soon(job, 1).cancel()
 
-        def feed(cm: ConMan[int]) -> None:
-            cm.start_soon(job, 1).cancel()
-            ended.set()
-
-        trio.lowlevel.start_guest_run(
-            main,
-            lambda cm: loop.call_soon(feed, cm),
-            ended,
-            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-            done_callback=done.set_result,
-            host_uses_signal_set_wakeup_fd=True,
-        )
-        (await done).unwrap()
-
-    asyncio.run(host())
+    as_a_guest(main, feed)
     assert record == [[False]]
 
 

@@ -215,8 +215,9 @@ _RETRIES = "use max_attempts=..., which counts the retries after the first attem
 _INSTEAD: dict[str, str] = dict.fromkeys(["attempts", "max_retries", "retries"], _RETRIES)
 
 
-# attrs has written it
-RetryConfig.__init__ = explained(_INSTEAD.get)(RetryConfig.__init__)  # type: ignore[method-assign]
+RetryConfig.__init__ = explained(_INSTEAD.get)(  # type: ignore[method-assign]  # attrs has written it
+    RetryConfig.__init__
+)
 
 
 class RetriableError(Exception):
