@@ -19,7 +19,8 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # a Python that is not there is skipped, in CI too
 nox.options.reuse_venv = "yes"
 nox.options.allow_parallel = True
-nox.options.parallel = os.cpu_count()
+# One more than there are processors, as tests wait for clocks and for other processes, too.
+nox.options.parallel = (os.cpu_count() or 1) + 1
 
 # The programs that tests start would compile the package, each anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
