@@ -24,7 +24,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What is there by now stays: the collector need not look at it for each test that calls it."""
+    collect_and_freeze()
+
+
+def collect_and_freeze() -> None:
+    """What is left stays: the collector need not look at it again for each test that calls it."""
     gc.collect()
     gc.freeze()
 
@@ -160,7 +164,7 @@ def no_collector() -> Iterator[None]:
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What is logged of this test: managers of others, which may complain as they are collected, are gone."""
-    gc.collect()
+    collect_and_freeze()
     return caplog
 
 
