@@ -112,14 +112,14 @@ BUGS = [
     Bug(
         "who returns from a backoff goes before all who have not started",
         "_limits.tokens",
-        "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
-        "            if self._returning.ready:",
+        "        if not queue.ready:\n            return returning\n",
+        "        return returning\n",
     ),
     Bug(
         "who returns from a backoff waits behind all who have not started",
         "_limits.tokens",
-        "            if self._returning.ready and not (queue.ready and self._beginner_is_before()):",
-        "            if self._returning.ready and not queue.ready:",
+        "        if not returning.ready:\n            return queue\n",
+        "        if queue.ready or not returning.ready:\n            return queue\n",
     ),
     Bug(
         "the last one to return from a backoff is served first",

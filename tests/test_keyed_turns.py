@@ -11,10 +11,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.journaled import Memory
 from tests.managed import manager
-from trio_conman import ConMan, KeyedLimit
+from tests.retried import every
+from trio_conman import ConMan, KeyedLimit, RetriableError, Success
 
 Record = list[tuple[float, str]]
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
@@ -81,6 +83,63 @@ async def test_the_first_of_a_manager_lacks_another_key(
         two.start_soon(job, "by again", record)
         one.start_soon(job, "ay", record)
     assert sorted(record) == [(0, "by"), (0, "cx"), (1, "by again"), (2, "ay"), (9, "bx")]
+
+
+@each_kind
+async def test_one_of_two_queues_of_a_manager_has_its_turn_before_who_came_first(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    """It has the rank of the one who gets it, not that of the one who returned earlier."""
+    record: Record = []
+    limit, slots, failed = KeyedLimit(1, key=lambda name, *_: name[0]), limit_of(9), set()
+
+    async def returns(name: str, seconds: float) -> None:
+        if name not in failed:
+            failed.add(name)
+            raise RetriableError("not yet", retry_config=every(seconds))
+        await job(name, record, 2)
+
+    async with manager(slots, per_key=limit) as one, manager(slots, per_key=limit) as two:
+        one.start_soon(returns, "k returns first", 1)
+        one.start_soon(returns, "k returns", 2.5)
+        two.start_soon(job, "k", record, 2)
+        await trio.sleep(3)
+        two.start_soon(job, "k came first", record)
+        await trio.sleep(0.5)
+        one.start_soon(job, "k came later", record)
+    assert record == [
+        (0, "k"),
+        (2, "k returns first"),
+        (4, "k came first"),
+        (5, "k came later"),
+        (6, "k returns"),
+    ]
+
+
+async def test_who_needs_no_key_any_more_has_the_slot_and_another_manager_the_key(
+    autojump_clock: MockClock,
+) -> None:
+    """It waits for the value of the task that gives both back."""
+    record: Record = []
+    limit = KeyedLimit(2, key=lambda name, *_: name[0])
+
+    async def told(name: str, seconds: float) -> str:
+        await job(name, record, seconds)
+        return name
+
+    async with manager(2, per_key=limit, journal=Memory()) as one, manager(9, per_key=limit) as two:
+        one.start_soon(told, "k", 1)
+        again = one.start_soon(told, "k", 1)
+        await wait_all_tasks_blocked()
+        one.start_soon(told, "long", 9)
+        limit.limit = 1
+        one.start_soon(told, "k came first", 1)
+        two.start_soon(told, "k came later", 1)
+        await again.wait()
+        assert trio.current_time() == 1
+    assert isinstance(again.outcome, Success)
+    assert again.outcome.recalled
+    assert record == [(0, "k"), (0, "long"), (1, "k came later"), (2, "k came first")]
 
 
 @each_kind

@@ -48,7 +48,7 @@ class Serving(Protocol):
         ...
 
     def turn(self) -> Rank | None:
-        """The first rank of those who can start, if there are any."""
+        """The rank of who can start next, if somebody can."""
         ...
 
     def serve_one(self) -> None:
@@ -181,9 +181,9 @@ class Lanes:
         """That of the one who was found."""
         return self._next.priority
 
-    def turn(self) -> Rank | None:
-        """The rank of the one who waits for nothing but a slot, if somebody does."""
-        return (-self.priority, next(iter(self._next.ready.values()))[0]) if self.ready else None
+    def rank(self) -> Rank:
+        """That of the one who was found."""
+        return -self.priority, next(iter(self._next.ready.values()))[0]
 
     def has_others(self, is_here: bool) -> bool:
         """Whether anybody waits for nothing but a slot, as far as is known, but who asks."""

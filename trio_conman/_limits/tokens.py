@@ -206,9 +206,7 @@ class Tokens:
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the heads of the line, which leave it; somebody is ready. Whether one took it."""
         while True:
-            queue = self._queue
-            if self._returning.ready and not (queue.ready and self._beginner_is_before()):
-                queue = self._returning
+            queue = self._next_queue()
             self._beginner_is_next = queue is self._returning
             waiter, grant = queue.pop()
             if waiter._keys is not None:
@@ -220,11 +218,16 @@ class Tokens:
             if not (self.is_wanted() and self.still_grants()):  # what was called has changed that
                 return False
 
-    def _beginner_is_before(self) -> bool:
+    def _next_queue(self) -> Queue:
+        """The one whose head has the next slot; somebody is ready."""
         queue, returning = self._queue, self._returning
+        if not returning.ready:
+            return queue
+        if not queue.ready:
+            return returning
         if queue.priority == returning.priority:
-            return self._beginner_is_next
-        return queue.priority > returning.priority
+            return queue if self._beginner_is_next else returning
+        return queue if queue.priority > returning.priority else returning
 
     def serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
@@ -236,12 +239,11 @@ class Tokens:
         self.rings.break_rings()
 
     def turn(self) -> Rank | None:
-        """The first rank of those for whom there is a slot, if there are any, and nobody else asks for it."""
-        if not (self.has_free() and self.grants()):
+        """The rank of who has the next slot, if one is there for somebody, and nobody else asks for it."""
+        if self.rings.take_turns() or not (self.has_free() and self.is_wanted()):
             return None
-        lanes = [each for each in (self._queue, self._returning) if isinstance(each, Lanes)]
-        turns = [turn for each in lanes if (turn := each.turn()) is not None]
-        return None if not turns or self.rings.take_turns() else min(turns)
+        queue = self._next_queue()
+        return queue.rank() if isinstance(queue, Lanes) else (-queue.priority, -1)  # that lacks no key
 
     def serve_one(self) -> None:
         """Grant a slot that is free; somebody is ready."""
