@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from math import inf
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.journaled import Memory
 from tests.managed import manager
 from tests.retried import every
 from trio_conman import ConMan, KeyedLimit, RetriableError, Success
+from trio_conman._limits.tokens import Tokens
 
 Record = list[tuple[float, str]]
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
@@ -25,6 +27,19 @@ each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 async def job(name: str, record: Record, seconds: float = 1) -> None:
     record.append((trio.current_time(), name))
     await trio.sleep(seconds)
+
+
+def returning(record: Record) -> Callable[[str, float], Awaitable[None]]:
+    """A task that fails at first, and comes back after so many seconds."""
+    failed: set[str] = set()
+
+    async def returns(name: str, seconds: float) -> None:
+        if name not in failed:
+            failed.add(name)
+            raise RetriableError("not yet", retry_config=every(seconds))
+        await job(name, record, 2)
+
+    return returns
 
 
 @each_kind
@@ -91,14 +106,8 @@ async def test_one_of_two_queues_of_a_manager_has_its_turn_before_who_came_first
 ) -> None:
     """It has the rank of the one who gets it, not that of the one who returned earlier."""
     record: Record = []
-    limit, slots, failed = KeyedLimit(1, key=lambda name, *_: name[0]), limit_of(9), set()
-
-    async def returns(name: str, seconds: float) -> None:
-        if name not in failed:
-            failed.add(name)
-            raise RetriableError("not yet", retry_config=every(seconds))
-        await job(name, record, 2)
-
+    limit, slots = KeyedLimit(1, key=lambda name, *_: name[0]), limit_of(9)
+    returns = returning(record)
     async with manager(slots, per_key=limit) as one, manager(slots, per_key=limit) as two:
         one.start_soon(returns, "k returns first", 1)
         one.start_soon(returns, "k returns", 2.5)
@@ -113,6 +122,35 @@ async def test_one_of_two_queues_of_a_manager_has_its_turn_before_who_came_first
         (4, "k came first"),
         (5, "k came later"),
         (6, "k returns"),
+    ]
+
+
+@each_kind
+async def test_who_has_the_turn_of_a_manager_lacks_what_another_one_has_got(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    """Then its other queue has it, whose first came before all others."""
+    record: Record = []
+    limit, slots = KeyedLimit(1, key=lambda name, *_: name[0]), limit_of(9)
+    returns = returning(record)
+    async with manager(slots, per_key=limit) as one, manager(slots, per_key=limit) as two:
+        one.start_soon(returns, "a returns first", 1)
+        one.start_soon(returns, "a returns", 2.5)
+        two.start_soon(job, "a", record, 2)
+        two.start_soon(job, "b", record, 9)
+        await trio.sleep(3)
+        two.start_soon(job, "a came later", record)
+        two.start_soon(job, "b urgent", record, priority=1)
+        one.start_soon(job, "b", record)
+        limit.limit = 2
+    assert sorted(record) == [
+        (0, "a"),
+        (0, "b"),
+        (2, "a returns first"),
+        (3, "a returns"),
+        (3, "b urgent"),
+        (4, "a came later"),
+        (4, "b"),
     ]
 
 
@@ -185,6 +223,31 @@ async def test_who_waits_for_keys_has_no_more_turns_of_a_limiter_than_others(
             plain.start_soon(job, "plain", record)
     by_second = Counter((when, name == "plain") for when, name in record)
     assert {by_second[when, is_plain] for when in range(2, 18) for is_plain in (True, False)} == {5}
+
+
+@each_kind
+async def test_each_who_starts_is_looked_for_in_few_managers(
+    limit_of: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Not anew in all of them, for each one: very many may start when a limit is raised."""
+    record: Record = []
+    limit, slots = KeyedLimit(1, key=lambda *_: "key"), limit_of(999)
+    looks, rank = Counter[str](), Tokens.rank
+
+    def looking(self: Tokens) -> Any:
+        looks["rank"] += 1
+        return rank(self)
+
+    async with AsyncExitStack() as stack:
+        cms = [await stack.enter_async_context(manager(slots, per_key=limit)) for _ in range(20)]
+        for _ in range(20):
+            for cm in cms:
+                cm.start_soon(job, "", record)
+        await trio.sleep(0.5)
+        monkeypatch.setattr(Tokens, "rank", looking)
+        limit.limit = 999
+        assert limit.statistics()["key"].running == 400
+    assert looks["rank"] <= 2 * 400 + 2 * 20
 
 
 @attrs.define(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush, heapreplace
+from math import inf
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -10,7 +11,8 @@ import attrs
 from .ranked import MAX_STALE
 
 # The first of all is the least.
-Rank: TypeAlias = tuple[int, int]
+Rank: TypeAlias = tuple[float, int]
+NEVER: Rank = (inf, 0)
 
 
 class HasRank(Protocol):
@@ -23,7 +25,7 @@ class HasRank(Protocol):
 
 R = TypeVar("R", bound=HasRank)
 # With the id, since one that was moved may have left its rank behind.
-Entry: TypeAlias = tuple[int, int, int, R]
+Entry: TypeAlias = tuple[float, int, int, R]
 
 
 @attrs.define(eq=False, repr=False)

@@ -37,20 +37,17 @@ class Envoy:
 
     _scope: trio.CancelScope | None = attrs.field(default=None, init=False)
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether it waits, or is about to."""
-        return self._scope is not None
-
     def mind(self, line: Sending) -> None:
         """Send it, or recall it: somebody else may wait, or nobody any more."""
         if self._scope is None and line.is_wanted():
             scope = trio.CancelScope()
             line.nursery.start_soon(self._wait_in_limiter, line, scope, name=f"envoy of {line.name}")
             self._scope = scope
+            line.rings.asking.add(line)
         elif self._scope is not None and not line.is_wanted():
             self._scope.cancel(reason="nobody waits for a slot any more")
             self._scope = None
+            line.rings.asking.discard(line)
 
     @enable_ki_protection
     async def _wait_in_limiter(self, line: Sending, scope: trio.CancelScope) -> None:

@@ -27,7 +27,7 @@ import attrs
 
 from trio_conman._books.handles import Slot
 
-from .by_rank import ByRank, Rank
+from .by_rank import NEVER, ByRank, Rank
 from .keys import Key, Keys, forget, full_one
 from .ranked import Ranked
 from .rings import Rings
@@ -47,8 +47,12 @@ class Serving(Protocol):
         """Whether a slot is there for somebody who has not waited."""
         ...
 
-    def turn(self) -> Rank | None:
-        """The rank of who can start next, if somebody can."""
+    def rank(self) -> Rank:
+        """That of who can start next, or `NEVER`."""
+        ...
+
+    def alternates(self) -> bool:
+        """Whether the next one may be before the one who has had the last turn."""
         ...
 
     def serve_one(self) -> None:
@@ -308,9 +312,13 @@ def lines_of(bays: Iterable[Bay]) -> list[Serving]:
 
 def serve_all(lines: Sequence[Serving]) -> None:
     """Serve some lines, one who waits after another: the first in rank of all, in whichever line."""
-    left = lines
-    while turns := {line: turn for line in left if (turn := line.turn()) is not None}:
-        min(turns, key=turns.__getitem__).serve_one()
-        left = list(turns)
+    turns = ByRank[Serving]()
+    for line in lines:
+        turns.put(line, line.rank())
+    alternating = [line for line in lines if line.alternates()]
+    while turns.entries and (first := turns.first())[:2] < NEVER:
+        first[-1].serve_one()
+        for line in alternating:
+            turns.put(line, line.rank())
     for line in lines:
         line.serve()

@@ -56,10 +56,6 @@ class Waiting(Protocol):
         """Whether it gives slots, as soon as there are some."""
         ...
 
-    def sends(self) -> bool:
-        """Whether its envoy asks the limiter for slots."""
-        ...
-
     def resized(self) -> None:
         """The limit has changed, by whoever shares it."""
         ...
@@ -121,6 +117,8 @@ class Rings:
     limiter: trio.CapacityLimiter
     # Those of open managers, by the token of their trio run.
     _lines: dict[trio.lowlevel.TrioToken, weakref.WeakSet[Waiting]] = attrs.field(factory=dict, init=False)
+    # Those whose envoys ask the limiter for slots.
+    asking: weakref.WeakSet[object] = attrs.field(factory=weakref.WeakSet, init=False)
     _waits: OrderedDict[Any, _Wait] = attrs.field(factory=OrderedDict, init=False)
     # Those that may go on, as far as is known, come first.
     _holders: OrderedDict[TaskHandle[Any], dict[Any, _Wait]] = attrs.field(factory=OrderedDict, init=False)
@@ -158,6 +156,7 @@ class Rings:
     def _leave(self, line: Waiting) -> None:
         for lines in self._lines.values():
             lines.discard(line)
+        self.asking.discard(line)
         for wait in [wait for wait in self._waits.values() if wait.line is line]:
             self.unblock(wait.waiter)
 
@@ -167,7 +166,7 @@ class Rings:
 
     def take_turns(self) -> bool:
         """Whether several lines lend tokens, and an envoy asks for some: then each sends its own."""
-        return self.has_several() and any(line.sends() for lines in self._lines.values() for line in lines)
+        return bool(self.asking) and self.has_several()
 
     def tell_resized(self) -> None:
         """The limit has changed: each line looks what follows."""

@@ -34,7 +34,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot
 
-from .by_rank import Rank
+from .by_rank import NEVER, Rank
 from .envoy import Envoy
 from .keyring import Keyring
 from .keys import Keys, are_awaited, free, full_one, hold
@@ -238,12 +238,16 @@ class Tokens:
         self._mind_envoy()
         self.rings.break_rings()
 
-    def turn(self) -> Rank | None:
-        """The rank of who has the next slot, if one is there for somebody, and nobody else asks for it."""
+    def rank(self) -> Rank:
+        """That of who has the next slot, if one is there for somebody, and nobody else asks for it."""
         if self.rings.take_turns() or not (self.has_free() and self.is_wanted()):
-            return None
+            return NEVER
         queue = self._next_queue()
         return queue.rank() if isinstance(queue, Lanes) else (-queue.priority, -1)  # that lacks no key
+
+    def alternates(self) -> bool:
+        """Whether two queues take turns, of which the next one may have the better rank."""
+        return bool(self._returning.ready and self._queue.ready)
 
     def serve_one(self) -> None:
         """Grant a slot that is free; somebody is ready."""
@@ -251,10 +255,6 @@ class Tokens:
         assert slot is not None
         if not self._grant(slot):
             self._keep(slot)
-
-    def sends(self) -> bool:
-        """Whether its envoy asks the limiter for slots."""
-        return self._envoy is not None and self._envoy.is_sent
 
     def _mind_envoy(self) -> None:
         if self._envoy is not None:
