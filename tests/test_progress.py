@@ -853,6 +853,36 @@ def test_nothing_is_drawn_after_the_block_was_left_while_a_run_in_another_thread
     assert shown(console) == at_the_end
 
 
+def test_a_run_comes_after_one_in_another_thread_that_goes_on_with_nothing_to_show() -> None:
+    """It was left behind by the block."""
+    console = terminal()
+    left, over = threading.Event(), threading.Event()
+
+    async def crawl(ends: threading.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 0)
+            with trio.fail_after(10):
+                while progress._display._resting.statistics().tasks_waiting == 0:
+                    await trio.sleep(0.01)
+            left.set()
+            await trio.to_thread.run_sync(ends.wait)
+
+    progress = RichProgress(console=console)
+    thread = threading.Thread(target=trio.run, args=[crawl, over], daemon=True)
+    try:
+        with progress:
+            thread.start()
+            left.wait()
+        with progress:
+            trio.run(crawl, left)
+    finally:
+        over.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert shown(console)[0].startswith("2 done, 2 succeeded")
+
+
 # What it is given
 
 

@@ -337,13 +337,14 @@ class _Display:
             return
         self._now = trio.current_time()
         if self._ticker is None:
-            self._ticker, self._thread = trio.CancelScope(), get_ident()
-            spawn_system_task(self._tick, self._ticker)
+            # Another place to rest, as one that has ended elsewhere may rest on in its own run.
+            self._ticker, self._thread, self._resting = trio.CancelScope(), get_ident(), ParkingLot()
+            spawn_system_task(self._tick, self._ticker, self._resting)
         self._resting.unpark_all()
         if not self._within and all(row._complete for row in self.rows):
             self._end()
 
-    async def _tick(self, scope: trio.CancelScope) -> None:
+    async def _tick(self, scope: trio.CancelScope, resting: ParkingLot) -> None:
         try:
             with scope:
                 while not self._over:
@@ -353,7 +354,7 @@ class _Display:
                     self._now = trio.current_time()
                     drawn = self._draw()
                     if drawn and not any(row._unfinished for row in self.rows):
-                        await self._resting.park()
+                        await resting.park()
         finally:
             if self._ticker is scope:  # the trio run ends
                 self._ticker = None
