@@ -288,6 +288,17 @@ async def test_a_retry_that_has_its_slot_after_max_elapsed_is_not_made_though_a_
     assert budget.statistics().remaining == 1
 
 
+async def test_a_delay_that_ends_just_when_max_elapsed_does_is_not_waited_for_in_vain(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    """What it may last is a difference of times; when it ends is a sum, which is rounded otherwise."""
+    await trio.sleep(0.1)
+    async with manager(RateLimiter.unlimited()) as cm:
+        handle = await cm.run(fail, record, after(0.4, max_elapsed=0.5), 0.1)
+    assert record == [(0.1, "fails"), (pytest.approx(0.6), "fails")]
+    assert ending(handle.outcome)[0] is StopReason.RETRIES_EXHAUSTED
+
+
 async def test_those_that_wait_already_are_before_a_retry(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:

@@ -222,9 +222,9 @@ def decide(
         return StopReason.RETRY_AFTER
     delay = max(_delay(plan, retries + 1, rng) for plan in plans)
     most = min(plan.config.max_elapsed for plan in plans)
-    latest = first_attempt + most
     if now - first_attempt + delay > most:
         return StopReason.MAX_ELAPSED
+    latest = max(first_attempt + most, now + delay)  # to a rounding they may be the other way round
     due = -math.inf if permit is None else permit(deadline, latest)
     if due > latest:
         return StopReason.MAX_ELAPSED
