@@ -142,6 +142,28 @@ async def test_a_pause_is_no_ring_and_its_end_may_show_one(autojump_clock: MockC
     assert errors(a) == [True]
 
 
+async def test_a_ring_may_need_a_key_too_that_one_holds_who_is_not_in_it(autojump_clock: MockClock) -> None:
+    """He waits for what will end, and another one may have that key beside him."""
+    limits = [KeyedLimit(at + 1, key=lambda name, *_, at=at: name[at]) for at in (0, 1)]
+
+    async def awaits(name: str, handle: TaskHandle[Any]) -> str:
+        await handle.wait()
+        return name
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limits) as cm:
+        beside = await cm.run(awaits, "cz", await cm.run(child, "dw", 9))
+        ring = [await cm.run(parent, name, cm, inner, 2) for name, inner in (("ax", "bz"), ("by", "az"))]
+        await trio.sleep(1)
+        cm.pause()
+        await trio.sleep(2)
+        cm.resume()
+        await ring[0].wait()
+        assert trio.current_time() == 3
+    assert sorted(errors(*ring)) == [False, True]
+    assert errors(beside) == [False]
+    assert trio.current_time() == 9
+
+
 async def test_who_is_cancelled_is_in_no_ring(autojump_clock: MockClock) -> None:
     async def impatient(name: str) -> None:
         await trio.sleep(0.5)
