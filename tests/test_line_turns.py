@@ -117,6 +117,48 @@ async def test_endless_retries_and_an_endless_line_both_go_on(
 
 
 @each_kind
+@pytest.mark.parametrize("first", ["a map without items", "a run() that was cancelled"])
+async def test_who_has_nothing_to_start_has_no_turn(
+    first: str, limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    scope = trio.CancelScope()
+
+    async def write(name: str) -> None:
+        record.append((name, trio.current_time()))
+        await trio.sleep(1)
+
+    async def fail(name: str) -> None:
+        await write(name)
+        if trio.current_time() == 5:
+            scope.cancel()
+        raise RetriableError("again")
+
+    async def stand(cm: ConMan[None]) -> None:
+        if first == "a map without items":
+            async with cm.map(write, ["only"]) as outcomes:
+                async for _ in outcomes:
+                    pass
+        else:
+            await cm.run(write, "only")
+            with scope:
+                await cm.run(write, "never")
+
+    retry = RetryConfig(initial_delay=0.25, backoff_factor=1, jitter=False, max_attempts=math.inf)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(2), retry=retry, timeout=8.5) as cm:
+            cm.start_soon(trio.sleep_forever)
+            cm.start_soon(fail, "r")
+            cm.start_soon(fail, "s")
+            nursery.start_soon(stand, cm)
+            await trio.sleep(3.5)
+            cm.start_soon(write, "a")
+            cm.start_soon(write, "b")
+    # At 5 it is the turn of those who have not started.
+    order = ["r", "s", "r", "only", "s", "a", "r", "b", "s"]
+    assert record == [(name, second) for second, name in enumerate(order)]
+
+
+@each_kind
 async def test_a_slot_passes_by_any_number_of_maps_without_room(
     limit_of: MakeLimit, autojump_clock: MockClock
 ) -> None:

@@ -179,6 +179,7 @@ class DrawnMap(Mapping[T], Generic[T]):
 
     def _drawn_all(self, worker: Worker, error: Exception | None) -> None:
         worker.is_spoiled = worker.task._cancel_status is not worker.status
+        self._line.pass_turn_back()
         self._end_drawing(error)
 
     def _stop(self, reason: str) -> None:

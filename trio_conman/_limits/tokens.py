@@ -148,6 +148,11 @@ class Tokens:
         if self.rings.suspected:
             self.rings.break_rings()
 
+    def pass_turn_back(self) -> None:
+        """A place in the line that had its turn had nobody to start."""
+        if self._returning.ready:
+            self._beginner_is_next = True
+
     def _keep(self, slot: Slot) -> None:
         """Have a slot for later, unless the limiter is to have it: so it may be since it was offered."""
         if self.shared or self.closed or self._excess:
@@ -213,6 +218,7 @@ class Tokens:
                 hold(waiter._keys, slot)
             if grant(waiter, slot):
                 return True
+            self._beginner_is_next = queue is not self._returning  # it was nobody's turn
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more
             if not (self.is_wanted() and self.still_grants()):  # what was called has changed that
