@@ -178,6 +178,48 @@ async def test_pauses_and_changes_of_the_limit_serve_the_highest_first(
     assert sorted(record) == sorted(starts)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("how", ["resumed", "raised"])
+@pytest.mark.parametrize("retrying", [0, 2])
+async def test_where_several_slots_get_free_at_once_a_map_has_all_of_them_before_others(
+    retrying: int,
+    how: str,
+    shared: bool,
+    autojump_clock: MockClock,
+    record: list[tuple[float, str]],
+    job: Jobs,
+) -> None:
+    async def consume() -> None:
+        async with cm.map(job, [f"m{number}" for number in range(5)], priority=1) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    limit = trio.CapacityLimiter(2) if shared else 2
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit, retry=RETRY) as cm:
+        for number in range(retrying):
+            await cm.run(job.failing, f"r{number}")
+        await trio.sleep(1.25)
+        cm.pause()
+        for number in range(4 - retrying):
+            cm.start_soon(job, f"low{number}")
+        nursery.start_soon(consume)
+        await trio.sleep(2.75)
+        if how == "resumed":
+            cm.limit = 3
+            cm.resume()
+        else:
+            for _ in range(2):
+                cm.start_soon(trio.sleep, 9, priority=2)
+            cm.resume()
+            await trio.sleep(1)
+            cm.limit = 5
+    start = 4 if how == "resumed" else 5
+    names = [name for when, name in sorted(record) if when == start]
+    assert names == ["m0", "m1", "m2"]
+    lower = [when for when, name in record if not name.startswith("m")][retrying:]
+    assert sorted(lower) == [start + 1, *[start + 2] * 3]
+
+
 WRONG: list[Any] = [True, 1.0, "1", None]
 
 

@@ -4,7 +4,7 @@
 the user's iterator runs in no other task's clean-up, and goes on with it.
 
 Workers are hired in twice the number again and again, since one costs more than an item, and there may be
-few.
+few; where others wait, who would have those slots, up to `AT_ONCE` are hired at once.
 
 A consumer has its turn once a tick, often after all workers have had theirs. So a worker that finds no room
 keeps its slot until its next turn, and only then gives it back and rests: to be hired again costs more than a
@@ -60,6 +60,8 @@ class DrawnMap(Mapping[T], Generic[T]):
         stream = self._stream
         # For items that never wait, one more worker than run will do.
         most = stream.unfinished if self._hurries else stream.drawn
+        if self._drawing < AT_ONCE and self._line.has_waiters():
+            most = AT_ONCE  # else the slots of its items, where several get free at once, would be for others
         return (
             stream.more and self._passed < AT_ONCE and self._drawing <= most and self._drawing < self._room()
         )

@@ -204,9 +204,13 @@ class Tokens:
             return slot
         return None
 
+    def has_waiters(self) -> bool:
+        """Whether somebody waits for nothing but a slot."""
+        return bool(self._queue.ready or self._returning.ready)
+
     def is_wanted(self) -> bool:
         """Whether somebody waits for nothing but a slot, and may have one."""
-        return bool(self._returning.ready or self._queue.ready) and self.grants()
+        return self.has_waiters() and self.grants()
 
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the heads of the line, which leave it; somebody is ready. Whether one took it."""
