@@ -203,7 +203,9 @@ class Stream(Generic[T]):
             is_deadlock = True
         if is_deadlock:
             self.is_stuck = True
-            raise line.deadlock("a map was consumed", "give the inner work a manager of its own")
+            is_short = line.keyring is not None or not line.has_free()
+            own = "give the inner work a manager of its own"
+            raise line.deadlock("a map was consumed", own, is_short=is_short)
 
     def sleepers(self) -> list[trio.lowlevel.Task]:
         """The consumers that sleep."""

@@ -225,10 +225,14 @@ class Line(Tokens):
             if isinstance(self._returning, Ranked):
                 self._returning = Lanes(weakref.ref(self), self.rings).take_over(self._returning)
 
-    def deadlock(self, what: str, instead: str) -> RuntimeError:
-        """What to raise where a ring was closed."""
+    def deadlock(self, what: str, instead: str, *, is_short: bool = True) -> RuntimeError:
+        """What to raise where a ring was closed; `is_short` says whether of slots or keys."""
         slot = "slot" if self.keyring is None else "slot, or all that a key allows,"
-        return RuntimeError(
-            f"{what} inside a task of {self.name!r} while every {slot} is held by a task that itself waits "
-            f"for one, so that one gets free only when one of them gives up: {instead} {SEE}"
-        )
+        if is_short:
+            why = (
+                f"while every {slot} is held by a task that itself waits for one, so that one gets free only "
+                "when one of them gives up"
+            )
+        else:
+            why = "for which its items wait in turn, so that neither would ever end"
+        return RuntimeError(f"{what} inside a task of {self.name!r} {why}: {instead} {SEE}")
