@@ -408,6 +408,25 @@ async def test_items_of_a_map_are_tasks_like_others(limit_of: MakeLimit, autojum
 
 
 @each_kind
+async def test_who_consumes_a_map_of_a_list_that_has_ended_waits_for_no_slot(
+    limit_of: MakeLimit, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+
+        async def consumer() -> list[float]:
+            async with cm.map(child, [1]) as outcomes:
+                ended = [trio.current_time() async for _ in outcomes]
+            return [*ended, trio.current_time()]
+
+        await cm.run(trio.sleep, 0.5)
+        handle = await cm.run(consumer)
+        await wait_all_tasks_blocked()
+        cm.start_soon(parent, cm, 5)
+    assert await handle.result() == [1.5, 1.5]
+    assert cm.errors() == []
+
+
+@each_kind
 async def test_the_source_of_a_map_holds_no_slot(limit_of: MakeLimit, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(2)) as cm:
 

@@ -149,6 +149,56 @@ async def test_a_map_that_may_not_draw_holds_no_slot(
             assert len([outcome async for outcome in outcomes]) == 10
 
 
+async def keep_busy(cm: ConMan[Any], seconds: float) -> None:
+    """Have other tasks in all slots, and in the line."""
+    for _ in range(4):
+        cm.start_soon(trio.sleep, seconds)
+    await wait_all_tasks_blocked()
+
+
+each_list = pytest.mark.parametrize("items", [[1, 2], (1, 2), range(1, 3)], ids=["list", "tuple", "range"])
+
+
+@each_list
+@pytest.mark.parametrize("busy", ["line", "pause"])
+async def test_a_map_needs_no_slot_to_see_that_a_list_has_ended(
+    busy: str, items: Any, autojump_clock: MockClock
+) -> None:
+    got: list[tuple[float, int]] = []
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, trio.CapacityLimiter(1)) as cm:
+        with trio.fail_after(99):
+            async with cm.map(second, items) as outcomes:
+                async for outcome in outcomes:
+                    assert isinstance(outcome, Success)
+                    got.append((trio.current_time(), outcome.value))
+                    if outcome.value == 2 and busy == "pause":
+                        cm.pause()
+                    elif outcome.value == 1 and busy == "line":
+                        await keep_busy(cm, 10)
+        assert (got, trio.current_time()) == ([(1, 1), (2, 2)], 2)
+        cm.cancel()
+
+
+async def test_a_map_over_an_empty_list_waits_for_nobody(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
+        await keep_busy(cm, 10)
+        assert await drain(cm, second, []) == []
+        assert trio.current_time() == 0
+
+
+async def test_a_list_that_has_grown_has_not_ended(autojump_clock: MockClock) -> None:
+    items = [1]
+    got: list[int] = []
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, trio.CapacityLimiter(1)) as cm:
+        await keep_busy(cm, 1)
+        async with cm.map(second, items) as outcomes:
+            async for outcome in outcomes:
+                got.append(outcome.args[0])
+                if len(items) < 3:
+                    items.append(len(items) + 1)
+    assert got == [1, 2, 3]
+
+
 # Inside
 
 

@@ -56,6 +56,11 @@ class DrawnMap(Mapping[T], Generic[T]):
         """Whether something is between the source and its start."""
         return self._in_line or self._drawing > 0
 
+    def look_for_end(self) -> None:
+        """Nothing is under way, and the next slot may be long in coming."""
+        if self._in_line and self._source.is_over():
+            self._end_drawing(None)
+
     def _may_give(self) -> bool:
         stream = self._stream
         # For items that never wait, one more worker than run will do.

@@ -92,6 +92,7 @@ class Mapping(ABC, Generic[T]):
             self._block,
             ordered=self._ordered,
             tell_taken=self.want,
+            look_for_end=self.look_for_end,
             needs_slots=self._needs_slots,
             needs=self._needs,
         )
@@ -172,6 +173,9 @@ class Mapping(ABC, Generic[T]):
     @abstractmethod
     async def _close(self) -> None:
         """Close the source; raise what that has raised."""
+
+    def look_for_end(self) -> None:
+        """The consumer has taken all that was drawn, and waits: maybe that was all."""
 
     # Slots
 

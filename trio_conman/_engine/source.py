@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable
 from contextvars import Context
-from typing import Any, TypeGuard, final
+from operator import length_hint
+from typing import Any, Final, TypeGuard, final
 
 from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.texts import short
+
+# Iterators that tell exactly how many items are left.
+_COUNTED: Final = (type(iter([])), type(iter(())), type(iter(range(0))))
 
 
 def _special(items: object, name: str) -> object:
@@ -45,6 +49,10 @@ class SyncSource:
     def draw(self) -> Any:
         """The next item, or StopIteration."""
         return self._context.run(next, self._iterator)
+
+    def is_over(self) -> bool:
+        """Whether nothing is left, as far as that can be told without drawing."""
+        return type(self._iterator) in _COUNTED and not length_hint(self._iterator)
 
     def blame(self) -> None:
         """Raise, because the source has left a cancel scope open in the trio task that drew from it."""

@@ -27,9 +27,9 @@ T = TypeVar("T")
 class Stream(Generic[T]):
     """What the consumer of a map iterates over.
 
-    It calls `tell_taken` when it has taken an outcome. `needs_slots` tells whether the next one cannot come
-    without a slot, and what it `needs` beside that. When the map was left it leads nowhere any more, for
-    its consumer may keep it.
+    It calls `tell_taken` when it has taken an outcome, and `look_for_end` before it waits though it has taken
+    all that was drawn. `needs_slots` tells whether the next one cannot come without a slot, and what it
+    `needs` beside that. When the map was left it leads nowhere any more, for its consumer may keep it.
     """
 
     __slots__ = (
@@ -39,6 +39,7 @@ class Stream(Generic[T]):
         "_consumers",
         "_error",
         "_indexed",
+        "_look_for_end",
         "_needs",
         "_needs_slots",
         "_next_turn",
@@ -64,6 +65,7 @@ class Stream(Generic[T]):
         *,
         ordered: bool,
         tell_taken: Callable[[], None],
+        look_for_end: Callable[[], None],
         needs_slots: Callable[[], bool],
         needs: Callable[[], Iterable[Need]],
     ) -> None:
@@ -80,6 +82,7 @@ class Stream(Generic[T]):
         self._thread = block.thread
         self._ordered = ordered
         self._tell_taken = tell_taken
+        self._look_for_end = look_for_end
         self._needs_slots = needs_slots
         self._needs = needs
         # The outcomes that were not taken: in the order of completion, or else by index.
@@ -149,6 +152,8 @@ class Stream(Generic[T]):
                     self.put_back([outcome])
                     raise
                 return outcome
+            if self.taken == self.drawn and self.more:
+                self._look_for_end()
             if self.is_empty:
                 self._raise_end()
             await self._sleep()
@@ -248,5 +253,5 @@ class Stream(Generic[T]):
         self.refused = False
         self._error = None
         self.is_dropped = True
-        del self._block, self._tell_taken, self._needs_slots, self._needs
+        del self._block, self._tell_taken, self._look_for_end, self._needs_slots, self._needs
         return left
