@@ -243,7 +243,9 @@ async def open_a_map(stage: Stage) -> None:
                 taken.append(outcome.index)
 
     taken: list[int] = []
-    await stage.edge.wait(use)
+    async with trio.open_nursery() as nursery:
+        await stage.edge.wait(use)
+        nursery.start_soon(stage.until_idle)  # no map is open any more, for whose consumer others wait
     assert len(taken) == len(set(taken))
 
 
