@@ -23,7 +23,7 @@ from ._base.texts import short
 from ._base.unentered import Unentered
 from ._books.records import Recorder
 from ._leaves.journal_file import JournalError
-from ._leaves.journal_records import Codec, SectionRecords
+from ._leaves.journal_records import SectionRecords
 from ._leaves.journal_store import Store, load
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Journal(Recorder[Any]):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._records = SectionRecords(store, store.shelf("", "1", True), None, Codec.of())
+        self._records = SectionRecords(store, store.shelf("", "1", True))
 
     def __repr__(self) -> str:
         return f"<Journal {self._store.path}>"
@@ -123,7 +123,7 @@ class Journal(Recorder[Any]):
                 check_sync(option, function, "a sync callable or None")
         self._store.enter()
         shelf = self._store.shelf(name, version, encode is None)
-        return Section(SectionRecords(self._store, shelf, key, Codec.of(encode, decode)), name, version)
+        return Section(SectionRecords(self._store, shelf, key, encode, decode), name, version)
 
     @enable_ki_protection
     async def discard(self, section: str) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
-import attrs
 from trio.lowlevel import disable_ki_protection
 
 from trio_conman._base.texts import beginning, short, text_of
@@ -21,37 +20,27 @@ from .journal_values import decode_json, encode_json
 _from_json = json.JSONDecoder().decode  # as users write it, with spaces around it
 
 
-@attrs.frozen(eq=False, repr=False)
-class Codec:
-    """How values are written, and read again."""
-
-    encode: Callable[[Any], Data]
-    decode: Callable[[Any], Any]
-
-    @classmethod
-    def of(
-        cls, encode: Callable[[Any], Data] | None = None, decode: Callable[[Any], Any] | None = None
-    ) -> Codec:
-        """By functions of a user, which a Ctrl-C may interrupt; JSON in place of what is not given."""
-        if encode is not None and decode is None:
-            return cls(partial(_encode_as_json, encode), _from_json)
-        return cls(
-            encode_json if encode is None else partial(_encode, encode),
-            decode_json if decode is None else partial(_of_user, decode),
-        )
-
-
 @final
 class SectionRecords:
-    """The `Records` of a section; see there."""
+    """The `Records` of a section; see there. Its values are JSON where no functions for them are given."""
 
     __slots__ = ("_decode", "_encode", "_key", "_shelf", "_store")
 
-    def __init__(self, store: Store, shelf: Shelf, key: Callable[..., Any] | None, codec: Codec) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shelf: Shelf,
+        key: Callable[..., Any] | None = None,
+        encode: Callable[[Any], Data] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._store = store
         self._shelf = shelf
         self._key = key
-        self._encode, self._decode = codec.encode, codec.decode
+        self._encode: Callable[[Any], Data] = encode_json if encode is None else partial(_encode, encode)
+        self._decode: Callable[[Any], Any] = decode_json if decode is None else partial(_of_user, decode)
+        if encode is not None and decode is None:
+            self._encode, self._decode = partial(_encode_as_json, encode), _from_json
 
     def enter(self) -> None:
         """Raise unless it is open in this trio run."""
