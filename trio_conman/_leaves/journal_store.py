@@ -183,7 +183,7 @@ class Shelf:
         """Wait until the value of a key was read, or committed, if that is underway."""
         table, store = self._table, self._store
         while store.durable and table is not None and key in table.pending and not store.is_ending:
-            await store.group()
+            await store.group.wait()
         if self._ahead is not None:
             await self._ahead.arrival(key)
 
@@ -223,7 +223,8 @@ class Store:
         self._closed = trio.Event()
         self._committed = 0  # groups
         self.waiting: int = 0  # bytes of what is pending
-        self._group = trio.Event()  # set when one more group is committed, and then another one
+        # Set when one more group is committed, or something has gone wrong; and then it is another one.
+        self.group: trio.Event = trio.Event()
         self._latest = max((content.info.id for content in contents), default=0)
         self.reader: Reader = Reader(file, self._reading_failed)
         self.shelves: dict[str, Shelf] = {}
@@ -305,11 +306,7 @@ class Store:
         """Wait until what a ticket stands for is on the disk."""
         while self._committed < ticket:
             self.raise_fault()
-            await self.group()
-
-    async def group(self) -> None:
-        """Wait until a group is committed, or something has gone wrong."""
-        await self._group.wait()
+            await self.group.wait()
 
     async def flush(self) -> None:
         """Wait until all that was put is on the disk; a checkpoint."""
@@ -342,8 +339,8 @@ class Store:
         self._tell()
 
     def _tell(self) -> None:
-        self._group.set()
-        self._group = trio.Event()
+        self.group.set()
+        self.group = trio.Event()
 
 
 def _difference(shelf: Shelf, version: str) -> str:
