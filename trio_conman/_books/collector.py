@@ -115,8 +115,7 @@ class Collector(Generic[T]):
     @trio.lowlevel.enable_ki_protection
     def keep(self, outcomes: list[Outcome[T]]) -> None:
         """Keep what the consumer of a map did not take; it goes to no channel."""
-        kept = self.kept()  # what is underway has ended earlier
-        kept += outcomes
+        self.kept().extend(outcomes)  # what is underway has ended earlier
 
     def _keep(self, batch: list[TaskHandle[T]]) -> None:
         self._kept += [handle._outcome for handle in batch if handle._outcome is not None]
