@@ -112,7 +112,6 @@ class Collector(Generic[T]):
         for handle in left:
             self._settle(handle)
 
-    @trio.lowlevel.enable_ki_protection
     def keep(self, outcomes: list[Outcome[T]]) -> None:
         """Keep what the consumer of a map did not take; it goes to no channel."""
         self.kept().extend(outcomes)  # what is underway has ended earlier

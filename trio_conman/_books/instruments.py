@@ -212,7 +212,6 @@ class Instruments:
             self._late.append(lambda: self._tell(hook, args, where))
             self.wake()
 
-    @enable_ki_protection
     def catch_up(self) -> None:
         """Tell what could not be told when it happened; raise what a handler of the log raised."""
         self._tell_late()

@@ -83,7 +83,6 @@ class Block:
         """Whether nothing changes any more."""
         return self._host_ended.is_set()
 
-    @enable_ki_protection
     async def enter(self) -> None:
         """Start the host, and enter the body's scope."""
         if get_ident() != self.thread:
@@ -108,7 +107,6 @@ class Block:
             raise
         self._body_scope.__enter__()
 
-    @enable_ki_protection
     async def exit(self, error: BaseException | None) -> bool:
         """Wait for the tasks, or, when the body was left by an `error`, cancel them first.
 
@@ -287,7 +285,6 @@ class Block:
             due = 0.0 if runner.permits is None else runner.permits.paused_for()
             runner.instruments.tell("pause_changed", self.name, inf if self.line.paused else due)
 
-    @enable_ki_protection
     def tell_resized(self) -> None:
         """The limit has changed: that is told before what it lets maps start."""
         if self.runner.instruments is not None:

@@ -173,7 +173,6 @@ class Endings(Ledger):
             handle._done.set()
         del self, handle, outcome, deliver  # where the cancellation above led to this frame
 
-    @enable_ki_protection
     def refuse(self, handle: TaskHandle[Any], error: BaseException | None = None) -> None:
         """Accept a task that cannot begin, for an error or an interrupt, or as all are cancelled."""
         self.accept(handle)
@@ -183,7 +182,6 @@ class Endings(Ledger):
             self._finish(handle, self._cut_short(handle, error))
         del self, handle, error
 
-    @enable_ki_protection
     def cancel(self, handle: TaskHandle[Any], text: str, reason: str | None) -> None:
         """Cancel a task; `text` says why. Where all were cancelled first, that is why."""
         try:
@@ -197,7 +195,6 @@ class Endings(Ledger):
         finally:
             del self, handle  # see TaskHandle.cancel()
 
-    @enable_ki_protection
     def withdraw(self, handle: TaskHandle[Any]) -> None:
         """End a task that was cancelled in the queue. One that is not there looks at that itself."""
         if self.slots.leave(handle):

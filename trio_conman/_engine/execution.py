@@ -258,7 +258,6 @@ class Runner(Recalls):
         self.pool.gone(worker, handle)
         del handle, outcome, travels  # see _finish
 
-    @enable_ki_protection
     def bury(self) -> None:
         """All workers have ended: see to those that a Ctrl-C hit before their first step."""
         for worker in list(self.pool.workers):
@@ -317,7 +316,6 @@ class Runner(Recalls):
             budget=self.budget,
         )
 
-    @enable_ki_protection
     def _take_permit(self, handle: TaskHandle[Any]) -> Failure | Answer | None:
         """Take what the rate asks for, unless that is to be waited for, or its cost cannot be told."""
         assert self.permits is not None

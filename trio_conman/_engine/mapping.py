@@ -77,7 +77,6 @@ class Mapping(ABC, Generic[T]):
         # What is to end before the map is: workers that were hired and have not drawn, or else the feeder.
         self._drawing = 0
 
-    @enable_ki_protection
     def enter(self) -> AsyncIterator[Outcome[T]]:
         """Begin."""
         if self._block.closed:

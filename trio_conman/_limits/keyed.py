@@ -126,7 +126,6 @@ class KeyedLimit:
     def _describe(self) -> str:
         return f"key of {self!r}"
 
-    @enable_ki_protection
     def _enter(self, value: Hashable) -> Keys:
         """One more waits whose only key that is.
 
@@ -144,7 +143,6 @@ class KeyedLimit:
         keys[0].waiting += 1
         return keys
 
-    @enable_ki_protection
     def _changed(self, changed: Iterable[Keys]) -> None:
         """Other limits hold for these keys."""
         keys = [key for (key,) in changed]
@@ -166,7 +164,6 @@ class KeyedLimit:
                 f"{self!r} is used in another thread: call its methods with trio.from_thread.run_sync"
             )
 
-    @enable_ki_protection
     def _open(self) -> None:
         """A manager uses it, in the caller's trio run, until `_close`.
 
@@ -185,7 +182,6 @@ class KeyedLimit:
                 self._keys.clear()  # of a run that has crashed
             self._users += 1
 
-    @enable_ki_protection
     def _close(self, run: trio.lowlevel.TrioToken | None) -> None:
         """A manager of that run uses it no more."""
         # It may be another run's by now, if this one crashed, and this is the garbage collector's doing.

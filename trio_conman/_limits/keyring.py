@@ -7,7 +7,6 @@ from typing import Any, final
 
 import attrs
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import TaskHandle
 
@@ -64,7 +63,6 @@ class Keyring:
         finally:
             del self, handle, args  # where an error led to this frame
 
-    @enable_ki_protection
     def look_up(self, handle: TaskHandle[Any]) -> bool:
         """A task that was to be recalled, and is not, has keys from here on, and its slot has them.
 

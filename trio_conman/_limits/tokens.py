@@ -94,7 +94,6 @@ class Tokens:
         self.paused = True
         self._mind_envoy()
 
-    @enable_ki_protection
     def resume(self, tell: Callable[[], None]) -> None:
         """Grant again; `tell` that it was paused, who may pause anew."""
         was_paused, self.paused = self.paused, False

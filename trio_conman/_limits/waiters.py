@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from .turns import Claims, Gate, Ticket, go_in, leave, move_up, wait
 
@@ -37,7 +36,6 @@ class Waiters:
             for gate in self.gates:
                 gate.queue[key] = self
 
-    @enable_ki_protection
     def take(self, key: Any, now: float) -> bool:
         """Take permits of all gates, if it is somebody's turn and they are due; no checkpoint.
 
@@ -76,7 +74,6 @@ class Waiters:
             """What one takes, where that is not the same for all."""
             raise NotImplementedError  # the subclasses say that
 
-    @enable_ki_protection
     async def acquire(self, key: Any, latest: float = inf, *, patient: bool = False) -> float | None:
         """Wait for permits, and take them.
 
