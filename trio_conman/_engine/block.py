@@ -330,7 +330,7 @@ class Block:
 
     def give_up(self) -> None:
         """More tasks have failed than were allowed."""
-        if self._too_many_errors or self._body_scope.cancel_called:
+        if self._body_scope.cancel_called:
             return  # it ends already
         self._too_many_errors = True
         text = f"more than {self.runner.max_errors} tasks of {self.name!r} failed"
