@@ -1,6 +1,7 @@
 """Who waits for all tasks waits for the consumers of maps too, unless they wait for him."""
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -243,12 +244,17 @@ async def test_a_closed_manager_waits_for_no_consumer(
 
 
 @pytest.mark.parametrize("how", ["shutdown", "cancel"])
+@pytest.mark.parametrize(
+    "count, end",
+    [(20, pytest.raises(ConManClosedError)), (4, nullcontext())],
+    ids=["more to draw", "all drawn"],
+)
 async def test_who_waits_for_a_consumer_is_told_of_the_end(
-    how: str, autojump_clock: MockClock, record: list[Any]
+    how: str, count: int, end: Any, autojump_clock: MockClock, record: list[Any]
 ) -> None:
     async def consume() -> None:
-        with pytest.raises(ConManClosedError):
-            await take_slowly(cm, range(20), [])
+        with end:
+            await take_slowly(cm, range(count), [])
 
     async def wait() -> None:
         await wait_all_tasks_blocked()
