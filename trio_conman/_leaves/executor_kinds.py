@@ -92,10 +92,10 @@ def is_loky(executor: object) -> bool:
     return _is_a(executor, "loky.process_executor", "ProcessPoolExecutor")
 
 
-def is_quick(executor: object) -> bool:
+def is_quick(executor: concurrent.futures.Executor) -> bool:
     """Whether a ``submit`` holds nobody up, as far as is known."""
     # A class of users may have one of its own, that waits for a place for example.
-    submit = getattr(executor.submit, "__func__", None)  # type: ignore[attr-defined]  # checked before
+    submit = getattr(executor.submit, "__func__", None)
     if submit is concurrent.futures.ProcessPoolExecutor.submit:
         # The first starts processes, and with some methods a server of them.
         return bool(getattr(executor, "_processes", None))
