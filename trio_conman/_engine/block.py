@@ -112,8 +112,9 @@ class Block:
 
         Returns whether the block ends quietly in spite of the error.
         """
-        rest = self._after_body(error)
+        rest = error
         try:
+            rest = self._after_body(error)
             if rest is None:
                 self.resume()
                 await self.wait_idle()
@@ -378,23 +379,27 @@ class Block:
         error._owner = self._identity
         return error
 
-    def _is_own_end(self, error: BaseException) -> bool:
-        """Whether `error` says nothing but that this manager is closed, and it is."""
-        if isinstance(error, BaseExceptionGroup):
-            return all(self._is_own_end(each) for each in error.exceptions)
-        is_own = isinstance(error, ConManClosedError) and getattr(error, "_owner", None) is self._identity
-        return is_own and self.closed
-
     def without_own_end(self, error: BaseException | None) -> BaseException | None:
         """What is to travel on when `error` left the body.
 
-        Nothing, where it says only that this manager is closed; where it says that of some children of the
-        body, and of the others that they were cancelled, the latter; else `error` itself.
+        Nothing, where it says only that this manager is closed, which it is; where it says that of some
+        children of the body, and of the others that they were cancelled, the latter; else `error` itself.
         """
-        if error is None or self._is_own_end(error):
+        if error is None or not self.closed:
+            return error
+        is_own, others = False, []
+        parts = [error]
+        while parts:  # of any depth: each nursery around another one makes a group
+            part = parts.pop()
+            if isinstance(part, BaseExceptionGroup):
+                parts += part.exceptions
+            elif isinstance(part, ConManClosedError) and getattr(part, "_owner", None) is self._identity:
+                is_own = True
+            else:
+                others.append(part)
+        if not others:
             return None
-        if isinstance(error, BaseExceptionGroup):
-            cancelled, rest = error.split(trio.Cancelled)
-            if rest is not None and self._is_own_end(rest):
-                return cancelled
+        if is_own and all(isinstance(each, trio.Cancelled) for each in others):
+            assert isinstance(error, BaseExceptionGroup)
+            return error.split(trio.Cancelled)[0]
         return error
