@@ -1,3 +1,4 @@
+import gzip
 import os
 import re
 import tempfile
@@ -16,6 +17,7 @@ from trio_conman.signals import shutdown_on_signal
 
 LIMIT = 4  # files at once
 LIMITS = httpx.Limits(max_connections=LIMIT)  # a connection for each: none waits
+AS_IT_IS = {"Accept-Encoding": "identity"}  # httpx would ask for it compressed
 
 
 async def main(service: str, names: list[str], folder: Path) -> None:
@@ -35,7 +37,7 @@ async def main(service: str, names: list[str], folder: Path) -> None:
 
     retry = RetryConfig.exponential(initial_delay=0.1, retry_on=httpx.TransportError)
     async with (
-        httpx.AsyncClient(base_url=service, limits=LIMITS) as client,
+        httpx.AsyncClient(base_url=service, limits=LIMITS, headers=AS_IT_IS) as client,
         open_journal(folder / "downloads.journal") as journal,
         trio.open_nursery() as nursery,
         ConMan[int].open(
@@ -66,7 +68,7 @@ served = Counter[str]()
 
 
 class Service(BaseHTTPRequestHandler):
-    """Stands for the service: it is busy at first, breaks off, and lacks a file."""
+    """Stands for the service: busy at first, breaks off, lacks a file, compresses."""
 
     protocol_version = "HTTP/1.1"
 
@@ -76,10 +78,14 @@ class Service(BaseHTTPRequestHandler):
         requests[name] += 1
         start = int(re.findall(r"\d+", self.headers.get("Range", "bytes=0-"))[0])
         busy, gone = name == "2.bin" and first, name == "5.bin"
-        body = b"" if busy or gone else CONTENT[start:]
+        packs = "gzip" in self.headers["Accept-Encoding"]
+        content = gzip.compress(CONTENT) if packs else CONTENT
+        body = b"" if busy or gone else content[start:]
         self.send_response(503 if busy else 404 if gone else 206 if start else 200)
         if busy:
             self.send_header("Retry-After", "1")  # seconds
+        if packs:
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if first and name == "3.bin":  # it breaks off after the half
