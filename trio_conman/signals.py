@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
 from math import inf
-from threading import get_ident
+from threading import get_ident, main_thread
 from types import TracebackType
 from typing import Any, Literal, final
 
@@ -110,6 +110,11 @@ class _Listening(Unentered):
             raise RuntimeError("what shutdown_on_signal() returns can be entered once: call it again")
         if get_ident() != self._cm._thread:
             raise wrong_thread("shutdown_on_signal", "run(cm.shutdown) when a signal has come")
+        if get_ident() != main_thread().ident:
+            raise RuntimeError(
+                "shutdown_on_signal() was called outside of the main thread, which alone has signals: "
+                "have that one call trio.from_thread.run(cm.shutdown, trio_token=...) when one has come"
+            )
         self._cm._block.inside.refuse(
             "shutdown_on_signal", "call it from the block, or from a task beside it"
         )
