@@ -124,6 +124,13 @@ async def test_what_is_no_limiter_is_refused_by_name(wrong: Any) -> None:
             ConMan.open(nursery, rate=[RateLimiter(1), wrong])
 
 
+async def test_a_text_is_shown_whole_and_not_its_first_letter() -> None:
+    text: Any = "10/s"
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(TypeError, match=r"^rate must be a RateLimiter, or several, or None, not '10/s'$"):
+            ConMan.open(nursery, rate=text)
+
+
 async def test_a_limiter_that_is_given_twice_is_refused() -> None:
     rate = RateLimiter(1)
     async with trio.open_nursery() as nursery:
