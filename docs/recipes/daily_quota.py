@@ -9,12 +9,14 @@ from trio_conman import ConMan, RateLimiter
 DAY = 24 * 60 * 60
 
 
-def opened(file: Path) -> RateLimiter:
-    """The rate as the last run has left it."""
-    if file.exists():
-        return RateLimiter.restore(json.loads(file.read_text()))
-    # 1000 a day: 50 at once, and the others evenly.
-    return RateLimiter(950, per=DAY, burst=50)
+def opened(file: Path, quota: int) -> RateLimiter:
+    """The rate as the last run has left it, for the quota that there is now."""
+    burst = quota // 20  # so many at once, and the others evenly
+    if not file.exists():
+        return RateLimiter(quota - burst, per=DAY, burst=burst)
+    rate = RateLimiter.restore(json.loads(file.read_text()))
+    rate.rate, rate.burst = quota - burst, burst  # the file has those of the last run
+    return rate
 
 
 def save(rate: RateLimiter, file: Path) -> None:
@@ -24,8 +26,8 @@ def save(rate: RateLimiter, file: Path) -> None:
     beside.replace(file)
 
 
-async def main(file: Path) -> None:
-    rate = opened(file)
+async def main(file: Path, quota: int) -> None:
+    rate = opened(file, quota)
 
     async def call(number: int) -> int:
         # Before the request, so that one that was made is counted, whatever happens.
@@ -42,6 +44,6 @@ async def main(file: Path) -> None:
 
 
 with tempfile.TemporaryDirectory() as folder:
-    # Three runs of the program, on the same day.
-    for _ in range(3):
-        trio.run(main, Path(folder, "quota.json"))
+    # Four runs of the program, on the same day; before the last the quota is doubled.
+    for quota in (1000, 1000, 1000, 2000):
+        trio.run(main, Path(folder, "quota.json"), quota)

@@ -114,6 +114,7 @@ class RateLimiter:
         """A limiter that goes on where another one stood when `snapshot` was taken of it.
 
         The time since then counts by the wall clock. If that was set back, nothing has come back since then.
+        `rate`, `per` and `burst` are those of then, too: assign what is different now.
 
         Args:
             snapshot: what `snapshot` returned, also as JSON has kept it.
