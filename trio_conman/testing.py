@@ -21,7 +21,7 @@ __all__ = ["Event", "FixedJitter", "FlakyTask", "RecordingInstrument"]
 
 @final
 class FixedJitter(random.Random):
-    """A source of jitter that always draws the same share of a delay; for the ``rng`` of a manager.
+    """A source of jitter that always draws the same share of a delay; for whatever takes an ``rng``.
 
     Args:
         share: which part of the full delay is waited, from 0 to 1. Default: all of it.
