@@ -50,7 +50,7 @@ async def main(file: Path, timeout: float) -> None:
             async with shutdown_on_signal(cm, grace=10):  # what is underway is paid for
                 for question in QUESTIONS:
                     await cm.run(ask, question)
-    report(cm)
+        report(cm)  # before the journal tells of a disk that is full
 
 
 async def interrupted(file: Path) -> None:
