@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -377,6 +378,26 @@ async def test_who_waits_for_a_key_can_be_cancelled_when_it_has_come_back_to_the
         assert error_of(handle.outcome)[1] is StopReason.CANCELLED
         cm.resume()
         await cm.wait()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_who_was_cancelled_while_it_waited_for_a_key_is_forgotten(autojump_clock: MockClock) -> None:
+    class Name(str):
+        __slots__ = ("__weakref__",)
+
+    name = Name("a")
+    gone, journal = weakref.ref(name), Memory()
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=journal) as cm:
+        await cm.run(double, "a")
+        await wait_all_tasks_blocked()
+        handle = cm.start_soon(double, name)
+        await trio.sleep(0.5)
+        assert handle.state == "queued"
+        handle.cancel()
+        del handle, name
+        await cm.wait()
+        cm.pop_outcomes()
+        assert gone() is None
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline", "shutdown", "error"])

@@ -29,6 +29,14 @@ async def test_no_more_than_what_is_left_starts_until_it_is_reset(
     assert [when for when, _ in record] == [0, 0, 10, 10, 10, 10, 10, 11, 12]
 
 
+async def test_in_the_instant_of_the_reset_all_can_be_had_again(autojump_clock: MockClock) -> None:
+    rate = RateLimiter(1, burst=5)
+    rate.observe(remaining=0, reset=10)
+    await trio.sleep(10)
+    assert rate.statistics().available == 5
+    rate.acquire_nowait(5)
+
+
 async def test_each_attempt_takes_one_of_what_is_left_where_there_is_no_rate(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
