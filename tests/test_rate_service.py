@@ -90,6 +90,17 @@ async def test_rounded_seconds_do_not_pile_up(autojump_clock: MockClock) -> None
     assert len(rate._meter.bounds) == 1
 
 
+async def test_answers_that_allow_more_until_the_same_reset_do_not_pile_up(
+    autojump_clock: MockClock,
+) -> None:
+    rate = RateLimiter(1000)
+    for remaining in range(50):
+        rate.observe(remaining=remaining, reset=60)
+    assert len(rate._meter.bounds) == 1
+    await rate.acquire()
+    assert trio.current_time() == 60
+
+
 async def test_a_reset_is_not_taken_for_those_of_a_sliding_window_long_after_it(
     autojump_clock: MockClock,
 ) -> None:
