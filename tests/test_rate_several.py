@@ -191,6 +191,24 @@ async def test_who_has_said_is_judged_when_those_before_it_in_every_queue_have_b
         assert [(when - start, name) for when, name in record] == [(0, "c"), (10, "a"), (20, "d")]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_who_waits_is_told_of_a_pause_though_its_limiter_was_given_with_another_since(
+    is_first: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate, other = RateLimiter(1), RateLimiter(1)
+    async with manager(rate) as one:
+        await one.run(note, record, "first")
+        task = await one.run(note, record, "second", task_timeout=5)
+        await wait_all_tasks_blocked()
+        async with manager([rate, other] if is_first else [other, rate]):
+            rate.pause_for(60)
+            outcome = await task.wait()
+            assert isinstance(outcome, Failure)
+            assert outcome.reason is StopReason.DEADLINE
+            assert trio.current_time() == 0
+    assert record == [(0, "first")]
+
+
 async def test_what_was_taken_without_a_wait_is_known_to_who_comes_next(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
