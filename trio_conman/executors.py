@@ -50,7 +50,7 @@ async def run_in_executor(
 
     When it is cancelled, a call that has not reached the executor, or that the executor takes back, is not
     made. Any other is waited for, and its result or error is what comes back, as with
-    `trio.to_thread.run_sync`. What it takes back is for the executor to say, by ``cancel`` of its futures.
+    `trio.to_thread.run_sync`. What it takes back is for its futures to say: they are ``cancelled()`` then.
     Pools of threads and of processes take back what has not started, except a few calls that processes have
     been sent ahead. Dask and some others let go of any call, also of one that runs, and goes on; pebble ends
     its process. Yet others take nothing back: every call counts as running.

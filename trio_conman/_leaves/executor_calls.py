@@ -195,8 +195,8 @@ class ExecutorCall(Generic[T]):
             if self._abandon and self._in_context is not None:
                 self._in_context.drop()
             return self._abandon
-        # The second is for a cancel() that did what it should, but raised or said something else.
-        if _ask(future, "cancel") is True or _ask(future, "cancelled") is True:
+        _ask(future, "cancel")  # which may do what it should and raise, or not do it and say True
+        if _ask(future, "cancelled") is True:
             return True
         # What is done is on its way, and not abandoned any more.
         return self._abandon and _ask(future, "done") is not True
