@@ -133,6 +133,14 @@ def test_a_journal_is_for_urls_of_the_users_own(
     assert "--journal is for URLs of your own" in capsys.readouterr().err
 
 
+def test_a_journal_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        program.main(["--journal", "", "http://127.0.0.1:9/"])
+    assert caught.value.code == 2
+    told = "argument --journal: path must be that of a file, not '' (--help tells more)"
+    assert capsys.readouterr().err == f"python -m trio_conman: {told}\n"
+
+
 def test_a_journal_that_cannot_be_used_is_told_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

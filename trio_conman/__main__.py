@@ -107,7 +107,11 @@ async def run(options: Options, parser: Parser) -> int:
     from trio_conman.journal import JournalError, open_journal
 
     try:
-        async with open_journal(options.journal) as journal:
+        opening = open_journal(options.journal)
+    except ValueError as error:
+        parser.error(f"argument --journal: {error}")
+    try:
+        async with opening as journal:
             # Of its own: what other programs have of a URL is something else.
             return await run_all(urls, options, client, journal.section("sizes"))
     except JournalError as error:
