@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -11,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -131,6 +133,25 @@ async def test_what_may_not_be_written_to(path: Path, suffix: str, monkeypatch: 
     assert str(caught.value) == (
         f"{forbidden}: it cannot be written to: change its permissions and those of its folder"
     )
+
+
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (errno.EROFS, "it cannot be written to: change its permissions and those of its folder"),
+        (errno.EPERM, "it cannot be written to: change its permissions and those of its folder"),
+        (errno.ENOSPC, "the disk is full: make room, and run the program again"),
+        (errno.EMFILE, "it cannot be used"),
+    ],
+)
+async def test_a_file_that_cannot_be_made(
+    number: int, text: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(_: Path, **__: object) -> NoReturn:
+        raise OSError(number, "as it says")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert re.fullmatch(rf": {re.escape(text)} \(\w+: as it says\)", await refusal(path))
 
 
 async def test_a_path_that_leads_nowhere(path: Path) -> None:

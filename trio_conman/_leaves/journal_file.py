@@ -15,6 +15,7 @@ those that it makes by itself, that of closing included.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -82,17 +83,21 @@ _EXPLANATIONS = {
 
 
 # What is no error of SQLite's: of the system, before that has been asked, and of what is no UTF-8, after it.
-_LIKE = {
-    "FileNotFoundError": "SQLITE_CANTOPEN",
-    "NotADirectoryError": "SQLITE_CANTOPEN",
+_LIKE: Mapping[object, str] = {
+    errno.EACCES: "SQLITE_READONLY",
+    errno.ENOENT: "SQLITE_CANTOPEN",
+    errno.ENOSPC: "SQLITE_FULL",
+    errno.ENOTDIR: "SQLITE_CANTOPEN",
+    errno.EPERM: "SQLITE_READONLY",
+    errno.EROFS: "SQLITE_READONLY",
     "OperationalError": "SQLITE_CORRUPT",
-    "PermissionError": "SQLITE_READONLY",
 }
 
 
 def _explanation(error: Exception) -> str:
     name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-    text = _EXPLANATIONS.get(_LIKE.get(name, "_".join(name.split("_")[:2])), "it cannot be used")
+    like = _LIKE.get(getattr(error, "errno", name), "_".join(name.split("_")[:2]))
+    text = _EXPLANATIONS.get(like, "it cannot be used")
     return f"{text} ({name}: {getattr(error, 'strerror', None) or error})"
 
 
