@@ -85,6 +85,17 @@ def fail(name, *args):
     raise globals()[name](*args)
 
 
+def fail_at_several(*names):
+    raise ExceptionGroup("several", [ExceptionGroup("some", [FineError("fine")]), *map(one_of, names)])
+
+
+def one_of(name):
+    try:
+        fail_for_now(name) if name == "LockedError" else fail(name)
+    except Exception as exc:
+        return exc
+
+
 def fail_for_now(name, *args):
     raise RetriableError(globals()[name](*args), retry_after=7, retry_config=RetryConfig(max_attempts=2))
 '''
@@ -157,6 +168,20 @@ async def test_a_retry_is_asked_for_though_its_error_does_not_arrive(
     assert str(retriable) == str(retriable.err) == f"conman_errors.{name}: {text}"
 
 
+async def test_of_a_group_only_what_does_not_arrive_comes_as_a_text(pool: Any, errors: ModuleType) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_in_executor(pool, errors.fail_at_several, "LockedError", "UnreadableError")
+    some, retriable, unreadable = caught.value.exceptions
+    assert caught.value.message == "several"
+    assert isinstance(some, ExceptionGroup)
+    assert [type(each) for each in some.exceptions] == [errors.FineError]
+    assert isinstance(retriable, RetriableError)
+    assert str(retriable.err) == "conman_errors.LockedError: locked"
+    assert str(unreadable) == "conman_errors.UnreadableError: (its text could not be had)"
+    assert isinstance(unreadable, RemoteError)
+    assert "in one_of" in unreadable.traceback
+
+
 async def test_what_only_loky_can_send_does_not_come_as_a_text() -> None:
     class LocalError(Exception):
         """Goes as a copy of its class."""
@@ -204,6 +229,13 @@ def test_a_retry_that_does_not_arrive_itself_comes_as_a_text(errors: ModuleType)
     with pytest.raises(RemoteError) as caught:
         Guarded(errors.fail)("PickyError", errors.LockedError(), "two")
     assert str(caught.value) == "conman_errors.PickyError: conman_errors.LockedError: locked"
+
+
+def test_a_group_that_does_not_arrive_itself_comes_as_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = Guarded(operator.truediv)
+    monkeypatch.setattr(Guarded, "arrives", lambda _, error: not isinstance(error, ExceptionGroup))
+    sent = guarded.sent(ExceptionGroup("several", [ValueError()]))
+    assert str(sent) == "builtins.ExceptionGroup: several (1 sub-exception)"
 
 
 @pytest.mark.parametrize("kind", [Guarded, GuardedByLoky])

@@ -71,7 +71,8 @@ async def run_in_executor(
         Exception: what the call raised, as it is; most executors add the traceback from the other process.
         RemoteError: what the call raised, as a text, since the error itself could not be pickled, or not
             unpickled, or is frozen: on a `~concurrent.futures.ProcessPoolExecutor`, on loky and on pebble. A
-            `~trio_conman.RetriableError` that was made from such an error has it in its place.
+            `~trio_conman.RetriableError` that was made from such an error has it in its place, and so has a
+            group that holds some.
         concurrent.futures.BrokenExecutor: the executor has lost its workers; it stays broken. See
             `broken_worker_errors` for those of other executors, and `restarting`.
         concurrent.futures.CancelledError: somebody else cancelled the call, as a shutdown of the executor

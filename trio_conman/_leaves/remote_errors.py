@@ -54,14 +54,25 @@ class Guarded(Generic[T]):
         try:
             return self._fn(*args)
         except BaseException as exc:  # a pool sends all of them back
-            if self.arrives(exc):
+            sent = self.sent(exc)
+            if sent is exc:
                 raise
-            if isinstance(exc, RetriableError) and exc.err is not None:
-                exc.err = as_text(exc.err)
-                exc.args = (exc.err,)
-                if self.arrives(exc):  # what it asks for is heard
-                    raise
-            raise as_text(exc) from exc
+            raise sent from exc
+
+    def sent(self, error: BaseException) -> BaseException:
+        """An error, or what stands for it, or for some of those in it, where it does not arrive."""
+        if self.arrives(error):
+            return error
+        if isinstance(error, RetriableError) and error.err is not None:
+            error.err = as_text(error.err)
+            error.args = (error.err,)
+            if self.arrives(error):  # what it asks for is heard
+                return error
+        if isinstance(error, BaseExceptionGroup):
+            group = BaseExceptionGroup(error.message, [self.sent(each) for each in error.exceptions])
+            if self.arrives(group):
+                return group
+        return as_text(error)
 
     def arrives(self, error: BaseException) -> bool:
         """Whether an error can be pickled and unpickled, and bears what a pool sets on each side."""
