@@ -124,10 +124,11 @@ async def test_what_is_no_limiter_is_refused_by_name(wrong: Any) -> None:
             ConMan.open(nursery, rate=[RateLimiter(1), wrong])
 
 
-async def test_a_text_is_shown_whole_and_not_its_first_letter() -> None:
-    text: Any = "10/s"
+@pytest.mark.parametrize("text", ["10/s", b"10/s"])
+async def test_a_text_is_shown_whole_and_not_its_first_letter(text: Any) -> None:
+    told = rf"^rate must be a RateLimiter, or several, or None, not {text!r}$"
     async with trio.open_nursery() as nursery:
-        with pytest.raises(TypeError, match=r"^rate must be a RateLimiter, or several, or None, not '10/s'$"):
+        with pytest.raises(TypeError, match=told):
             ConMan.open(nursery, rate=text)
 
 

@@ -111,7 +111,7 @@ def check_several(name: str, given: object, kind: type[T], wanted: str) -> tuple
     """
     if given is None:
         return ()
-    if isinstance(given, (kind, str)) or not isinstance(given, Iterable):
+    if isinstance(given, (kind, str, bytes)) or not isinstance(given, Iterable):
         given = (given,)
     several: list[T] = []
     for each in given:
