@@ -385,12 +385,15 @@ async def test_who_was_cancelled_while_it_waited_for_a_key_is_forgotten(autojump
     class Name(str):
         __slots__ = ("__weakref__",)
 
+    async def job(name: str) -> None:
+        await trio.sleep(1)
+
     name = Name("a")
     gone, journal = weakref.ref(name), Memory()
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, journal=journal) as cm:
-        await cm.run(double, "a")
+        await cm.run(job, "a")
         await wait_all_tasks_blocked()
-        handle = cm.start_soon(double, name)
+        handle = cm.start_soon(job, name)
         await trio.sleep(0.5)
         assert handle.state == "queued"
         handle.cancel()

@@ -189,7 +189,7 @@ async def test_where_several_slots_get_free_at_once_a_map_has_all_of_them_before
     record: list[tuple[float, str]],
     job: Jobs,
 ) -> None:
-    async def consume() -> None:
+    async def consume(cm: ConMan[None]) -> None:
         async with cm.map(job, [f"m{number}" for number in range(5)], priority=1) as outcomes:
             async for _ in outcomes:
                 pass
@@ -202,7 +202,7 @@ async def test_where_several_slots_get_free_at_once_a_map_has_all_of_them_before
         cm.pause()
         for number in range(4 - retrying):
             cm.start_soon(job, f"low{number}")
-        nursery.start_soon(consume)
+        nursery.start_soon(consume, cm)
         await trio.sleep(2.75)
         if how == "resumed":
             cm.limit = 3

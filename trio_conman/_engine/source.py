@@ -13,7 +13,7 @@ from trio.lowlevel import disable_ki_protection
 from trio_conman._base.texts import short
 
 # Iterators that tell exactly how many items are left.
-_COUNTED: Final = (type(iter([])), type(iter(())), type(iter(range(0))))
+_COUNTED: Final[tuple[type, ...]] = tuple(type(iter(each)) for each in ([0], (0,), range(1)))
 
 
 def _special(items: object, name: str) -> object:
