@@ -214,7 +214,7 @@ class Tokens:
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the heads of the line, which leave it; somebody is ready. Whether one took it."""
         while True:
-            queue = self._next_queue()
+            queue = self._next_queue() if self._returning.ready else self._queue  # a call less, mostly
             self._beginner_is_next = queue is self._returning
             waiter, grant = queue.pop()
             if waiter._keys is not None:
