@@ -22,6 +22,7 @@ from trio_conman import ConMan, RateLimiter, RetriableError, RetryBudget, RetryC
 from trio_conman.http import raise_for_status
 from trio_conman.signals import shutdown_on_signal
 
+from ._base import starting
 from ._leaves.demo_errors import is_hopeless, retrying
 from ._leaves.demo_input import complain, read_urls
 from ._leaves.demo_options import Options, Parser, make_parser
@@ -184,6 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     status = 1
     try:
+        starting.release()
         options = parser.parse_intermixed_args(argv, Options())
         if absent := [module for module in ("httpx", "h11", "rich") if find_spec(module) is None]:
             parser.exit(2, f"{parser.prog} needs {', '.join(absent)}: pip install 'trio-conman[demo]'\n")
