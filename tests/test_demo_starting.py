@@ -1,10 +1,10 @@
-"""Ctrl-C while the demo, or what only looks like it, still imports."""
+"""Ctrl-C while the demo, or what only looks like it, still imports, and when it has ended."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,30 +22,55 @@ def handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], tuple[int, bytes, bytes]]:
+    """Run it with something that Python runs first of all, and give its status and what it wrote."""
+
+    def run(first: str) -> tuple[int, bytes, bytes]:
+        (tmp_path / "sitecustomize.py").write_text(first, encoding="utf-8")
+        paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+        done = subprocess.run(
+            PROGRAM,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
 @pytest.mark.parametrize(
     "module",
     ["trio", "trio_conman._base.errors", "trio_conman._manager.conman", "trio_conman._leaves.demo_report"],
 )
-def test_it_ends_quietly(module: str, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import signal, sys\n"
-        "class Interrupts:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == {module!r}:\n"
-        "            signal.raise_signal(signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupts())\n",
-        encoding="utf-8",
-    )
-    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        PROGRAM,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+def test_it_ends_quietly(module: str, program: Callable[[str], tuple[int, bytes, bytes]]) -> None:
+    first = f"""\
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
+    assert program(first) == (130, b"", b"")
+
+
+def test_one_that_comes_when_all_is_said_changes_nothing(
+    program: Callable[[str], tuple[int, bytes, bytes]],
+) -> None:
+    first = """\
+import signal, sys
+class Late:
+    def __del__(self, interrupt=signal.raise_signal, number=signal.SIGINT):
+        interrupt(number)  # Python's own handler is gone already
+sys.late = Late()
+"""
+    status, out, errors = program(first)
+    assert (status, errors) == (0, b"")
+    assert out.startswith(b"usage: ")
 
 
 def test_it_is_as_ever_when_the_program_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -215,4 +216,7 @@ def give_up_output() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:  # all is said, and one more Ctrl-C shall not become the status
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
