@@ -93,6 +93,12 @@ class UnreadableError(Exception):
         raise RuntimeError
 
 
+class OddGroup(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> tuple[Exception, ...]:
+        return (self,)
+
+
 @pytest.mark.parametrize(
     "error, said",
     [
@@ -100,6 +106,12 @@ class UnreadableError(Exception):
         (ValueError("x" * 300), "x" * 200 + "…"),
         (ValueError("a task fails"), None),
         (UnreadableError(), "(its text could not be had)"),
+        (
+            ExceptionGroup("in a nursery", [ExceptionGroup("it", [OSError("no"), KeyError()]), KeyError()]),
+            "in a nursery (2 sub-exceptions): OSError: no",
+        ),
+        (ExceptionGroup("in a nursery", [KeyError()]), "in a nursery (1 sub-exception): KeyError"),
+        (OddGroup("x" * 200, [ValueError("y" * 300)]), "x" * 200 + "…: ValueError: " + "y" * 200 + "…"),
     ],
 )
 def test_each_kind_of_failure_is_one_line(error: Exception, said: str | None) -> None:

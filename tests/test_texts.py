@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 import pytest
+import trio
 
 from trio_conman import ConMan, RetryConfig, Success
 from trio_conman._base.texts import beginning, one_line, short, text_of
@@ -130,6 +131,21 @@ def test_the_repr_of_a_success_shortens_the_value_and_leaves_the_arguments_out()
     assert len(text) < 200 and "password" not in text
     assert repr(outcome) == f"<Success {text}>"
     assert str(Success(None, 0, "a\nb", (), 0, 0.0, 0.0)) == "a b (index 0): None; 0 retries, 0.000 s"
+
+
+async def test_a_failure_by_a_group_tells_the_first_error_in_it(nursery: Any) -> None:
+    async def inner() -> None:
+        raise OSError("no route")
+
+    async def task() -> None:
+        async with trio.open_nursery() as children:
+            children.start_soon(inner)
+
+    async with ConMan[None].open(nursery) as cm:
+        await cm.run(task)
+    (outcome,) = cm.outcomes()
+    told = "ExceptionGroup: Exceptions from Trio nursery (1 sub-exception): OSError: no route; not retried; "
+    assert told in str(outcome)
 
 
 def test_a_parameter_that_cannot_be_shown_is_refused_all_the_same() -> None:

@@ -9,7 +9,7 @@ from typing import Any, final
 from trio_conman import Failure, Outcome, StopReason, Success
 
 from ._base.checks import check_int, check_type
-from ._base.texts import beginning, text_of
+from ._base.texts import beginning, summary_of
 
 __all__ = ["Tally", "summarize"]
 
@@ -44,7 +44,8 @@ class Tally:
     """The same report of outcomes that come one by one, none of which is kept.
 
     Failures are of one kind if the types of their errors and their reasons are. Of each kind it keeps the
-    text of the first, and of 20 kinds at most; the others are counted together.
+    text of the first, with that of the first error inside where it is a group, and of 20 kinds at most; the
+    others are counted together.
 
     Args:
         total: as for `summarize`.
@@ -125,7 +126,7 @@ class Tally:
 
 
 def _first(failure: Failure) -> str:
-    text = beginning(text_of(failure.error))
+    text = summary_of(failure.error)
     if beginning(failure.name) in text:
         return text
     return f"{_which(failure)}: {text}" if text else _which(failure)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import attrs
 
-from .texts import beginning, cut, one_line, short, text_of
+from .texts import cut, one_line, short, summary_of, text_of
 
 if TYPE_CHECKING:
     from attrs import frozen as define  # what users have is frozen
@@ -179,7 +179,7 @@ class Failure(_Seen):
     """Seconds from its slot to its end, backoff included; 0 when it never had one."""
 
     def __str__(self) -> str:
-        text = beginning(text_of(self.error))
+        text = summary_of(self.error)
         error = type(self.error).__qualname__ + (f": {text}" if text else "")
         return f"{_task(self)}: {error}; {_WHY[self.reason]}; {_cost(self)}"
 

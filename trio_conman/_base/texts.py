@@ -36,6 +36,16 @@ def text_of(error: BaseException) -> str:
         return "(its text could not be had)"
 
 
+def summary_of(error: BaseException) -> str:
+    """The beginning of the text of an error; of a group also its first error, which tells what is wrong."""
+    text, first = beginning(text_of(error)), error
+    while isinstance(first, BaseExceptionGroup):
+        first = BaseExceptionGroup.exceptions.__get__(first)[0]  # not what a subclass has in its place
+    if first is error:
+        return text
+    return ": ".join(filter(None, [text, beginning(type(first).__qualname__), beginning(text_of(first))]))
+
+
 def one_line(text: str) -> str:
     """A text without line breaks."""
     return " ".join(text.split())
