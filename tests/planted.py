@@ -443,8 +443,8 @@ BUGS = [
     Bug(
         "those who wait for each other by their keys are not told",
         "_limits.rings",
-        "while is_suspected and (told := self._last_in_small_ring()):",
-        "while False and (told := self._last_in_small_ring()):",
+        "told = self._last_in_small_ring() if is_suspected else []",
+        "told: list[_Wait] = []",
     ),
     Bug(
         "a retry that was cancelled before its first step begins",

@@ -142,6 +142,48 @@ async def test_a_pause_is_no_ring_and_its_end_may_show_one(autojump_clock: MockC
     assert errors(a) == [True]
 
 
+@pytest.mark.parametrize("gives_up", [True, False])
+@pytest.mark.parametrize("closed_by", ["the end of a pause", "a lower limit"])
+async def test_who_is_told_in_one_of_two_waits_of_a_task(
+    closed_by: str, gives_up: bool, autojump_clock: MockClock
+) -> None:
+    """It may be enough: then nobody else is told; and where it was not, others are."""
+    slots, most = (9, 1) if closed_by == "the end of a pause" else (3, 9)
+    limit, told = KeyedLimit(most, key=host), []
+
+    async def waits(cm: ConMan[Any], name: str, number: int) -> None:
+        await trio.sleep(number)
+        try:
+            await cm.run(child, name)
+        except RuntimeError:
+            told.append(number)
+            if gives_up:
+                raise
+
+    async def twice(name: str, cm: ConMan[Any]) -> None:
+        async with trio.open_nursery() as nursery:
+            for number in (1, 3):
+                nursery.start_soon(waits, cm, "b2", number)
+
+    async def once(name: str, cm: ConMan[Any]) -> None:
+        await waits(cm, "a2", 2)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, slots, per_key=limit) as cm:
+        await cm.run(child, "c", 5)
+        one, other = await cm.run(twice, "a", cm), await cm.run(once, "b", cm)
+        if closed_by == "the end of a pause":
+            cm.pause()
+            await trio.sleep(5)
+            cm.resume()
+        else:
+            await trio.sleep(4)
+            cm.limit = 2
+        await other.wait()
+        assert trio.current_time() == 5
+    assert told == ([3] if gives_up else [3, 2])
+    assert [isinstance(handle.outcome, Failure) for handle in (one, other)] == [gives_up, False]
+
+
 async def test_a_ring_may_need_a_key_too_that_one_holds_who_is_not_in_it(autojump_clock: MockClock) -> None:
     """He waits for what will end, and another one may have that key beside him."""
     limits = [KeyedLimit(at + 1, key=lambda name, *_, at=at: name[at]) for at in (0, 1)]

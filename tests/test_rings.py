@@ -225,13 +225,11 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
     @attrs.define(eq=False)
     class Line:
         name: str
+        nursery: trio.Nursery = attrs.field(init=False)
         beside: set[TaskHandle[Any]] = attrs.Factory(set)
 
         def grants(self) -> bool:
             return True
-
-        def sends(self) -> bool:
-            return False
 
         def resized(self) -> None:
             record.append(self.name)
@@ -248,9 +246,11 @@ def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> Non
             lambda: True,
             lambda: [()],
         )
+        rings._is_told = True
 
     async def use() -> None:
         rings.enter(here)
+        assert not rings._is_told
         rings.limiter.total_tokens = 1
         rings.limiter.acquire_on_behalf_of_nowait("slot")  # as many as had waited
         rings.break_rings()

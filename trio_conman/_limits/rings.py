@@ -20,8 +20,9 @@ Deadlines are not looked at: nearly every task has one, and to wait for it in va
 
 The search stops at the first holder that may go on, and begins with it the next time. So it costs no more for
 many waits than for few. Who begins to wait closes no small ring but one that he is in: so only those are
-looked at whom he waits for, and whom these wait for, and so on. A ring that is there has been seen whole: so
-all who have to go are told at once.
+looked at whom he waits for, and whom these wait for, and so on. A ring that is there has been seen whole. So
+all who have to go are told at once; but who has waited several times in one task may end the other waits by
+that. So nobody else is told before they have woken, and then it is looked for anew.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from typing import Any, Protocol, TypeAlias, final
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from trio_conman._base.outlast import is_over
 from trio_conman._base.texts import SEE
@@ -49,6 +51,7 @@ class Waiting(Protocol):
     """The line that somebody waits in."""
 
     name: str
+    nursery: trio.Nursery
     # The tasks that wait for others of their key in the journal.
     beside: set[TaskHandle[Any]]
 
@@ -127,6 +130,8 @@ class Rings:
     held: dict[Key, dict[TaskHandle[Any], None]] = attrs.field(factory=dict, init=False)
     # Whether a ring of keys, or of tasks, may have closed since one was looked for.
     suspected: bool = attrs.field(default=False, init=False)
+    # Whether somebody was told of a ring, and may not have woken.
+    _is_told: bool = attrs.field(default=False, init=False)
 
     def enter(self, line: Waiting) -> None:
         """A line lends tokens from here on, until it leaves or its trio run is over.
@@ -146,6 +151,7 @@ class Rings:
                 for other in lines:  # their run has crashed
                     self._leave(other)
                 del self._lines[token]
+                self._is_told = False
             self._lines.setdefault(own, weakref.WeakSet()).add(line)
 
     def leave(self, line: Waiting) -> None:
@@ -231,16 +237,27 @@ class Rings:
 
     def break_rings(self) -> None:
         """Tell the last ones of those who wait for each other, where that is so."""
+        if self._is_told:
+            return  # whether more have to go is seen when these have woken
         # First those of a small ring: their slots may be all that the others wait for.
         is_suspected, self.suspected = self.suspected, False
-        while is_suspected and (told := self._last_in_small_ring()):
-            self.unblock(told.waiter)
-            told.tell()
-        while self._holders and (too_many := self._too_many()):
+        told = self._last_in_small_ring() if is_suspected else []
+        if not told and self._holders and (too_many := self._too_many()):
             # Who may have enough of a task that has a slot goes on when that is told.
-            for wait in self._last(too_many, _Wait.is_for_slot) or self._last(too_many, _Wait.counts):
-                self.unblock(wait.waiter)
-                wait.tell()
+            told = self._last(too_many, _Wait.is_for_slot) or self._last(too_many, _Wait.counts)
+        if told:
+            told[0].line.nursery.start_soon(self._look_again)
+            self._is_told = True
+        for wait in told:
+            self.unblock(wait.waiter)
+            wait.tell()
+
+    @enable_ki_protection
+    async def _look_again(self) -> None:
+        """Those who were told have woken, and with them who waited beside them in the same tasks goes on."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._is_told, self.suspected = False, True
+        self.break_rings()
 
     def _too_many(self) -> int:
         """How many of those in a ring have to go before a token is free; 0 where there is no ring."""
@@ -290,7 +307,7 @@ class Rings:
             or any(key.waiting or key.kept for key in self._keys.get(holder, ()))
         )
 
-    def _last_in_small_ring(self) -> _Wait | None:
+    def _last_in_small_ring(self) -> list[_Wait]:
         """The last of those who wait for each other, if some do; not one who waits only for them."""
         order: list[TaskHandle[Any]] = []
         seen: set[TaskHandle[Any] | Key] = set()
@@ -305,8 +322,8 @@ class Rings:
                 and wait.lacks(ring, held)
                 and holder in self._behind(holder, set(), ring, held)
             ):
-                return wait
-        return None
+                return [wait]
+        return []
 
     def _behind(
         self,
