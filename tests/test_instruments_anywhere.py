@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from math import inf
@@ -378,6 +378,18 @@ class Stopping(logging.Handler):
         raise KeyboardInterrupt("enough")
 
 
+@contextmanager
+def stopped_by_the_log() -> Iterator[None]:
+    logger, handler = logging.getLogger("trio_conman"), Stopping()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            yield
+    finally:
+        logger.removeHandler(handler)
+    assert caught.group_contains(KeyboardInterrupt, match="enough")
+
+
 @pytest.mark.parametrize("hook", ["task_submitted", "attempt_started", "task_finished"])
 def test_what_a_handler_of_the_log_raises_leaves_through_the_nursery(hook: str) -> None:
     """And every task has its outcome first."""
@@ -397,17 +409,23 @@ def test_what_a_handler_of_the_log_raises_leaves_through_the_nursery(hook: str) 
                     cm.start_soon(trio.sleep, 1)
                 await trio.sleep_forever()
 
-    logger = logging.getLogger("trio_conman")
-    handler = Stopping()
-    logger.addHandler(handler)
-    try:
-        with pytest.raises(BaseExceptionGroup) as caught:
-            trio.run(main, clock=MockClock(autojump_threshold=0))
-    finally:
-        logger.removeHandler(handler)
-    assert caught.group_contains(KeyboardInterrupt, match="enough")
+    with stopped_by_the_log():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
     (cm,) = managers
     assert len(cm.outcomes()) == 4
+
+
+async def test_so_does_what_it_raises_at_the_very_end() -> None:
+    class Broken(Instrument):
+        def pause_changed(self, manager: str, seconds: float) -> None:
+            assert seconds == inf
+
+    with stopped_by_the_log():
+        async with trio.open_nursery() as nursery, ConMan[None].open(nursery, instruments=[Broken()]) as cm:
+            cm.pause()
+            cm.cancel()
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()  # before the body does
 
 
 DEPTHS = range(3, 90)

@@ -162,29 +162,31 @@ class Block:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
         permits, keyring = self.runner.permits, self.line.keyring
         try:
-            if permits is not None:
-                permits.open(self.tell_paused)
-            if keyring is not None:
-                keyring.open()
-            with self.cancel_scope:
-                async with trio.open_nursery() as nursery:
-                    with trio.CancelScope(shield=True):  # also where there is no time at all
-                        await nursery.start(self._keep_tasks, name=f"keeper of {self.name}")
-                    task_status.started()
-                    await self._sleep(self._manager_cancelled)
+            try:
+                if permits is not None:
+                    permits.open(self.tell_paused)
+                if keyring is not None:
+                    keyring.open()
+                with self.cancel_scope:
+                    async with trio.open_nursery() as nursery:
+                        with trio.CancelScope(shield=True):  # also where there is no time at all
+                            await nursery.start(self._keep_tasks, name=f"keeper of {self.name}")
+                        task_status.started()
+                        await self._sleep(self._manager_cancelled)
+            finally:
+                self.collector.close_channel()
+                if permits is not None:
+                    permits.close()
+                if keyring is not None:
+                    keyring.close()
+                self._let_limit_go()
+                self.resume()
+                if self.runner.instruments is not None:
+                    self.runner.instruments.catch_up()
         except BaseException:
             self._interrupted = True
             raise
         finally:
-            self.collector.close_channel()
-            if permits is not None:
-                permits.close()
-            if keyring is not None:
-                keyring.close()
-            self._let_limit_go()
-            self.resume()
-            if self.runner.instruments is not None:
-                self.runner.instruments.catch_up()
             # They lead back here: a dropped manager goes at once.
             del self.runner.too_many_errors, self.runner.tasks_cancelled
             self._host_ended.set()
