@@ -133,6 +133,14 @@ def test_what_the_leaves_of_a_named_group_ask_for_is_a_floor_too() -> None:
         assert verdict(quiet, soon) == Retry(0.25, False)
 
 
+def test_the_longest_wait_that_the_leaves_of_a_named_group_ask_for_counts() -> None:
+    config = attrs.evolve(DOUBLING, retry_on=ExceptionGroup)
+    for longest, expected in ((50, Retry(50, False)), (121, StopReason.RETRY_AFTER)):
+        short, long = retriable(retry_after=20), retriable(retry_after=longest)
+        for error in (group(short, long), group(long, short), group(group(long), short)):
+            assert verdict(error, config) == expected
+
+
 def test_a_retriable_error_made_from_a_group_is_retriable() -> None:
     inner = group(ValueError("x"))
     assert verdict(RetriableError(inner), DOUBLING) == Retry(1, False)
