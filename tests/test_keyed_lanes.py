@@ -59,6 +59,18 @@ async def test_who_was_passed_over_on_the_road_can_be_cancelled(autojump_clock: 
     assert (limit.statistics(), limit._keys) == ({}, {})
 
 
+async def test_who_is_found_to_lack_its_key_late_still_comes_before_who_came_after(
+    autojump_clock: MockClock,
+) -> None:
+    record: Record = []
+    async with manager(2, per_key=KeyedLimit(1, key=host, limits={"b": 9})) as cm:
+        for name, seconds in (("a0", 5), ("b0", 1), ("a1", 1), ("b1", 1), ("a2", 1)):
+            cm.start_soon(job, name, record, seconds)
+        await trio.sleep(1.5)
+        cm.start_soon(job, "a3", record)  # a1 was passed over by now, and a2 was not looked at
+    assert record[2:] == [(1, "b1"), (5, "a1"), (6, "a2"), (7, "a3")]
+
+
 async def test_who_lacks_one_key_after_the_other_keeps_its_place(autojump_clock: MockClock) -> None:
     """At the second key others wait already, of whom nobody was looked at since one of them could start."""
     record: Record = []
