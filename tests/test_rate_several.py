@@ -210,6 +210,27 @@ async def test_who_waits_is_told_of_a_pause_though_its_limiter_was_given_with_an
     assert record == [(0, "first")]
 
 
+@pytest.mark.parametrize("is_turned", [True, False])
+async def test_who_waits_is_told_of_a_pause_though_pairs_of_limiters_were_given_with_each_other_since(
+    is_turned: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    pair, others = [RateLimiter(1), RateLimiter(1)], [RateLimiter(1), RateLimiter(1)]
+    async with (
+        manager(others),
+        manager(pair[::-1] if is_turned else pair) as one,
+        manager([others[0], pair[0]]),
+    ):
+        await one.run(note, record, "first")
+        task = await one.run(note, record, "second", task_timeout=5)
+        await wait_all_tasks_blocked()
+        pair[0].pause_for(60)
+        outcome = await task.wait()
+        assert isinstance(outcome, Failure)
+        assert outcome.reason is StopReason.DEADLINE
+        assert trio.current_time() == 0
+    assert record == [(0, "first")]
+
+
 async def test_what_was_taken_without_a_wait_is_known_to_who_comes_next(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
