@@ -417,6 +417,25 @@ async def test_who_needs_another_context_is_not_overtaken_by_who_does_not() -> N
     assert started["first"] == started["second"]
 
 
+@pytest.mark.usefixtures("order")
+async def test_tasks_of_one_context_begin_in_their_order_whatever_turn_one_of_another_has() -> None:
+    began: list[str] = []
+
+    async def task(name: str) -> None:
+        began.append(name)
+
+    def submit(name: str) -> None:
+        VARIABLE.set(name)
+        cm.start_soon(task, name)
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+        cm.start_soon(task, "first")
+        cm.start_soon(task, "second")
+        contextvars.copy_context().run(submit, "other")
+    began.remove("other")
+    assert began == ["first", "second"]
+
+
 async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:
     """Though a queued task follows the one before without a sleep."""
     ran: list[int] = []

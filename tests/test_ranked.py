@@ -90,3 +90,12 @@ def test_priorities_that_nobody_has_any_more_leave_nothing_behind(stay: int) -> 
         queue.leave(waiter)
     assert len(queue._queues) == stay
     assert max(entries) == 2 * stay + MAX_STALE + 1
+
+
+def test_nor_do_those_of_a_queue_that_is_empty_again_and_again() -> None:
+    queue = Ranked[str]()
+    for number in range(100):
+        waiter = Waiter(number, number)
+        queue.join(waiter, "")
+        assert queue._order == [-number]
+        queue.leave(waiter)

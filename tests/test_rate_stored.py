@@ -234,6 +234,15 @@ def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
     assert again.statistics() == RateLimiter.unlimited().statistics()
 
 
+def test_a_pause_that_is_over_when_the_rate_is_assigned_is_not_less_than_none(wall: list[float]) -> None:
+    snapshot = RateLimiter(1).snapshot() | {"paused_for": 5.0}
+    wall[0] += 8
+    rate = restored(snapshot)
+    rate.rate = 2
+    assert rate.snapshot() == RateLimiter(2).snapshot()
+    assert run(restored(rate.snapshot()), 1) == [0]
+
+
 def test_the_cost_is_given_anew(autojump_clock: MockClock) -> None:
     record: list[Any] = []
 
