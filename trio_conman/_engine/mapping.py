@@ -120,7 +120,6 @@ class Mapping(ABC, Generic[T]):
             if is_cut_off or self._stream.is_stuck:
                 self._block.collector.keep(left)
             del left  # see TaskHandle.cancel()
-            self._runner.idle.unpark_all()  # who waited for the consumer looks again
             try:
                 await self._close()
             finally:
