@@ -206,6 +206,19 @@ async def test_a_ring_may_need_a_key_too_that_one_holds_who_is_not_in_it(autojum
     assert trio.current_time() == 9
 
 
+async def test_who_waits_for_a_ring_and_has_a_key_that_is_free_is_not_told(
+    autojump_clock: MockClock,
+) -> None:
+    limits = [KeyedLimit(1, key=host), KeyedLimit(9, key=lambda *_: "of all")]
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limits) as cm:
+        a = await cm.run(parent, "a", cm, "a", 1)
+        b = await cm.run(parent, "b", cm, "a", 2)
+        cm.pause()
+        await trio.sleep(5)
+        cm.resume()
+    assert errors(a, b) == [True, False]
+
+
 async def test_who_is_cancelled_is_in_no_ring(autojump_clock: MockClock) -> None:
     async def impatient(name: str) -> None:
         await trio.sleep(0.5)

@@ -86,25 +86,26 @@ class _Wait:
     def lacks(self, holders: Collection[TaskHandle[Any]], held: Callable[[Key], int]) -> bool:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
-            any(key.running >= key.most and held(key) >= key.running for key in self._keys(need))
+            bool(self._lacking(need, held))
             if not isinstance(need, TaskHandle) or need._slot is None
             else need in holders
             for need in self.needs()
         )
 
-    def awaited(self) -> Iterator[TaskHandle[Any] | Key]:
-        """The tasks that it waits for, and the keys, which others have."""
+    def awaited(self, held: Callable[[Key], int]) -> Iterator[TaskHandle[Any] | Key]:
+        """The tasks that it waits for, and the keys that it lacks, for they are held so often."""
         for need in self.needs():
             if isinstance(need, TaskHandle) and need._slot is not None:
                 yield need
             else:
-                yield from self._keys(need)
+                yield from self._lacking(need, held)
 
-    def _keys(self, need: Need) -> Keys:
+    def _lacking(self, need: Need, held: Callable[[Key], int]) -> list[Key]:
         if not isinstance(need, TaskHandle):
-            return need
-        # Who waits beside the line may find a value there, and needs no keys.
-        return () if need in self.line.beside else need._keys or ()
+            keys = need
+        else:  # who waits beside the line may find a value there, and needs no keys
+            keys = () if need in self.line.beside else need._keys or ()
+        return [key for key in keys if key.running >= key.most and held(key) >= key.running]
 
 
 def _leaves(need: Need) -> bool:
@@ -351,7 +352,10 @@ class Rings:
     ) -> list[TaskHandle[Any] | Key]:
         waits = self._holders[holder].values()
         return [
-            each for wait in waits if wait.counts() and wait.lacks(holders, held) for each in wait.awaited()
+            each
+            for wait in waits
+            if wait.counts() and wait.lacks(holders, held)
+            for each in wait.awaited(held)
         ]
 
     def _small_ring(
