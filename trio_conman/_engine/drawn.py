@@ -65,10 +65,12 @@ class DrawnMap(Mapping[T], Generic[T]):
         stream = self._stream
         # For items that never wait, one more worker than run will do.
         most = stream.unfinished if self._hurries else stream.drawn
-        if self._drawing < AT_ONCE and self._line.has_waiters():
-            most = AT_ONCE  # else the slots of its items, where several get free at once, would be for others
         return (
-            stream.more and self._passed < AT_ONCE and self._drawing <= most and self._drawing < self._room()
+            stream.more
+            and self._passed < AT_ONCE
+            # Who else waits would have its slots, where several get free in one instant.
+            and (self._drawing <= most or (self._drawing < AT_ONCE and self._line.has_waiters()))
+            and self._drawing < self._room()
         )
 
     def _give(self, slot: Slot) -> bool:
