@@ -1,5 +1,6 @@
 """What a `map` had to give and nobody took: kept where something else than the consumer has ended it."""
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError, Failure, Outcome, StopReason
+from trio_conman import ConMan, ConManClosedError, Failure, Instrument, Outcome, StopReason, TaskHandle
 
 
 async def item(value: int) -> int:
@@ -270,3 +271,67 @@ async def test_what_a_map_had_that_could_never_end_is_kept(autojump_clock: MockC
             await consumer.result()
         cut_off = [each for each in cm.outcomes() if each.name.endswith("needs_a_slot")]
         assert indices(cut_off) == [(0, StopReason.CANCELLED), (1, None), (2, StopReason.CANCELLED)]
+
+
+async def use(_: Outcome[int]) -> None:
+    await trio.sleep(1)
+
+
+class Ends(Instrument):
+    """What has become of the tasks of a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.outcomes: list[Outcome[Any]] = []
+
+    def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
+        if handle.name == self.name:
+            self.outcomes.append(outcome)
+
+
+@in_any_order
+@pytest.mark.parametrize("how", ["timeout", "cancel", "scope", "shutdown"])
+async def test_what_a_map_over_another_one_has_not_started_with_is_kept(
+    how: str, ordered: bool, autojump_clock: MockClock
+) -> None:
+    first, second = Ends("first"), Ends("second")
+    async with trio.open_nursery() as nursery:
+        timeout = CUT_OFF_AT if how == "timeout" else math.inf
+        async with ConMan[Any].open(nursery, 2, timeout=timeout, instruments=[first, second]) as cm:
+
+            async def end() -> None:
+                await trio.sleep(CUT_OFF_AT)
+                if how == "cancel":
+                    cm.cancel()
+                elif how == "shutdown":
+                    await cm.shutdown()
+
+            nursery.start_soon(end)
+            with trio.move_on_at(CUT_OFF_AT if how == "scope" else math.inf):
+                async with (
+                    cm.map(item, plain(), name="first", ordered=ordered) as firsts,
+                    cm.map(use, firsts, name="second") as seconds,
+                ):
+                    async for _ in seconds:
+                        pass
+    kept = [outcome for outcome in cm.outcomes() if outcome.name == "first"]
+    used = [outcome.args[0] for outcome in second.outcomes]
+    assert indices(used + kept) == indices(first.outcomes)
+    assert set(used + kept) == set(first.outcomes)
+    assert len(used) >= 1
+
+
+@in_any_order
+async def test_what_a_map_that_was_left_had_drawn_from_another_one_comes_from_that(
+    ordered: bool, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
+        async with cm.map(item, range(2), ordered=ordered) as outcomes:
+            await trio.sleep(2)
+            blockers = [await cm.run(trio.sleep_forever) for _ in range(2)]
+            async with cm.map(use, outcomes):
+                await wait_all_tasks_blocked()
+            record.extend([outcome.index async for outcome in outcomes])
+        assert sorted(record) == [0, 1]
+        for handle in blockers:
+            handle.cancel()

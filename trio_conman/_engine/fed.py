@@ -2,7 +2,7 @@
 
 An item that was drawn starts at once where a slot is free, and the feeder draws the next one; where none is,
 the feeder keeps the item and rests, and the map waits in the line. So one item at most is drawn without a
-slot.
+slot. Where the drawing ends before that has one, it is dropped; an outcome of another map goes back to that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from trio_conman._books.handles import Slot
 
 from .feeder import Feeder
 from .mapping import Mapping
+from .stream import Stream
 
 T = TypeVar("T")
 
@@ -72,7 +73,10 @@ class FedMap(Mapping[T], Generic[T]):
     @enable_ki_protection
     def _exhausted(self, error: Exception | None) -> None:
         """The feeder draws no more."""
-        self._feeder.take()  # it may have been stopped before its item had a slot
+        if self._feeder.has_item():  # it was stopped before that had a slot
+            item = self._feeder.take()
+            if isinstance(self._items, Stream) and not self._items.is_dropped:
+                self._items.put_back([item])
         self._end_drawing(error)
 
     def _stop(self, reason: str) -> None:

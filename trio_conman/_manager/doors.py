@@ -305,7 +305,7 @@ class ConMan(Hall, Generic[R]):
             fn: an async callable that takes one item.
             items: an iterable or an async iterable, of any length; drawn from as slots get free, with the
                 context variables of the caller. Of an async one an item may be drawn before there is a slot
-                for it, and is dropped where the map ends first.
+                for it, and is dropped where the map ends first; an outcome of another map goes back to that.
             ordered: whether the outcomes come in the order of `items` instead of that of completion. Default:
                 False.
             name: the items' name. Default: as for `run`.
