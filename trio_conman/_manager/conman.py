@@ -297,8 +297,9 @@ class ConMan(Doors[R], Views[R]):
     def pause(self) -> None:
         """Start nothing until `resume`, retries that gave their slot back included.
 
-        With a rate, no attempt has a permit meanwhile. What runs goes on, and `wait_running` waits for its
-        end. `shutdown` and leaving the block resume.
+        With a rate, no attempt has a permit meanwhile, and those who wait for one leave its queue until
+        `resume`, to stand there in their order behind those of other managers. What runs goes on, and
+        `wait_running` waits for its end. `shutdown` and leaving the block resume.
         """
         self._check_thread("pause", "run_sync(cm.pause)")
         need_more_stack()
