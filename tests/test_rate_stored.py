@@ -243,6 +243,22 @@ def test_a_pause_that_is_over_when_the_rate_is_assigned_is_not_less_than_none(wa
     assert run(restored(rate.snapshot()), 1) == [0]
 
 
+def test_to_look_at_one_before_there_is_a_run_changes_nothing(wall: list[float]) -> None:
+    rate = restored(RateLimiter(1, burst=2).snapshot() | {"left_0": 0.0, "for_0": 30.0})
+    assert rate.statistics().available == 0
+    wall[0] += 30
+    assert rate.statistics().available == 2
+
+
+async def test_it_goes_on_amid_a_run(wall: list[float], autojump_clock: MockClock) -> None:
+    await trio.sleep(100)
+    rate = restored(RateLimiter(1, burst=2).snapshot() | {"owed": 9.0, "paused_for": 5.0})
+    now = rate.statistics()
+    assert (now.available, now.paused_for) == (-7, 5)
+    await rate.acquire()
+    assert trio.current_time() == 108
+
+
 def test_the_cost_is_given_anew(autojump_clock: MockClock) -> None:
     record: list[Any] = []
 
