@@ -344,3 +344,15 @@ async def test_a_manager_that_one_of_its_limiters_refuses_uses_none(autojump_clo
     async with manager(taken):
         await trio.to_thread.run_sync(trio.run, refused)
         assert free._users == 0
+
+
+def test_a_pause_of_a_run_that_is_over_is_none_of_the_next() -> None:
+    rate = RateLimiter(1)
+
+    async def main(seconds: float) -> None:
+        assert rate.statistics().paused_for == 0
+        rate.acquire_nowait()
+        rate.pause_for(seconds)
+
+    for seconds in (60, 0):
+        trio.run(main, seconds, clock=MockClock(autojump_threshold=0))
