@@ -202,7 +202,7 @@ class MuteError(Exception):
         (ValueError("x" * 200), "ValueError: " + "x" * 200),
         (ValueError("x" * 201), "ValueError: " + "x" * 200 + "…"),
         (MuteError(), "MuteError: (its text could not be had)"),
-        (ExceptionGroup("two", [OSError(), KeyError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+        (ExceptionGroup("two", [OSError(), KeyError()]), "ExceptionGroup: two (2 sub-exceptions): OSError"),
     ],
 )
 def test_the_line_is_one_and_short_whatever_the_error_is(error: Exception, text: str) -> None:
