@@ -166,5 +166,6 @@ class Ledger:
             handle._slot = None
             self.slots.release(slot)
         self.unfinished -= 1
-        if not (self.unfinished or self.coming):
+        # Whether anybody waits is asked first, as tasks that never wait come here one by one.
+        if not (self.unfinished or self.coming) and self.idle:
             self.idle.unpark_all()

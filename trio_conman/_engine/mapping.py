@@ -205,7 +205,7 @@ class Mapping(ABC, Generic[T]):
 
     def _look_for_rings(self) -> None:
         """All that is left may be items that wait, for keys or for tasks of their own."""
-        if self._is_watched and self._line.rings.has_waits():
+        if self._line.rings.has_waits():
             for task in self._stream.sleepers():
                 self._line.rings.look_at(task)
 
@@ -218,7 +218,8 @@ class Mapping(ABC, Generic[T]):
             need_stack()
             self._take_slots()
             return
-        self._look_for_rings()
+        if self._is_watched:
+            self._look_for_rings()
 
     @enable_ki_protection
     def _take_slots(self) -> None:
