@@ -342,7 +342,7 @@ class Rings:
                 seen.add(each)
                 if isinstance(each, Key):
                     todo += self.held.get(each, ())
-                elif each in holders:
+                else:
                     behind.append(each)
                     todo += self._awaited(each, holders, held)
         return behind
