@@ -73,9 +73,10 @@ sys.late = Late()
     assert out.startswith(b"usage: ")
 
 
-def test_it_is_as_ever_when_the_program_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("options", [["-X", "utf8", "-m"], ["-um"]])
+def test_it_is_as_ever_when_the_program_is_there(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["-m", "--help"])
-    monkeypatch.setattr(sys, "orig_argv", PROGRAM)
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, *options, "trio_conman", "--help"])
     starting.guard()
     assert signal.getsignal(signal.SIGINT) is starting.end
     exits: list[int] = []
@@ -90,7 +91,8 @@ def test_it_is_as_ever_when_the_program_is_there(monkeypatch: pytest.MonkeyPatch
     "argv, original",
     [
         ([PROGRAM[0]], PROGRAM),  # imported by the program of somebody else
-        (["-m"], [sys.executable, "-m", "somebody", "trio_conman"]),
+        (["-m", "trio_conman"], [sys.executable, "-m", "somebody", "trio_conman"]),
+        (["-m", "-m", "trio_conman"], [sys.executable, "-m", "somebody", "-m", "trio_conman"]),
         (["-m"], [sys.executable, "-m", "trio_conman.journal"]),
         ([], [sys.executable]),
     ],

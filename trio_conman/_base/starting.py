@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from itertools import pairwise
 
 
 def end(*_: object) -> None:
@@ -18,8 +17,8 @@ def end(*_: object) -> None:
 
 def guard() -> None:
     """Let Ctrl-C end the process, if it imports the package to run the program."""
-    # The first argument is that while Python looks for the program.
-    is_program = sys.argv[:1] == ["-m"] and ("-m", "trio_conman") in pairwise(sys.orig_argv)
+    # The first argument is that while Python looks for the program, whose name comes before the others.
+    is_program = sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv) :][:1] == ["trio_conman"]
     if is_program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end)
 
