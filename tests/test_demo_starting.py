@@ -58,6 +58,14 @@ sys.meta_path.insert(0, Interrupts())
     assert program(first) == (130, b"", b"")
 
 
+def test_it_is_told_when_the_program_is_there(program: Callable[[str], tuple[int, bytes, bytes]]) -> None:
+    first = """\
+import argparse, signal
+argparse.ArgumentParser.format_help = lambda *_: signal.raise_signal(signal.SIGINT)
+"""
+    assert program(first) == (130, b"", b"Interrupted." + os.linesep.encode())
+
+
 def test_one_that_comes_when_all_is_said_changes_nothing(
     program: Callable[[str], tuple[int, bytes, bytes]],
 ) -> None:
