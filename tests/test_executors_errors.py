@@ -89,6 +89,15 @@ def fail_at_several(*names):
     raise ExceptionGroup("several", [ExceptionGroup("some", [FineError("fine")]), *map(one_of, names)])
 
 
+class OddGroup(ExceptionGroup):
+    """Does not unpickle, and has another message than a group may have."""
+
+    message = None
+
+    def __reduce__(self):
+        raise TypeError
+
+
 def one_of(name):
     try:
         fail_for_now(name) if name == "LockedError" else fail(name)
@@ -236,6 +245,20 @@ def test_a_group_that_does_not_arrive_itself_comes_as_a_text(monkeypatch: pytest
     monkeypatch.setattr(Guarded, "arrives", lambda _, error: not isinstance(error, ExceptionGroup))
     sent = guarded.sent(ExceptionGroup("several", [ValueError()]))
     assert str(sent) == "builtins.ExceptionGroup: several (1 sub-exception)"
+
+
+def test_a_group_of_an_odd_class_comes_as_a_text(errors: ModuleType) -> None:
+    sent = Guarded(operator.truediv).sent(errors.OddGroup("odd", [ValueError()]))
+    assert str(sent) == "conman_errors.OddGroup: odd (1 sub-exception)"
+
+
+def test_a_group_that_is_nested_deeper_than_the_stack_arrives(errors: ModuleType) -> None:
+    error = errors.one_of("UnreadableError")
+    for _ in range(sys.getrecursionlimit()):
+        error = ExceptionGroup("from a nursery", [error])
+    guarded = Guarded(operator.truediv)
+    arrives = guarded.arrives(guarded.sent(error))  # as a name of its own: pytest must not print the group
+    assert arrives
 
 
 @pytest.mark.parametrize("kind", [Guarded, GuardedByLoky])

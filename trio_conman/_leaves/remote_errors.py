@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar, final
 
@@ -69,9 +70,10 @@ class Guarded(Generic[T]):
             if self.arrives(error):  # what it asks for is heard
                 return error
         if isinstance(error, BaseExceptionGroup):
-            group = BaseExceptionGroup(error.message, [self.sent(each) for each in error.exceptions])
-            if self.arrives(group):
-                return group
+            with suppress(Exception):  # of a class with fields of its own, or nested deeper than the stack
+                group = BaseExceptionGroup(error.message, [self.sent(each) for each in error.exceptions])
+                if self.arrives(group):
+                    return group
         return as_text(error)
 
     def arrives(self, error: BaseException) -> bool:
