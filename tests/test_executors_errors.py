@@ -261,6 +261,15 @@ def test_a_group_that_is_nested_deeper_than_the_stack_arrives(errors: ModuleType
     assert arrives
 
 
+def test_of_a_retry_made_from_a_group_only_what_does_not_arrive_comes_as_a_text(errors: ModuleType) -> None:
+    locked, fine = errors.one_of("LockedError").err, errors.FineError("fine")
+    sent = Guarded(operator.truediv).sent(RetriableError(ExceptionGroup("several", [locked, fine])))
+    assert isinstance(sent, RetriableError)
+    assert isinstance(sent.err, ExceptionGroup)
+    as_text, same = sent.err.exceptions
+    assert (str(as_text), same) == ("conman_errors.LockedError: locked", fine)
+
+
 @pytest.mark.parametrize("kind", [Guarded, GuardedByLoky])
 def test_a_guard_returns_and_raises_what_arrives(kind: type[Guarded[Any]], errors: ModuleType) -> None:
     assert kind(operator.pow)(2, 3) == 8

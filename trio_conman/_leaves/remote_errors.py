@@ -65,7 +65,7 @@ class Guarded(Generic[T]):
         if self.arrives(error):
             return error
         if isinstance(error, RetriableError) and error.err is not None:
-            error.err = as_text(error.err)
+            error.err = self.sent(error.err)  # type: ignore[assignment]  # of an Exception it is one, too
             error.args = (error.err,)
             if self.arrives(error):  # what it asks for is heard
                 return error
