@@ -111,6 +111,10 @@ class OddGroup(ExceptionGroup[Exception]):
             "in a nursery (2 sub-exceptions): OSError: no",
         ),
         (ExceptionGroup("in a nursery", [KeyError()]), "in a nursery (1 sub-exception): KeyError"),
+        (
+            ExceptionGroup("it", [type("E" * 300, (Exception,), {})()]),
+            "it (1 sub-exception): " + "E" * 200 + "…",
+        ),
         (OddGroup("x" * 200, [ValueError("y" * 300)]), "x" * 200 + "…: ValueError: " + "y" * 200 + "…"),
     ],
 )
