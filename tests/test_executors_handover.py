@@ -358,6 +358,21 @@ class OfUsers(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
+async def test_a_submit_that_is_no_method_of_a_class_is_called_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        submit, in_main = pool.submit, []
+
+        def noted(fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+            in_main.append(threading.current_thread() is threading.main_thread())
+            return submit(fn, *args)
+
+        monkeypatch.setattr(pool, "submit", noted)
+        assert await run_in_executor(pool, abs, -1) == 1
+    assert in_main == [False]
+
+
 @pytest.mark.parametrize("kind", [ThreadPoolExecutor, OfUsers])
 async def test_calls_that_are_submitted_end_and_are_cancelled_at_all_moments_are_never_lost(
     kind: type[ThreadPoolExecutor], record: list[Any]
