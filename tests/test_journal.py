@@ -716,6 +716,26 @@ async def test_durable_recalls_nothing_that_is_not_committed(
     assert sorted(record) == (3 * [True] if fails else [(5, False), (5, True), (5, True)])
 
 
+async def test_who_waits_for_the_second_commit_sleeps_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, let_go, token = JournalFile.commit, trio.Event(), trio.lowlevel.current_trio_token()
+
+    def late(self: JournalFile, batch: Any) -> None:
+        trio.from_thread.run(let_go.wait, trio_token=token)
+        commit(self, batch)
+
+    async with open_journal(path, durable=True) as journal, trio.open_nursery() as nursery:
+        await run(journal, Counting(5), 1)
+        monkeypatch.setattr(JournalFile, "commit", late)
+        nursery.start_soon(run, journal, Counting(5), 2)
+        try:
+            with trio.fail_after(30):
+                await wait_all_tasks_blocked()
+        finally:
+            let_go.set()
+
+
 async def test_a_flush_may_be_as_late_as_no_thread_can_wait(path: Path) -> None:
     async with open_journal(path, flush_after=1e300) as journal:
         for number in range(3):  # the first one is written at once
