@@ -273,8 +273,9 @@ def test_of_a_retry_made_from_a_group_only_what_does_not_arrive_comes_as_a_text(
 @pytest.mark.parametrize("kind", [Guarded, GuardedByLoky])
 def test_a_guard_returns_and_raises_what_arrives(kind: type[Guarded[Any]], errors: ModuleType) -> None:
     assert kind(operator.pow)(2, 3) == 8
-    with pytest.raises(errors.FineError):
+    with pytest.raises(errors.FineError) as caught:
         kind(errors.fail)("FineError")
+    assert caught.value.__cause__ is None
 
 
 def test_a_guard_is_sent_with_its_function() -> None:
