@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -866,7 +867,7 @@ def test_a_run_comes_after_one_in_another_thread_that_goes_on_with_nothing_to_sh
                 while progress._display._resting.statistics().tasks_waiting == 0:
                     await trio.sleep(0.01)
             left.set()
-            await trio.to_thread.run_sync(ends.wait)
+            ends.wait()
 
     progress = RichProgress(console=console)
     thread = threading.Thread(target=trio.run, args=[crawl, over], daemon=True)
@@ -881,6 +882,31 @@ def test_a_run_comes_after_one_in_another_thread_that_goes_on_with_nothing_to_sh
         thread.join(10)
     assert not thread.is_alive()
     assert shown(console)[0].startswith("2 done, 2 succeeded")
+
+
+def test_a_block_that_is_left_in_another_thread_leaves_no_task_behind_in_the_run() -> None:
+    rests, left = threading.Event(), threading.Event()
+
+    async def crawl() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 0)
+        resting = progress._display._resting
+        with trio.fail_after(10):
+            while resting.statistics().tasks_waiting == 0:
+                await trio.sleep(0.01)
+            rests.set()
+            await trio.to_thread.run_sync(left.wait)
+            while resting.statistics().tasks_waiting == 1:
+                await trio.sleep(0.01)
+
+    progress = RichProgress(console=terminal())
+    with ThreadPoolExecutor(1) as pool:
+        with progress:
+            run = pool.submit(trio.run, crawl)
+            rests.wait(10)
+        left.set()
+        run.result()
 
 
 # What it is given

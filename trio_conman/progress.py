@@ -8,6 +8,7 @@ for it, and not for long.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from math import ceil, inf
 from threading import get_ident
 from types import TracebackType
@@ -337,8 +338,9 @@ class _Display:
             return
         self._now = trio.current_time()
         if self._ticker is None:
-            # Another place to rest, as one that has ended elsewhere may rest on in its own run.
+            # Another place to rest, as one that has ended elsewhere may still rest in its own run.
             self._ticker, self._thread, self._resting = trio.CancelScope(), get_ident(), ParkingLot()
+            self._run = trio.lowlevel.current_trio_token()
             spawn_system_task(self._tick, self._ticker, self._resting)
         self._resting.unpark_all()
         if not self._within and all(row._complete for row in self.rows):
@@ -382,7 +384,10 @@ class _Display:
     def _end(self) -> None:
         if self._ticker is not None and in_trio_run() and self._thread == get_ident():
             self._ticker.cancel()
-        self._ticker = None  # from elsewhere, it ends by this
+        elif self._ticker is not None:
+            with suppress(trio.RunFinishedError):
+                self._run.run_sync_soon(self._resting.unpark_all)  # so that it sees that it has ended
+        self._ticker = None
         self._ended = True
         with harmless(self._fail):
             if self.rows and (drawing := self._begun()) is not None:
