@@ -135,7 +135,7 @@ async def test_who_has_nothing_to_start_has_no_turn(
 
     async def stand(cm: ConMan[None]) -> None:
         if first == "a map without items":
-            async with cm.map(write, ["only"]) as outcomes:
+            async with cm.map(write, (name for name in ["only"])) as outcomes:
                 async for _ in outcomes:
                     pass
         else:
@@ -156,6 +156,35 @@ async def test_who_has_nothing_to_start_has_no_turn(
     # At 5 it is the turn of those who have not started.
     order = ["r", "s", "r", "only", "s", "a", "r", "b", "s"]
     assert record == [(name, second) for second, name in enumerate(order)]
+
+
+@pytest.mark.usefixtures("order")
+@each_kind
+async def test_a_map_that_ends_as_it_has_its_turn_passes_it_on(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def write(name: str) -> None:
+        record.append((name, trio.current_time()))
+        await trio.sleep(10)
+
+    async def fail_once(name: str) -> None:
+        if trio.current_time() < 9:
+            raise RetriableError("again")
+        await write(name)
+
+    retry = RetryConfig(initial_delay=5, jitter=False)
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limit_of(2), retry=retry) as cm:
+        for name in "rs":
+            cm.start_soon(fail_once, name)
+            await trio.sleep(2)
+        cm.start_soon(write, "other")
+        async with cm.map(write, ["only"]) as outcomes:
+            await trio.sleep(4)
+            for name in "ab":
+                cm.start_soon(write, name)
+            async for _ in outcomes:
+                pass
+    assert sorted(name for name, when in record if when == 14) == ["a", "r"]
 
 
 @each_kind

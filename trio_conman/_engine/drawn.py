@@ -108,7 +108,8 @@ class DrawnMap(Mapping[T], Generic[T]):
         """See `pool.Source`."""
         slot = worker.slot
         assert slot is not None
-        if not worker.kept:
+        is_new = not worker.kept
+        if is_new:
             may_begin = self._line.still_grants()
         elif not worker.is_ready:
             return None
@@ -124,6 +125,8 @@ class DrawnMap(Mapping[T], Generic[T]):
             self._begin_item(worker, slot)
             self.want()
         else:
+            if is_new:
+                self._line.pass_turn_back()
             self._give_back(worker, slot)
         if self._stream.waits and self._kept <= self._most // 4:  # amid them
             self._stream.wake()
