@@ -179,6 +179,25 @@ async def test_a_map_needs_no_slot_to_see_that_a_list_has_ended(
         cm.cancel()
 
 
+@pytest.mark.usefixtures("order")
+@each_kind
+@pytest.mark.parametrize("busy", ["line", "pause"])
+async def test_a_map_whose_worker_has_a_slot_sees_without_it_that_a_list_has_ended(
+    busy: str, limit_of: Callable[[int], Any], autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+        cm.start_soon(trio.sleep, 99)
+        with trio.fail_after(9):
+            async with cm.map(second, [1], lookahead=1) as outcomes:
+                async for _ in outcomes:
+                    if busy == "pause":
+                        cm.pause()
+                    else:
+                        await keep_busy(cm, 99)
+        assert trio.current_time() == 1
+        cm.cancel()
+
+
 async def test_a_map_over_an_empty_list_waits_for_nobody(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 2) as cm:
         await keep_busy(cm, 10)

@@ -57,8 +57,8 @@ class DrawnMap(Mapping[T], Generic[T]):
         return self._in_line or self._drawing > 0
 
     def look_for_end(self) -> None:
-        """Nothing is under way, and the next slot may be long in coming."""
-        if self._in_line and self._source.is_over():
+        """Nothing is under way; the next slot may be long in coming, or not be used by whoever has it."""
+        if self._source.is_over():
             self._end_drawing(None)
 
     def _may_give(self) -> bool:
