@@ -158,6 +158,34 @@ async def test_who_has_nothing_to_start_has_no_turn(
     assert record == [(name, second) for second, name in enumerate(order)]
 
 
+@each_kind
+async def test_a_retry_that_was_cancelled_leaves_the_turn_to_whom_it_belongs(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def write(name: str) -> None:
+        record.append((name, trio.current_time()))
+        await trio.sleep(1)
+
+    async def fail_once(name: str, delay: float) -> None:
+        if trio.current_time() == 0:
+            raise RetriableError("again", retry_config=RetryConfig(initial_delay=delay, jitter=False))
+        await write(name)
+        if name == "r":
+            gone.cancel()
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(5), timeout=5.5) as cm:
+            for _ in range(4):
+                cm.start_soon(trio.sleep_forever)
+            await cm.run(fail_once, "r", 0.25)
+            await cm.run(fail_once, "s", 0.5)
+            gone = await cm.run(fail_once, "gone", 1.5, priority=1)
+            await cm.run(trio.sleep, 1)
+            cm.start_soon(write, "a")
+            cm.start_soon(write, "b")
+    assert record == [("r", 1), ("a", 2), ("s", 3), ("b", 4)]
+
+
 @pytest.mark.usefixtures("order")
 @each_kind
 async def test_a_map_that_ends_as_it_has_its_turn_passes_it_on(

@@ -214,6 +214,7 @@ class Tokens:
     def _grant(self, slot: Slot) -> bool:
         """Offer a slot to the heads of the line, which leave it; somebody is ready. Whether one took it."""
         while True:
+            was_next = self._beginner_is_next
             queue = self._next_queue() if self._returning.ready else self._queue  # a call less, mostly
             self._beginner_is_next = queue is self._returning
             waiter, grant = queue.pop()
@@ -221,7 +222,7 @@ class Tokens:
                 hold(waiter._keys, slot)
             if grant(waiter, slot):
                 return True
-            self._beginner_is_next = queue is not self._returning  # it was nobody's turn
+            self._beginner_is_next = was_next  # it was nobody's turn
             if slot.keys is not None:
                 free(slot)  # nobody was parked there, as there was room for one more
             if not (self.is_wanted() and self.still_grants()):  # what was called has changed that
