@@ -293,8 +293,8 @@ BUGS = [
     Bug(
         "who waits for all tasks is not woken",
         "_books.ledger",
-        "        self.unfinished -= 1\n        if not (self.unfinished or self.coming):\n",
-        "        self.unfinished -= 1\n        if False:\n",
+        "if not (self.unfinished or self.coming) and self.idle:",
+        "if False:",
     ),
     Bug(
         "too many errors are one more",

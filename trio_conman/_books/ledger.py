@@ -166,6 +166,5 @@ class Ledger:
             handle._slot = None
             self.slots.release(slot)
         self.unfinished -= 1
-        # Whether anybody waits is asked first, as tasks that never wait come here one by one.
-        if not (self.unfinished or self.coming) and self.idle:
+        if not (self.unfinished or self.coming) and self.idle:  # to wake nobody costs more than to ask
             self.idle.unpark_all()
