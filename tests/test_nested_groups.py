@@ -1,8 +1,5 @@
 """Bodies that are left by groups: those nested deeper than the stack, and those that cannot be split."""
 
-# ruff: noqa: PT012
-# What raises in these tests is a whole block, at its end.
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -64,13 +61,17 @@ async def test_a_group_that_cannot_be_split_ends_the_manager_all_the_same(nurser
         def derive(self, _: Sequence[Any], /) -> NoReturn:
             raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
+    async def leave() -> None:
         async with ConMan[None].open(nursery, 2) as cm:
             await cm.shutdown()
             with pytest.raises(ConManClosedError) as closed:
                 cm.start_soon(trio.sleep, 1)
-            with trio.CancelScope() as scope, pytest.raises(trio.Cancelled) as cancelled:
-                scope.cancel()
-                await trio.sleep(1)
+            scope = trio.CancelScope()
+            scope.cancel()
+            with scope, pytest.raises(trio.Cancelled) as cancelled:
+                await trio.sleep_forever()
             raise Odd("cannot be split", [closed.value, cancelled.value])
+
+    with pytest.raises(KeyError, match="mine"):
+        await leave()
     assert not nursery.child_tasks
