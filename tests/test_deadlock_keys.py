@@ -175,6 +175,8 @@ async def test_who_is_told_in_one_of_two_waits_of_a_task(
             cm.pause()
             await trio.sleep(5)
             cm.resume()
+            cm.pause()
+            cm.resume()  # it is looked for once more, in the same instant
         else:
             await trio.sleep(4)
             cm.limit = 2
