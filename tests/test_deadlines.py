@@ -285,6 +285,30 @@ async def test_a_deadline_that_passes_in_the_clean_up_of_what_ended_before_is_no
     assert ending(handle.outcome) == CANCELLED
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_nor_is_one_that_passes_after_a_shutdown_and_the_body(
+    autojump_clock: MockClock, when: str
+) -> None:
+    async def cleans_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(9)
+
+    async def shut_down(after: float) -> None:
+        await trio.sleep(after)
+        await cm.shutdown(0)
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, timeout=5) as cm:
+        handle = await cm.run(cleans_up)
+        nursery.start_soon(shut_down, 1)
+        await trio.sleep(2 if when == "before" else 0)
+    assert trio.current_time() == 10
+    assert not cm.timed_out
+    assert ending(handle.outcome) == CANCELLED
+
+
 # Times in the outcome
 
 

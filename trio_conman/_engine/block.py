@@ -66,6 +66,7 @@ class Block:
     )
     _entered: bool = attrs.field(default=False, init=False)
     _body_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _body_ended: bool = attrs.field(default=False, init=False)
     _cancel_text: str | None = attrs.field(default=None, init=False)
     # Why it is closed, where nothing has cancelled the tasks.
     _end_text: str = attrs.field(default="its block has ended", init=False)
@@ -113,6 +114,7 @@ class Block:
         Returns whether the block ends quietly in spite of the error.
         """
         rest = error
+        self._body_ended = True
         try:
             rest = self._after_body(error)
             if rest is None:
@@ -298,7 +300,8 @@ class Block:
     def _manager_cancelled(self) -> None:
         """Called in the instant in which the host is cancelled, whoever did it."""
         cause = self._cause()
-        first = (self._body_scope.cancel_called and self.runner.stopped) or cause  # what has ended the body
+        is_ending = self._body_ended or self._body_scope.cancel_called
+        first = (is_ending and self.runner.stopped) or cause
         self.timed_out = first.reason is StopReason.MANAGER_TIMEOUT
         self._body_scope.cancel(reason=cause.text)
         self.tasks_cancelled()
