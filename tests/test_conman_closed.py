@@ -110,7 +110,10 @@ async def test_after_the_block_nothing_is_accepted_and_all_else_works(
             cm.run_nowait(job, 2, 1)
         with assert_checkpoints():
             await cm.wait()
+        await cm.shutdown()
         cm.cancel()
+        with pytest.raises(ConManClosedError, match=refusal):
+            cm.start_soon(job, 2, 1)
         cm.limit = 5
         assert cm.limit == 5
         assert cm.timed_out == (end is time_out)

@@ -350,7 +350,8 @@ class Block:
 
         What is queued is cancelled at once, if it is to be dropped.
         """
-        self._end_text = "it was shut down"
+        if not self.closed:
+            self._end_text = "it was shut down"
         self._refuse()
         self.line.refuse_sleepers()  # before the line starts anybody again
         if drop:
