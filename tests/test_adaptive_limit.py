@@ -325,6 +325,15 @@ async def test_the_next_manager_goes_on_from_what_was_found(autojump_clock: Mock
         assert cm.limit == 20
 
 
+async def test_a_manager_that_has_ended_changes_nothing_for_the_next_one() -> None:
+    limit = AdaptiveLimit()
+    async with manager(limit) as ended:
+        pass
+    async with manager(limit) as cm:
+        ended.limit = 5
+        assert (ended.limit, cm.limit, limit.statistics().limit) == (5, 10, 10)
+
+
 def test_a_manager_of_another_run_goes_on_whatever_its_clock_shows() -> None:
     limit = AdaptiveLimit(initial=40)
 
