@@ -625,6 +625,28 @@ async def test_flush_is_a_checkpoint(path: Path) -> None:
             await journal.discard("a")
 
 
+async def test_a_flush_that_has_begun_when_the_block_is_left_ends(
+    path: Path, monkeypatch: pytest.MonkeyPatch, record: list[Any]
+) -> None:
+    """The writer's last group begins amid it."""
+
+    async def flush() -> None:
+        await journal.flush()
+        record.append("flushed")
+
+    passing = trio.lowlevel.ParkingLot()
+    async with trio.open_nursery() as nursery:
+        async with open_journal(path) as journal:
+            with monkeypatch.context() as patch:
+                patch.setattr(trio.lowlevel, "checkpoint", passing.park)
+                nursery.start_soon(flush)
+                await wait_all_tasks_blocked()
+        passing.unpark_all()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert record == ["flushed"]
+
+
 async def test_a_slow_disk_makes_tasks_wait(path: Path) -> None:
     """What is not committed takes no more memory than it may."""
     async with open_journal(path, flush_after=3600) as journal:

@@ -310,8 +310,9 @@ class Store:
 
     async def flush(self) -> None:
         """Wait until all that was put is on the disk; a checkpoint."""
+        ticket = self.ticket()  # first: once it is being closed, there is no next group
         await trio.lowlevel.checkpoint()
-        await self.committed(self.ticket())
+        await self.committed(ticket)
 
     async def end(self) -> None:
         """Write what there is, and close the file; may be called again, when the wait was broken off."""
