@@ -587,6 +587,22 @@ async def test_a_read_that_fails_fails_the_task(path: Path, monkeypatch: pytest.
                 await run(journal, Counting("anew"), 30)
 
 
+@pytest.mark.usefixtures("small_windows")
+async def test_of_a_closed_journal_what_was_read_ahead_is_there_and_no_more_is_read(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await make(path, COUNT)
+    async with open_journal(path) as journal:
+        pass
+    assert [journal._records.claim(str(number)) for number in range(4)] == [
+        f"value {number}" for number in range(4)
+    ]
+    await journal._store.reader.end()
+    with pytest.raises(JournalError, match="it is closed: leave the block"):
+        journal._records.claim("4")
+    assert caplog.records == []
+
+
 # Another program
 
 

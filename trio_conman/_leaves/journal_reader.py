@@ -105,7 +105,7 @@ class Ahead:
         """The value of a key, if it was read."""
         for window in self.windows:
             if (value := window.pop(key, None)) is not None:
-                if window is self.windows[-1] and self._next <= self._end:
+                if window is self.windows[-1] and self._next <= self._end and self._reader.can_read:
                     self._length = min(2 * self._length, MOST)
                     self._reader.ask(self)
                 return value
@@ -154,6 +154,8 @@ class Reader:
     def __init__(self, file: JournalFile, failed: Callable[[JournalError], None]) -> None:
         self._file = file
         self._failed = failed
+        # Whether anything new is to be read: not when that has failed, or the file is being closed.
+        self.can_read: bool = True
         self._run = trio.lowlevel.current_trio_token()
         self._asking: dict[Ahead, None] = {}  # in order, each once
         # What has read the windows of all sections, in order, and how many bytes that were.

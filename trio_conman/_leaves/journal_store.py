@@ -219,7 +219,6 @@ class Store:
         self._fault: JournalError | None = None
         # Whether there is a fault, or it is being closed: then `check` raises.
         self.is_ending: bool = False
-        self._can_read = True
         self._closed = trio.Event()
         self._committed = 0  # groups
         self.waiting: int = 0  # bytes of what is pending
@@ -288,7 +287,7 @@ class Store:
 
     def check_reading(self) -> None:
         """Raise when nothing can be read any more, as it may still be when nothing can be written."""
-        if not self._can_read:
+        if not self.reader.can_read:
             self.check()
 
     def raise_fault(self) -> None:
@@ -316,7 +315,7 @@ class Store:
 
     async def end(self) -> None:
         """Write what there is, and close the file; may be called again, when the wait was broken off."""
-        self.is_ending, self._can_read = True, False
+        self.is_ending, self.reader.can_read = True, False
         await self.reader.end()
         self.writer.end()
         await self._closed.wait()
@@ -329,7 +328,7 @@ class Store:
         self._tell()
 
     def _reading_failed(self, error: JournalError) -> None:
-        self._can_read = False
+        self.reader.can_read = False
         self._failed(error)
 
     def _failed(self, error: JournalError) -> None:
