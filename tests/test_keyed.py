@@ -518,6 +518,25 @@ async def test_a_handle_that_is_done_keeps_no_key(autojump_clock: MockClock, log
             assert [each() for each in made] == [None]
 
 
+async def test_who_has_waited_for_a_key_leaves_nothing_of_it_in_the_line(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    class Host:
+        pass
+
+    values = [Host()]
+    value = weakref.ref(values[0])
+    limit = KeyedLimit(1, key=lambda *_: values[0])
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, 2, per_key=limit) as cm:
+        for name in ("a0", "a1"):
+            cm.start_soon(log.job, name)
+        values.clear()
+        await cm.wait()
+        assert log.entries == [(0, "a0"), (1, "a1")]
+        gc.collect()
+        assert value() is None
+
+
 # What may be wrong
 
 
