@@ -167,6 +167,22 @@ def test_a_run_that_has_crashed_blocks_nobody() -> None:
     assert done.stdout == "crashed\n" + 2 * "refused\n3\n"
 
 
+def test_who_used_it_in_a_run_that_has_crashed_does_not_count_in_the_next(record: list[Any]) -> None:
+    rate = RateLimiter(1, per=10)
+
+    async def crashed() -> None:
+        rate._enter_run(users=1)
+
+    async def main() -> None:
+        async with manager(rate):
+            pass
+        record.extend(await trio.to_thread.run_sync(run_fast, use, rate))
+
+    trio.run(crashed)
+    trio.run(main)
+    assert record == [(0, "x"), (10, "y")]
+
+
 async def test_who_waited_by_hand_in_a_run_that_is_over_does_not_count_in_the_next(
     autojump_clock: MockClock,
 ) -> None:
