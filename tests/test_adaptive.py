@@ -283,6 +283,14 @@ def test_it_goes_on_in_another_run() -> None:
     assert rule.cuts == 2
 
 
+def test_in_another_run_it_measures_before_it_grows_on() -> None:
+    told = Told(10).until_measured().attempts(5)
+    assert told.rule.limit == pytest.approx(10.5)
+    told.rule.restart()
+    assert told.attempts(29).rule.limit == pytest.approx(10.5)
+    assert told.attempts(2).rule.limit == pytest.approx(10.6)
+
+
 def test_many_short_runs_measure_together() -> None:
     told = Told(10)
     for _ in range(29):
