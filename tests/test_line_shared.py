@@ -75,6 +75,22 @@ async def test_waiters_that_have_left_do_not_wait_in_the_limiter(autojump_clock:
     assert users.by_time() == {0: {"f": 1, "g": 1}, 10: {"b": 1}}
 
 
+async def test_who_has_the_token_of_a_task_that_has_handed_it_in_does_not_wait_in_the_limiter_too(
+    autojump_clock: MockClock,
+) -> None:
+    users = Users(1)
+
+    async def hand_in() -> None:
+        cm.start_soon(users.job, "b", 1)
+
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, users.limiter) as cm:
+        cm.start_soon(hand_in)
+        await wait_all_tasks_blocked()
+        assert users.starts == [(0, "b")]
+        assert users.limiter.borrowed_tokens == 1
+        assert users.limiter.statistics().tasks_waiting == 0
+
+
 async def test_managers_that_share_a_limiter_take_turns(autojump_clock: MockClock) -> None:
     users = Users(2)
     async with (
