@@ -132,19 +132,16 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
-        items = self._mark_items()
+        items = self._unended_items()
         while items:  # no item shall be left in this frame: see TaskHandle.cancel()
             self._runner.cancel(items.popleft(), "its map was left", "the map was left")
 
-    def _mark_items(self) -> deque[TaskHandle[Any]]:
-        """Those that have no outcome, which are to be cancelled; before a hook lets one of them in."""
+    def _unended_items(self) -> deque[TaskHandle[Any]]:
+        """Those that have no outcome."""
         may_be: Iterable[TaskHandle[Any] | None] = self._unended
         if not self._is_watched:
             may_be = [*self._line.parked, *[each.handle for each in self._runner.pool.workers]]
-        items = deque(each for each in may_be if each is not None and each._terms is self._terms)
-        for item in items:
-            item._cancelled = item._cancelled or "its map was left"
-        return items
+        return deque(each for each in may_be if each is not None and each._terms is self._terms)
 
     # What differs
 
