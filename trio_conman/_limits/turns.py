@@ -202,7 +202,7 @@ def pause(gate: Gate, seconds: float, now: float) -> None:
     if longer > 0:
         gate.meter.resume = now + seconds
         delay(gate, longer)
-        for tell in list(gate.on_pause):
+        for tell in gate.on_pause:
             tell()
 
 
@@ -212,7 +212,7 @@ def link(gates: tuple[Gate, ...]) -> None:
     for gate in gates:
         if gate.linked is not most.linked:
             most.forecast.join(gate.forecast)
-            for each in list(gate.linked):
+            for each in gate.linked:
                 most.linked.add(each)
                 each.linked, each.forecast = most.linked, most.forecast
 
