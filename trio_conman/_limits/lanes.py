@@ -269,8 +269,6 @@ class Lanes:
         if bay is None:
             bay = self._bays[key] = Bay(key, self)
             bay.park()
-        elif bay.is_parked:
-            bay.stay()
         lane.bay = bay
         self._place(lane, lane.rank())
 
