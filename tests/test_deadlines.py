@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.managed import manager
+from tests.managed import failure, manager
 from tests.timed import (
     ATTEMPT_TIMEOUT,
     CANCELLED,
@@ -33,6 +33,7 @@ async def test_an_attempt_too_slow_fails_the_task_when_no_config_is_set(
         outcome = await handle.wait()
         assert trio.current_time() == 2
     assert ending(outcome) == ATTEMPT_TIMEOUT
+    assert str(failure(handle).error) == "an attempt of task 'Flaky' took longer than attempt_timeout=2 s"
     assert (outcome.retries, outcome.waited, outcome.elapsed) == (0, 0, 2)
     assert calls.calls == [0]
 

@@ -66,6 +66,26 @@ async def test_the_error_of_a_cancelled_task_says_who_cancelled_it_and_why(
     assert str(failure(handle).error) == f"task 'job' (index 0) was cancelled: {text}"
 
 
+async def test_a_cancelled_that_a_task_has_kept_from_elsewhere_ends_it_and_its_manager(
+    autojump_clock: MockClock,
+) -> None:
+    async def stray() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as exc:
+                kept = exc
+        raise kept
+
+    async with manager(name="pool") as cm:
+        handles = [await cm.run(task, name="job") for task in (stray, trio.sleep_forever)]
+    assert [str(failure(handle).error) for handle in handles] == [
+        "task 'job' (index 0) was cancelled: a cancel scope around it was cancelled",
+        "task 'job' (index 1) was cancelled: a cancel scope around 'pool' was cancelled",
+    ]
+
+
 @pytest.mark.parametrize("how", ["handle", "manager"])
 async def test_of_two_reasons_the_first_counts(autojump_clock: MockClock, how: str) -> None:
     async with stage() as (cm, end):

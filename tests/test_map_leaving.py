@@ -90,6 +90,26 @@ async def test_a_break_ends_the_rest_and_closes_the_input(
 
 
 @each_source
+async def test_an_item_that_was_left_says_why(
+    source: Any, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Watches(Instrument):
+        def task_finished(self, handle: TaskHandle[Any], outcome: Any) -> None:
+            if isinstance(outcome, Failure):
+                record.append(str(outcome.error))
+
+    work = Work()
+    async with trio.open_nursery() as nursery:
+        async with ConMan[int].open(nursery, 2, instruments=[Watches()]) as cm:
+            async with cm.map(work.item, source(work), name="page") as outcomes:
+                async for _ in outcomes:
+                    break
+    assert sorted(record) == [
+        f"task 'page' (index {index}) was cancelled: its map was left" for index in (1, 2)
+    ]
+
+
+@each_source
 async def test_an_error_in_the_body_arrives_as_it_is(source: Any, autojump_clock: MockClock) -> None:
     error = KeyError("mine")
     work = Work()
