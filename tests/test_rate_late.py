@@ -540,6 +540,27 @@ async def test_who_is_too_late_since_one_before_was_woken_late_is_told_at_once(
     assert record == [(0, "first"), (15, "woken late"), (25, "next")]
 
 
+async def test_who_is_too_late_as_one_before_was_woken_late_is_told_with_the_next_delay_whoever_asked_since(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def jump() -> None:
+        await trio.sleep(9)
+        autojump_clock.jump(6)
+
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm, trio.open_nursery() as nursery:
+        nursery.start_soon(jump)
+        for name in ("first", "woken late"):
+            cm.start_soon(note, record, name, task_timeout=100)
+        handle = cm.start_soon(note, record, "late", task_timeout=24)
+        await trio.sleep(16)
+        await cm.start_soon(note, record, "asks", task_timeout=16).wait()
+        rate.pause_for(1)
+        reason, text, _ = late(handle, 9)
+        assert ending(await handle.wait()) == (reason, text, 16)
+    assert record == [(0, "first"), (15, "woken late")]
+
+
 async def test_who_stands_behind_one_that_waits_for_another_limiter_too_is_not_before_it(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
