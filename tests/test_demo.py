@@ -463,6 +463,8 @@ def test_no_time_for_a_retry(page: Page, capsys: pytest.CaptureFixture[str]) -> 
         (["http://"], "not a URL to fetch: 'http://': it must start with http:// or https:// and a host"),
         (["http://a/", ""], "not a URL to fetch: '': it must start with http:// or https:// and a host"),
         (["http://a:b/"], "not a URL to fetch: 'http://a:b/': Invalid port: 'b'"),
+        (["http://a:0/"], "not a URL to fetch: 'http://a:0/': there is no port 0"),
+        (["http://a:65536/"], "not a URL to fetch: 'http://a:65536/': there is no port 65536"),
     ],
 )
 def test_bad_arguments(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
