@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_file, journal_reader, journal_store
 from trio_conman._leaves.journal_file import JournalFile
+from trio_conman._leaves.journal_writer import Writer
 from trio_conman.journal import Journal, JournalError, open_journal
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the permissions of POSIX")
@@ -573,6 +575,36 @@ async def test_a_discard_amid_a_read(path: Path, monkeypatch: pytest.MonkeyPatch
             await journal.discard("")
             discarded.set()
         assert await run(journal, Counting("anew"), 15) == ("anew", False)
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_the_block_is_left_when_what_is_being_read_was_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a task that was cancelled, for example: what it reads is not closed before."""
+    await make(path, 20)
+    read, end, record = JournalFile.read, Writer.end, list[str]()
+    blocked, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def late(self: JournalFile, *args: Any) -> Any:
+        trio.from_thread.run(blocked.wait, trio_token=token)
+        record.append("read")
+        return read(self, *args)
+
+    def noted(self: Writer) -> None:
+        record.append("the writer ends")
+        end(self)
+
+    async def let_go() -> None:
+        await wait_all_tasks_blocked()
+        blocked.set()
+
+    async with trio.open_nursery() as nursery, open_journal(path) as journal:
+        monkeypatch.setattr(JournalFile, "read", late)
+        monkeypatch.setattr(Writer, "end", noted)
+        assert journal._records.claim("15") is Answer.READ
+        nursery.start_soon(let_go)
+    assert record == ["read", "the writer ends"]
 
 
 async def test_a_read_that_fails_fails_the_task(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
