@@ -314,9 +314,10 @@ def test_the_root_is_found_where_it_is_suppressed() -> None:
         (certificate_error(), 5, 1),
         (socket.gaierror(socket.EAI_NONAME, "Name not known"), 5, 2),
         (socket.gaierror(socket.EAI_NONAME, "Name not known"), 0, 1),
+        (socket.gaierror(socket.EAI_AGAIN, "Name server busy"), 5, 6),
     ],
 )
-async def test_what_cannot_get_better(
+async def test_how_often_a_page_is_asked_for_in_vain(
     root: Exception, retries: int, calls: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     made: list[str] = []
@@ -726,10 +727,14 @@ async def test_the_list_of_failures_is_short(
     async def fail() -> int:
         raise ValueError("no")
 
+    async def succeed() -> int:
+        return 1
+
     async with trio.open_nursery() as nursery:
         async with ConMan[int].open(nursery) as cm:
             for number in range(25):
                 await cm.run(fail, name=f"page {number}")
+                await cm.run(succeed)
     demo_report.list_failures(cm, most)
     cm.pop_outcomes()
     demo_report.list_failures(cm, most)  # of none nothing is said
