@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -570,6 +571,16 @@ async def test_no_thread_and_no_task_is_left(autojump_clock: MockClock) -> None:
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
 
+def test_the_thread_that_draws_holds_nothing_of_what_it_has_drawn() -> None:
+    pen = Pen()
+    job = partial(print, end="")
+    drawn = weakref.ref(job)
+    pen.offer(job)
+    del job
+    assert drawn() is None
+    pen.finish(print, 10)
+
+
 CTRL_C = """
 async def main():
     {with_block}:
@@ -810,12 +821,14 @@ def test_the_block_may_be_left_while_a_run_in_another_thread_goes_on(within: str
         with progress:
             thread.start()
             begun.wait()
+            scopes.append(progress._display._ticker)
             raise KeyboardInterrupt
 
     async def leave_in_run() -> None:
         leave()
 
     progress = RichProgress(console=console)
+    scopes: list[trio.CancelScope | None] = []
     thread = threading.Thread(target=trio.run, args=[crawl])
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -824,6 +837,9 @@ def test_the_block_may_be_left_while_a_run_in_another_thread_goes_on(within: str
         left.set()
         thread.join()
     assert shown(console)[0].startswith("1 done, 1 succeeded")
+    [scope] = scopes
+    assert scope is not None
+    assert not scope.cancel_called  # which is for its own thread to do
 
 
 def test_nothing_is_drawn_after_the_block_was_left_while_a_run_in_another_thread_goes_on() -> None:
