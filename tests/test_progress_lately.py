@@ -21,8 +21,20 @@ from trio_conman.progress import RichProgress
 __all__ = ["drawn_at_once"]  # a fixture
 
 
+class Flushed(io.StringIO):
+    """Shows no more than was flushed, as the file of a notebook does."""
+
+    shown = ""
+
+    def flush(self) -> None:
+        self.shown = super().getvalue()
+
+    def getvalue(self) -> str:
+        return self.shown
+
+
 def notebook(*, force_terminal: bool | None = None) -> Console:
-    return Console(file=io.StringIO(), force_jupyter=True, force_terminal=force_terminal, _environ={})
+    return Console(file=Flushed(), force_jupyter=True, force_terminal=force_terminal, _environ={})
 
 
 # The rate
