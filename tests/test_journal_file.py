@@ -171,6 +171,13 @@ async def test_an_empty_file_is_where_a_journal_begins(path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+async def test_a_file_that_was_not_set_up_to_the_end_is_where_a_journal_begins(path: Path) -> None:
+    execute(path, f"PRAGMA page_size={journal_file.PAGE_SIZE}", "PRAGMA journal_mode=WAL")
+    assert path.stat().st_size == journal_file.PAGE_SIZE
+    await make(path)
+    assert await recalled(path, 1) == ALL[:1]
+
+
 @posix
 async def test_nobody_else_may_read_it(path: Path) -> None:
     old = os.umask(0)
