@@ -23,6 +23,7 @@ from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_file, journal_reader, journal_store
 from trio_conman._leaves.journal_file import JournalFile
+from trio_conman._leaves.journal_reader import Job
 from trio_conman._leaves.journal_writer import Writer
 from trio_conman.journal import Journal, JournalError, open_journal
 
@@ -259,6 +260,30 @@ async def test_a_log_cut_short_loses_its_end_only(path: Path, tmp_path: Path) ->
     assert {0, 1, 101, COUNT} <= seen
 
 
+class Hindered(sqlite3.Connection):
+    """One whose checkpoints find that another program makes one."""
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        return super().execute("SELECT 1, -1, -1" if "wal_checkpoint" in sql else sql, *args)
+
+
+async def test_a_file_that_another_program_completes_is_not_cut_short(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not copied from the log yet is missing there."""
+    copy, copied_log = tmp_path / "copy.journal", tmp_path / "copy.journal-wal"
+    async with open_journal(path) as journal:
+        await run(journal, Counting("x" * 100_000), 0)
+        await journal.flush()
+        copy.write_bytes(path.read_bytes())
+        copied_log.write_bytes(path.with_name(f"{path.name}-wal").read_bytes())
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **kwargs: connect(*args, factory=Hindered, **kwargs)
+    )
+    assert await recalled(copy, 1) == [(0, "x" * 100_000)]
+
+
 @pytest.mark.usefixtures("small_windows")
 async def test_records_that_somebody_has_deleted_are_made_again(path: Path) -> None:
     await make(path, COUNT)
@@ -447,6 +472,45 @@ async def test_great_values_are_read_a_few_at_a_time(path: Path) -> None:
     async with open_journal(path) as journal:
         found = await all_of(journal, [*range(19, -1, -1)], 10)
     assert found == {number: (f"{number}{great}", True) for number in range(20)}
+
+
+async def test_what_is_wanted_while_something_else_is_read_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(path, 40)
+    monkeypatch.setattr(journal_store, "MOST", 1)
+    read = JournalFile.read
+    token, wanted = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def late(self: JournalFile, *args: Any) -> Any:
+        trio.from_thread.run(wanted.wait, trio_token=token)
+        return read(self, *args)
+
+    async with open_journal(path) as journal:
+        records = journal._records
+        monkeypatch.setattr(JournalFile, "read", late)
+        for key in ("10", "30"):
+            assert records.claim(key) is Answer.READ
+        wanted.set()
+        for key in ("10", "30"):
+            await records.arrival(key)
+            assert records.claim(key) == f"value {key}"
+
+
+@pytest.mark.parametrize(
+    "size, keys", [(1, ["10"]), (312, ["10"]), (313, ["10", "20"]), (999, ["10", "20", "30"])]
+)
+async def test_no_more_is_read_than_is_enough_for_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, size: int, keys: list[str]
+) -> None:
+    await make(path, 40)
+    monkeypatch.setattr(journal_reader, "SIZE", size)
+    file = JournalFile(str(path))
+    job = Job(1, {"10": [11], "20": [21], "30": [31]}, start=5, length=1)
+    job.do(file)
+    file.close(in_order=True)
+    assert (job.found, job.window, job.error) == ({key: f'"value {key}"' for key in keys}, {}, None)
+    assert (job.start, job.size) == (10 * len(keys) + 2, 312 * len(keys))
 
 
 async def test_what_is_read_as_it_opens_does_not_grow_with_the_number_of_sections(path: Path) -> None:
