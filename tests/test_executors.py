@@ -99,6 +99,18 @@ async def test_what_is_no_exception_comes_back_too(
     assert caught.value is error
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_exception_comes_from_a_process_too_and_ends_the_manager(
+    processes: ProcessPoolExecutor, interrupt: type[BaseException]
+) -> None:
+    with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
+            other = await cm.run(trio.sleep_forever)
+            await cm.run(run_in_executor, processes, partial(fail, interrupt("no")))
+    assert isinstance(other.outcome, Failure)
+    assert other.outcome.reason is StopReason.CANCELLED
+
+
 async def test_an_error_of_a_process_keeps_its_remote_traceback(processes: ProcessPoolExecutor) -> None:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
         handle = await cm.run(run_in_executor, processes, statistics.mean, [])

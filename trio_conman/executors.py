@@ -68,7 +68,8 @@ async def run_in_executor(
         what the call returned.
 
     Raises:
-        Exception: what the call raised, as it is; most executors add the traceback from the other process.
+        Exception: what the call raised, as it is, also a KeyboardInterrupt or SystemExit in another process;
+            most executors add the traceback from there.
         RemoteError: what the call raised, as a text, since the error itself could not be pickled, or not
             unpickled, or is frozen: on a `~concurrent.futures.ProcessPoolExecutor`, on loky and on pebble. A
             `~trio_conman.RetriableError` that was made from such an error has it in its place, and so has a
