@@ -127,9 +127,7 @@ class Runner(Recalls):
                             except Exception as exc:
                                 worker.error = own(exc)
                             if handle._claimed is not None:
-                                outcome = self._store(worker, handle, outcome)
-                                if worker.ticket is not None:
-                                    outcome = await self._wait_for_disk(worker, handle, outcome)
+                                outcome = await self._store(worker, handle, outcome)
                         is_left_open = task._cancel_status is not worker.status
                         if is_left_open or (worker.is_timed and scope.cancel_called):
                             break

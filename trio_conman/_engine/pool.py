@@ -100,8 +100,6 @@ class Worker:
     lacks: Answer | None = None
     # The key of its task, for who asks again for its value.
     key: str | None = None
-    # What to wait with for the value of its task to be on the disk.
-    ticket: int | None = None
     # When its attempt began, where that is asked for.
     began: float = 0.0
 

@@ -117,34 +117,20 @@ class Recalls(Endings):
         self.slots.unpark(handle)
 
     @enable_ki_protection
-    def _store(
+    async def _store(
         self, worker: Worker, handle: TaskHandle[Any], outcome: Outcome[Any] | None
     ) -> Outcome[Any] | None:
-        """What an attempt came to, once the value is kept, if it has one; its worker may get a ticket."""
+        """What an attempt came to, once its value is kept, if it has one; mostly without a checkpoint."""
         key, records = handle._claimed, handle._terms.records
         assert key is not None
         assert records is not None
         try:
             # One that has left a scope open fails.
             if isinstance(outcome, Success) and worker.task._cancel_status is worker.status:
-                worker.ticket = records.keep(key, outcome.value)
+                ticket = records.keep(key, outcome.value)
                 handle._claimed = None
-            return outcome
-        except Exception as exc:
-            return self._failure(handle, own(exc), StopReason.ERROR)
-        finally:
-            del self, worker, handle, outcome
-
-    @enable_ki_protection
-    async def _wait_for_disk(
-        self, worker: Worker, handle: TaskHandle[Any], outcome: Outcome[Any] | None
-    ) -> Outcome[Any] | None:
-        """What an attempt came to, once the kept value is on the disk."""
-        records, ticket, worker.ticket = handle._terms.records, worker.ticket, None
-        assert records is not None
-        assert ticket is not None
-        try:
-            await outlast(partial(records.committed, ticket))
+                if ticket is not None:
+                    await outlast(partial(records.committed, ticket))
             return outcome
         except Exception as exc:
             return self._failure(handle, own(exc), StopReason.ERROR)
