@@ -107,12 +107,13 @@ class Runner(Recalls):
                                 if not await pool.wait(worker):
                                     return
                             if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
-                                outcome = self._prepare(worker, handle)
-                                if worker.lacks is not None:
-                                    outcome = await self._wait_to_begin(worker, handle, worker.lacks)
-                                    if worker.lacks is not None:  # it waits for another one
-                                        worker.lacks = handle = None
+                                ready = self._prepare(worker, handle)
+                                if ready is not None and isinstance(ready, Answer):
+                                    ready = await self._wait_to_begin(worker, handle, ready)
+                                    if isinstance(ready, Answer):  # it waits for another one
+                                        handle = None
                                         continue
+                                outcome, ready = ready, None
                         else:
                             outcome = await self._prepare_retry(worker, handle)
                         if handle._cancelled is not None:
@@ -154,8 +155,11 @@ class Runner(Recalls):
                 del travels
 
     @enable_ki_protection
-    def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | None:
-        """Begin the first attempt, if it is wanted; else the outcome, or the worker `lacks` something."""
+    def _prepare(self, worker: Worker, handle: TaskHandle[Any]) -> Outcome[Any] | Answer | None:
+        """Begin the first attempt, if it is wanted; else the outcome, or what is to be waited for first.
+
+        That is a value; or a permit, where the task is only to run.
+        """
         if handle._cancelled is not None:
             return None
         ready: Outcome[Any] | Answer | None = None
@@ -166,25 +170,21 @@ class Runner(Recalls):
                 ready = None if self.permits is None else self._take_permit(handle)
                 if ready is None:
                     self._begin_attempt(worker, handle)
-                    return None
-            if isinstance(ready, Answer):
-                worker.lacks, ready = ready, None
             return ready
         finally:
             del self, worker, handle, ready
 
     async def _wait_to_begin(
         self, worker: Worker, handle: TaskHandle[Any], answer: Outcome[Any] | Answer
-    ) -> Outcome[Any] | None:
-        """Begin the first attempt when what its worker lacks is there; or the outcome."""
-        worker.lacks = None
+    ) -> Outcome[Any] | Answer | None:
+        """Begin the first attempt when what it waits for is there; or the outcome.
+
+        Or an answer: the task waits for another one of its key, and is not this worker's any more.
+        """
         try:
             if answer is not Answer.RUN:
                 answer = await self._wait_for_value(worker, handle, answer)
-                if answer is Answer.WAIT:
-                    worker.lacks = answer
-                    return None
-                if not isinstance(answer, Answer):
+                if answer is not Answer.RUN:
                     return answer
             failure = None if self.permits is None else await self._wait_for_permit(worker, handle, inf)
             if failure is None:

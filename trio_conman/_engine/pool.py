@@ -35,7 +35,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_conman._books.handles import Slot, TaskHandle
-from trio_conman._books.records import Answer
 
 MAX_IDLE = 1000  # workers
 # How many tasks, or outcomes, may follow each other before other trio tasks have a turn.
@@ -95,9 +94,6 @@ class Worker:
     # What the last attempt of its task failed with, until that is decided on, and whether it timed out.
     error: Exception | None = None
     timed_out: bool = False
-    # What the first attempt of its task is to wait for: a value, or where it is only to run, a permit. Or
-    # that the task waits for another one of its key, and is not this worker's any more.
-    lacks: Answer | None = None
     # The key of its task, for who asks again for its value.
     key: str | None = None
     # When its attempt began, where that is asked for.
