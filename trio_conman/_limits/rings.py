@@ -31,7 +31,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from threading import Lock
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, Protocol, TypeAlias, TypeGuard, final
 
 import attrs
 import trio
@@ -79,23 +79,18 @@ class _Wait:
 
     def is_for_slot(self) -> bool:
         """Whether it counts, and cannot end before a slot is free."""
-        return self.counts() and all(
-            not isinstance(need, TaskHandle) or need._slot is None for need in self.needs()
-        )
+        return self.counts() and not any(map(_has_slot, self.needs()))
 
     def lacks(self, holders: Collection[TaskHandle[Any]], held: Callable[[Key], int]) -> bool:
         """Whether it cannot end before one of these does, who hold so many of each key."""
         return all(
-            bool(self._lacking(need, held))
-            if not isinstance(need, TaskHandle) or need._slot is None
-            else need in holders
-            for need in self.needs()
+            need in holders if _has_slot(need) else bool(self._lacking(need, held)) for need in self.needs()
         )
 
     def awaited(self, held: Callable[[Key], int]) -> Iterator[TaskHandle[Any] | Key]:
         """The tasks that it waits for, and the keys that it lacks, for they are held so often."""
         for need in self.needs():
-            if isinstance(need, TaskHandle) and need._slot is not None:
+            if _has_slot(need):
                 yield need
             else:
                 yield from self._lacking(need, held)
@@ -106,6 +101,11 @@ class _Wait:
         else:  # who waits beside the line may find a value there, and needs no keys
             keys = () if need in self.line.beside else need._keys or ()
         return [key for key in keys if key.running >= key.most and held(key) >= key.running]
+
+
+def _has_slot(need: Need) -> TypeGuard[TaskHandle[Any]]:
+    """Whether that is a task which has a slot."""
+    return isinstance(need, TaskHandle) and need._slot is not None
 
 
 def _leaves(need: Need) -> bool:
