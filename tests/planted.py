@@ -70,8 +70,8 @@ BUGS = [
     Bug(
         "a limit that is raised wakes one waiter only",
         "_limits.tokens",
-        "            self.release(slot)\n        self._mind_envoy()",
-        "            self.release(slot)\n            break\n        self._mind_envoy()",
+        "            self.serve_one()\n        self._mind_envoy()",
+        "            self.serve_one()\n            break\n        self._mind_envoy()",
     ),
     Bug(
         "a lowered limit is not heeded while tasks run",

@@ -242,9 +242,7 @@ class Tokens:
     def serve(self) -> None:
         """Grant what is free, as far as it goes; of a shared limiter the envoy does."""
         while not self.shared and self.has_free() and self.is_wanted():
-            slot = self._free()
-            assert slot is not None
-            self.release(slot)
+            self.serve_one()
         self._mind_envoy()
         self.rings.break_rings()
 
