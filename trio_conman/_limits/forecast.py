@@ -29,7 +29,7 @@ class Request:
 
     costs: tuple[tuple[Meter, float], ...]
     # They must be due before the one, and not after the other.
-    deadline: float = attrs.field(default=inf, init=False)
+    deadline: float = attrs.field(default=inf, kw_only=True)
     latest: float = attrs.field(default=inf, kw_only=True)
     # When they will be, as far as was foreseen.
     due: float = attrs.field(default=inf, init=False)

@@ -79,8 +79,7 @@ class Permits(Waiters):
     @enable_ki_protection
     def earliest(self, deadline: float, latest: float) -> float:
         """When who asks from now on can have permits, at the earliest, if that may be after one of these."""
-        request = Request(self._least, latest=latest)
-        request.deadline = deadline
+        request = Request(self._least, deadline=deadline, latest=latest)
         if request.soonest == inf:
             return -inf  # whenever that is
         for gate in self.gates:
