@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
 from typing import Any, NoReturn, Self, final
 
@@ -77,7 +77,6 @@ class RateLimiter:
         "_gate",
         "_lock",
         "_meter",
-        "_now",
         "_run",
         "_stored",
         "_users",
@@ -97,7 +96,6 @@ class RateLimiter:
         self._gate = Gate(self._meter)
         self._run: trio.lowlevel.TrioToken | None = None
         self._clock: trio.abc.Clock | None = None
-        self._now: Callable[[], float] = trio.current_time
         self._lock = threading.Lock()  # for the change from one run to another
         self._users = 0  # of the run: managers that have not closed, and calls that wait
         self._stored: Stored | None = None  # where it stands as soon as there is a clock
@@ -249,7 +247,7 @@ class RateLimiter:
         permits = check_finite("permits", permits)
         self._enter_run()
         need_more_stack()
-        meter, now = self._meter, self._now()
+        meter, now = self._meter, trio.current_time()
         meter.charge(permits, now, *self._gate.marks.settle(permits))
         if permits > 0:
             last = [bound.until - now for bound in meter.bounds[-1:]]
@@ -277,7 +275,7 @@ class RateLimiter:
         reset = check_number("reset", reset, finite=True)
         self._enter_run()
         need_more_stack()
-        meter, now, mine = self._meter, self._now(), self._gate.marks.mine()
+        meter, now, mine = self._meter, trio.current_time(), self._gate.marks.mine()
         total = meter.total if mine is None else min(mine, meter.total)
         if seconds := meter.observe(remaining + total, now + reset, total, now):
             delay(self._gate, seconds)  # which may be more than it says
@@ -296,7 +294,7 @@ class RateLimiter:
         seconds = check_number("seconds", seconds, finite=True)
         self._enter_run()
         need_more_stack()
-        pause(self._gate, seconds, self._now())
+        pause(self._gate, seconds, trio.current_time())
 
     def statistics(self) -> RateLimiterStatistics:
         """Where it stands now.
@@ -329,7 +327,7 @@ class RateLimiter:
             self._enter_run()
         elif self._is_used():
             raise self._outside()
-        return -inf if self._clock is None else self._now()
+        return -inf if self._clock is None else self._clock.current_time()
 
     def _is_used(self) -> bool:
         return self._users > 0 and self._run is not None and not is_over(self._run)
@@ -366,9 +364,9 @@ class RateLimiter:
                 self._users = 0
                 if clock is not self._clock:
                     self._meter.reset()
-                self._run, self._clock, self._now = run, clock, clock.current_time
+                self._run, self._clock = run, clock
                 if self._stored is not None:
-                    self._stored.go_on(self._meter, self._now())
+                    self._stored.go_on(self._meter, clock.current_time())
                     self._stored = None
             self._users += users
 
@@ -382,7 +380,7 @@ class RateLimiter:
 
     @enable_ki_protection
     def _take(self, permits: float) -> bool:
-        return self._waiters(permits).take(object(), self._now())
+        return self._waiters(permits).take(object(), trio.current_time())
 
     def _waiters(self, permits: float) -> Waiters:
         return Waiters((self._gate,), ((self._gate, permits),))
