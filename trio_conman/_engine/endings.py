@@ -17,7 +17,7 @@ from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
 
-from .pool import Worker, interrupt_in, unhide
+from .pool import Worker
 
 E = TypeVar("E", bound=BaseException)
 
@@ -226,3 +226,18 @@ def release(handle: TaskHandle[Any]) -> None:
     assert handle._terms.records is not None
     assert key is not None
     handle._terms.records.release(key)
+
+
+def interrupt_in(error: BaseException | None) -> BaseException | None:
+    """What of an error is neither an Exception nor a cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((Exception, trio.Cancelled))[1]
+    return None if isinstance(error, (Exception, trio.Cancelled)) else error
+
+
+def unhide(error: BaseException) -> BaseException | None:
+    """The interrupt in whose place trio has raised that a scope was left open, which forgets it."""
+    hidden = interrupt_in(error.__context__) if type(error) is RuntimeError else None
+    if hidden is not None:
+        error.__context__ = None
+    return hidden

@@ -23,7 +23,8 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.tracebacks import foreign
 
-from .pool import AT_ONCE, unhide
+from .endings import unhide
+from .pool import AT_ONCE
 from .source import close
 
 _NOTHING: Any = object()

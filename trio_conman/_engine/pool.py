@@ -315,21 +315,6 @@ class Pool:
         self._idle.clear()
 
 
-def interrupt_in(error: BaseException | None) -> BaseException | None:
-    """What of an error is neither an Exception nor a cancellation."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split((Exception, trio.Cancelled))[1]
-    return None if isinstance(error, (Exception, trio.Cancelled)) else error
-
-
-def unhide(error: BaseException) -> BaseException | None:
-    """The interrupt in whose place trio has raised that a scope was left open, which forgets it."""
-    hidden = interrupt_in(error.__context__) if type(error) is RuntimeError else None
-    if hidden is not None:
-        error.__context__ = None
-    return hidden
-
-
 def is_same(context: Context, base: Context) -> bool:
     """Whether every variable holds the very object that it holds in `base`.
 
