@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import (
     ConMan,
     Failure,
@@ -28,15 +29,6 @@ HANDLE_NEVER = (
     r"^a handle was awaited inside a task of 'conman' for which its own task waits in turn, .*: await it "
     r"outside of the tasks, or give the inner work a manager of its own" + SEE
 )
-
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def child(seconds: float = 1) -> str:

@@ -9,16 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import each_kind
 from trio_conman import ConMan, Failure, Outcome, Success
 
 variable: ContextVar[int] = ContextVar("variable")
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def second(value: int) -> int:

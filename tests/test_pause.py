@@ -1,23 +1,14 @@
 """pause and resume: nothing starts in between."""
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import ConMan, Failure, RetriableError, RetryConfig, StopReason, Success
-
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def job(n: int, seconds: float, record: list[Any]) -> int:

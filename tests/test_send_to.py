@@ -2,7 +2,6 @@
 
 import math
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -10,18 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig
 
 Send: TypeAlias = trio.MemorySendChannel[Outcome[int]]
 Receive: TypeAlias = trio.MemoryReceiveChannel[Outcome[int]]
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 class OddError(Exception):

@@ -4,13 +4,13 @@
 # What raises in these tests is a whole block, at its end.
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -19,15 +19,6 @@ from trio_conman import (
     RetryConfig,
     StopReason,
 )
-
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def job(value: int, seconds: float) -> int:

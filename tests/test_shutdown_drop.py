@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
+from tests.managed import MakeLimit, each_kind
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -28,15 +28,6 @@ from trio_conman import (
 )
 
 from .managed import failure, manager
-
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def job(n: int, seconds: float) -> int:

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -22,16 +23,7 @@ from trio_conman import (
     TaskHandle,
 )
 
-MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
 variable: ContextVar[str] = ContextVar("variable", default="nothing")
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
 
 
 async def job(n: int, seconds: float, record: list[Any] | None = None) -> int:
