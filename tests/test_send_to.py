@@ -3,43 +3,16 @@
 import math
 import weakref
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.managed import MakeLimit, each_kind
+from tests.raised import OddError
+from tests.sent import channel, indices, job, read
 from trio_conman import ConMan, Failure, Outcome, RetriableError, RetryConfig
-
-Send: TypeAlias = trio.MemorySendChannel[Outcome[int]]
-Receive: TypeAlias = trio.MemoryReceiveChannel[Outcome[int]]
-
-
-class OddError(Exception):
-    """What the tests raise."""
-
-
-async def job(value: int, seconds: float = 0) -> int:
-    await trio.sleep(seconds)
-    return value
-
-
-def channel(size: float = 0) -> tuple[Send, Receive]:
-    return trio.open_memory_channel[Outcome[int]](size)
-
-
-def indices(outcomes: list[Outcome[int]]) -> list[int]:
-    return [outcome.index for outcome in outcomes]
-
-
-async def read(receive: Receive, record: list[Any], every: float = 0) -> None:
-    """Take outcomes, one every so many seconds; record when which one came."""
-    await trio.sleep(every)
-    async for outcome in receive:
-        record.append((trio.current_time(), outcome.index))
-        await trio.sleep(every)
-
 
 # Order, and what is taken
 

@@ -10,40 +10,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.raised import OddError
+from tests.sent import Receive, Send, channel, indices, job, read
 from trio_conman import ConMan, Failure, Outcome, StopReason, Success, TaskHandle
-
-Send: TypeAlias = trio.MemorySendChannel[Outcome[int]]
-Receive: TypeAlias = trio.MemoryReceiveChannel[Outcome[int]]
-
-
-class OddError(Exception):
-    """What the tests raise."""
-
-
-async def job(value: int, seconds: float = 0) -> int:
-    await trio.sleep(seconds)
-    return value
-
-
-def channel(size: float = 0) -> tuple[Send, Receive]:
-    return trio.open_memory_channel[Outcome[int]](size)
-
-
-def indices(outcomes: list[Outcome[int]]) -> list[int]:
-    return [outcome.index for outcome in outcomes]
 
 
 def kept(cm: ConMan[int]) -> list[tuple[int, StopReason | None]]:
     """What was not taken: which tasks', and why they failed."""
     return [(o.index, o.reason if isinstance(o, Failure) else None) for o in cm.outcomes()]
-
-
-async def read(receive: Receive, record: list[Any], every: float = 0) -> None:
-    """Take outcomes, one every so many seconds; record when which one came."""
-    await trio.sleep(every)
-    async for outcome in receive:
-        record.append((trio.current_time(), outcome.index))
-        await trio.sleep(every)
 
 
 def cancel(cm: ConMan[int], nursery: trio.Nursery) -> None:
