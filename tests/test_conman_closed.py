@@ -80,10 +80,6 @@ async def nursery_elsewhere() -> AsyncIterator[tuple[trio.Nursery, list[BaseExce
         outer.cancel_scope.cancel()
 
 
-def test_the_error_of_a_closed_manager_is_known_to_trio_programs() -> None:
-    assert issubclass(ConManClosedError, trio.ClosedResourceError)
-
-
 @pytest.mark.parametrize(
     "end, why",
     [
