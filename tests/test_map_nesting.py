@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, ConManClosedError, Outcome, Success
+from trio_conman import ConMan, ConManClosedError, KeyedLimit, Outcome, Success
 
 
 async def second(value: int) -> int:
@@ -221,6 +221,14 @@ async def fails_at_rest() -> AsyncIterator[int]:
             yield number
 
 
+async def fails_at_rest_among_others() -> AsyncIterator[int]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail_to_clean_up)
+        nursery.start_soon(trio.sleep_forever)
+        for number in range(100):
+            yield number
+
+
 async def fails_inside() -> AsyncIterator[int]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fail_to_clean_up)
@@ -242,9 +250,19 @@ async def fails_inside_and_is_interrupted() -> AsyncIterator[int]:
         raise BaseExceptionGroup("both", [cancelled, KeyError()]) from None
 
 
-@pytest.mark.parametrize(
-    "source", [fails_at_rest, fails_inside, fails_inside_among_others, fails_inside_and_is_interrupted]
+each_that_fails = pytest.mark.parametrize(
+    "source",
+    [
+        fails_at_rest,
+        fails_at_rest_among_others,
+        fails_inside,
+        fails_inside_among_others,
+        fails_inside_and_is_interrupted,
+    ],
 )
+
+
+@each_that_fails
 @pytest.mark.parametrize("how", ["break", "shutdown"])
 async def test_what_stopping_a_source_makes_it_raise_is_raised_by_leaving(
     source: Any, how: str, autojump_clock: MockClock
@@ -259,6 +277,41 @@ async def test_what_stopping_a_source_makes_it_raise_is_raised_by_leaving(
                     with pytest.raises(ConManClosedError):
                         await take(outcomes, [])
         assert isinstance(await other.wait(), Success)
+
+
+@each_that_fails
+@pytest.mark.parametrize("how", ["deadline", "surroundings"])
+async def test_so_is_what_it_raises_beside_the_end_of_its_manager(
+    source: Any, how: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    with trio.move_on_after(5 if how == "surroundings" else 99) as around:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2, timeout=5 if how == "deadline" else 99) as cm:
+                with pytest.RaisesGroup(KeyError):
+                    async with cm.map(second, source()) as outcomes:
+                        await take(outcomes, record)
+                        await trio.sleep_forever()
+    assert (trio.current_time(), cm.timed_out) == (5, not around.cancelled_caught)
+    assert record
+
+
+async def test_it_replaces_no_interrupt_of_a_key(autojump_clock: MockClock) -> None:
+    def key(number: int) -> int:
+        managers[0].cancel()
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=key)) as cm:
+                managers.append(cm)
+                with pytest.RaisesGroup(KeyError):
+                    async with cm.map(second, fails_at_rest_among_others()):
+                        await trio.sleep_forever()
+
+    managers: list[ConMan[Any]] = []
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await main()
+    assert caught.value.split(KeyboardInterrupt)[1] is None
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -122,6 +122,10 @@ class Feeder:
                 self._close_error = foreign(exc)
             else:
                 exhausted(foreign(exc))
+        except BaseExceptionGroup as group:
+            rest = self._keep(group)
+            self._interrupt = rest if self._interrupt is None else self._interrupt
+            del rest
         finally:
             # When it was interrupted the source has nothing open, and ends its business in peace.
             await self._close()
@@ -172,6 +176,7 @@ class Feeder:
             return
         self._closed = True
         items, iterator = self._items, self._iterator
+        rest: BaseException | None = None
         try:
             try:
                 if inspect.isasyncgen(iterator):
@@ -179,10 +184,26 @@ class Feeder:
             finally:
                 if not inspect.isasyncgen(items):
                     await _ended(close(items))
-        except Exception as error:
-            self._close_error = foreign(error)
+        except (Exception, BaseExceptionGroup) as error:
+            rest = self._keep(error)
         finally:
             del self._items, self._iterator, items, iterator  # an error of theirs may lead here
+        if rest is not None:
+            try:
+                raise rest
+            finally:
+                del rest
+
+    def _keep(self, error: Exception | BaseExceptionGroup) -> BaseException | None:
+        """Keep the errors that a closing or cancelled source has raised; what of that travels on."""
+        rest: BaseException | None = None
+        errors: BaseException | None = error
+        if isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+            rest, errors = error.split(trio.Cancelled)
+        if not isinstance(errors, Exception):
+            return error
+        self._close_error = foreign(errors)
+        return rest
 
     def raise_close_error(self) -> None:
         """Raise what the closing raised, if it did."""
