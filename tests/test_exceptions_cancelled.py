@@ -70,13 +70,14 @@ async def test_a_cancelled_that_a_task_has_kept_from_elsewhere_ends_it_and_its_m
     autojump_clock: MockClock,
 ) -> None:
     async def stray() -> None:
+        kept: list[trio.Cancelled] = []
         with trio.CancelScope() as scope:
             scope.cancel()
             try:
                 await trio.lowlevel.checkpoint()
             except trio.Cancelled as exc:
-                kept = exc
-        raise kept
+                kept.append(exc)
+        raise kept[0]
 
     async with manager(name="pool") as cm:
         handles = [await cm.run(task, name="job") for task in (stray, trio.sleep_forever)]
