@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, Failure, RetriableError, RetryConfig, Success
+from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, Success
 from trio_conman._engine.mapping import Mapping
 
 MakeLimit = Callable[[int], int | trio.CapacityLimiter]
@@ -183,6 +183,38 @@ async def test_a_retry_that_was_cancelled_leaves_the_turn_to_whom_it_belongs(
             await cm.run(trio.sleep, 1)
             cm.start_soon(write, "a")
             cm.start_soon(write, "b")
+    assert record == [("r", 1), ("a", 2), ("s", 3), ("b", 4)]
+
+
+@each_kind
+async def test_a_map_whose_items_lack_their_key_leaves_the_turn_to_who_has_not_started(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def write(name: str) -> None:
+        record.append((name, trio.current_time()))
+        await trio.sleep(1)
+
+    async def fail_once(name: str, delay: float) -> None:
+        if trio.current_time() == 0:
+            raise RetriableError("again", retry_config=RetryConfig(initial_delay=delay, jitter=False))
+        await write(name)
+
+    async def hold(_: str) -> None:
+        await trio.sleep_forever()
+
+    per_key = KeyedLimit(1, key=lambda name, *_: name)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, limit_of(3), per_key=per_key, timeout=5.5) as cm:
+            for name in ("key", "other"):
+                cm.start_soon(hold, name)
+            await cm.run(fail_once, "r", 0.25)
+            await cm.run(fail_once, "s", 0.5)
+            await cm.run(trio.sleep, 1)
+            async with cm.map(write, ["key", "key"], lookahead=1) as outcomes:
+                cm.start_soon(write, "a")
+                cm.start_soon(write, "b")
+                async for _ in outcomes:
+                    pass
     assert record == [("r", 1), ("a", 2), ("s", 3), ("b", 4)]
 
 

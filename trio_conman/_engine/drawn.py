@@ -165,6 +165,7 @@ class DrawnMap(Mapping[T], Generic[T]):
                 return
             if not self._stream.more or self._room() <= 0:
                 break
+        self._line.pass_turn_back()
         self._give_back(worker, slot)
 
     def _let_others_on(self, worker: Worker) -> None:
@@ -191,7 +192,6 @@ class DrawnMap(Mapping[T], Generic[T]):
 
     def _drawn_all(self, worker: Worker, error: Exception | None) -> None:
         worker.is_spoiled = worker.task._cancel_status is not worker.status
-        self._line.pass_turn_back()
         self._end_drawing(error)
 
     def _stop(self, reason: str) -> None:
