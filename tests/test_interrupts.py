@@ -19,6 +19,7 @@ from trio_conman._engine.drawn import DrawnMap
 from trio_conman._engine.execution import Runner
 from trio_conman._engine.fed import FedMap
 from trio_conman._engine.pool import Pool, Worker
+from trio_conman.signals import shutdown_on_signal
 
 Record = list[tuple[float, str]]
 
@@ -255,3 +256,25 @@ def test_a_worker_that_is_interrupted_before_it_draws_gives_its_slot_back(
     with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         trio.run(main)
     assert limiter.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("opened", ["a manager", "what listens to signals"])
+def test_a_ctrl_c_that_waits_beside_a_cancellation_is_what_an_opening_raises(opened: str) -> None:
+    """trio's own start would raise a TrioInternalError in its place."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            if opened == "a manager":
+                nursery.cancel_scope.cancel()
+                interrupt()
+                async with ConMan.open(nursery):
+                    pass
+            else:
+                async with ConMan.open(nursery) as cm:
+                    nursery.cancel_scope.cancel()
+                    interrupt()
+                    async with shutdown_on_signal(cm):
+                        pass
+
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        trio.run(main)

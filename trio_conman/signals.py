@@ -144,6 +144,7 @@ class _Listening(Unentered):
     async def _begin(self) -> None:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        await trio.lowlevel.checkpoint_if_cancelled()  # see Block.enter
         await self._cm._block.parent.start(self._listen, name=f"signals of {self._cm.name}")
 
     @enable_ki_protection

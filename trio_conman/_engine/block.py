@@ -100,6 +100,8 @@ class Block:
             if (adaptive := self.runner.adaptive) is not None:
                 adaptive._open(self.line)
                 self.line.limit = adaptive._slots()
+            # Of a Ctrl-C and a cancellation that wait together, start() would make an error of its own.
+            await trio.lowlevel.checkpoint_if_cancelled()
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
             self._close()
