@@ -572,6 +572,25 @@ async def test_the_hash_of_a_key_hands_in_another_task_of_that_key(autojump_cloc
     assert limit._keys == {}
 
 
+async def test_so_it_does_while_the_keys_are_told(autojump_clock: MockClock) -> None:
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            if is_told:
+                is_told.pop()
+                cm.start_soon(trio.sleep, 2)
+            return 1
+
+    is_told: list[bool] = []
+    limit = KeyedLimit(1, key=lambda seconds: Key(seconds))
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
+        cm.start_soon(trio.sleep, 1)
+        is_told.append(True)
+        assert [*limit.statistics()] == ["1"]
+        assert [*limit.statistics()] == ["1", "2"]
+
+
 async def test_a_hook_raises_the_limit_while_the_manager_ends(autojump_clock: MockClock) -> None:
     async def source() -> AsyncIterator[int]:
         async with trio.open_nursery() as nursery:

@@ -119,7 +119,7 @@ class KeyedLimit:
         self._check_run()
         return {
             value: KeyStatistics(limit=key.most, running=key.running, waiting=key.waiting)
-            for value, (key,) in self._keys.items()
+            for value, (key,) in list(self._keys.items())  # a hash may hand in tasks of others
             if key.running or key.waiting
         }
 
