@@ -583,7 +583,7 @@ async def test_so_it_does_while_the_keys_are_told(autojump_clock: MockClock) -> 
             return 1
 
     is_told: list[bool] = []
-    limit = KeyedLimit(1, key=lambda seconds: Key(seconds))
+    limit = KeyedLimit(1, key=Key)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 9, per_key=limit) as cm:
         cm.start_soon(trio.sleep, 1)
         is_told.append(True)
