@@ -722,7 +722,9 @@ async def test_without_a_deadline_nobody_asks(
     async with manager(RateLimiter(1)) as cm:
         for index in range(10):
             cm.start_soon(note, record, index)
-    assert record == [(index, index) for index in range(10)]
+        cm.start_soon(fail, record, after(1))
+    assert record == [*[(index, index) for index in range(10)], (10, "fails"), (11, "fails")]
+    assert [repr(error) for error in cm.errors()] == ["ValueError('real')"]
 
 
 async def test_a_task_that_never_starts_is_told_to_instruments_and_counted(
