@@ -140,3 +140,17 @@ async def test_a_bound_that_a_stricter_one_outlasts_after_a_refund_is_forgotten(
         meter.bounds = [Bound(10.0, 10.0, before, 9.0), Bound(11.0, 20.0, after, 9.0)]
         meter._give_back(5.0, 9.0)
         assert [bound.until for bound in meter.bounds] == ([10.0, 20.0] if after == 0.0 else [20.0])
+
+
+async def test_what_is_given_back_was_not_counted_by_an_answer_between_two_others(
+    autojump_clock: MockClock,
+) -> None:
+    rate = RateLimiter.unlimited()
+    rate.observe(remaining=100, reset=30)
+    rate.observe(remaining=1, reset=5)
+    rate.acquire_nowait()
+    rate.observe(remaining=50, reset=20)
+    rate.charge(-1)
+    assert rate.statistics().available == 1
+    await trio.sleep(6)
+    assert rate.statistics().available == 50
