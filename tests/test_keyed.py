@@ -738,7 +738,10 @@ async def test_what_open_and_map_refuse() -> None:
                 cm.map(trio.sleep, [0], lookahead=0)
 
 
-async def test_another_thread_is_refused(log: Log) -> None:
+async def test_another_thread_is_refused_also_in_a_run_of_its_own(log: Log) -> None:
+    async def in_a_run(change: Callable[[], object]) -> None:
+        change()
+
     limit = KeyedLimit(1, key=host)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2, per_key=limit):
         for change in (
@@ -749,6 +752,8 @@ async def test_another_thread_is_refused(log: Log) -> None:
         ):
             with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync$"):
                 await trio.to_thread.run_sync(change)
+            with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync$"):
+                await trio.to_thread.run_sync(trio.run, in_a_run, change)
     assert (limit.limit, dict(limit.limits)) == (1, {})
     assert await trio.to_thread.run_sync(limit.statistics) == {}
 
