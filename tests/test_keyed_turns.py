@@ -70,6 +70,25 @@ async def test_one_key_after_another_of_several_managers(autojump_clock: MockClo
     assert record == [(number, f"{number}") for number in range(6)]
 
 
+async def test_who_has_waited_for_a_slot_before_changes_no_turns_of_a_key(autojump_clock: MockClock) -> None:
+    record: Record = []
+    slots = trio.CapacityLimiter(9)
+    limit = KeyedLimit(1, key=lambda *_: "key")
+    async with manager(slots, per_key=limit) as one, manager(slots, per_key=limit) as two:
+        tokens = [object() for _ in range(9)]
+        for token in tokens:
+            slots.acquire_on_behalf_of_nowait(token)
+        handle = one.start_soon(job, "left", record)
+        await wait_all_tasks_blocked()
+        assert slots.statistics().tasks_waiting == 1
+        handle.cancel()
+        for token in tokens:
+            slots.release_on_behalf_of(token)
+        for number in range(8):
+            (one, two)[number % 2].start_soon(job, f"{number}", record)
+    assert record == [(number, f"{number}") for number in range(8)]
+
+
 @each_kind
 async def test_who_comes_in_the_instant_in_which_a_key_gets_free(
     limit_of: Callable[[int], Any], autojump_clock: MockClock
