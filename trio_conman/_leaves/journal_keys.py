@@ -7,7 +7,6 @@ object of their base64. The text is the same on every Python, unlike a ``repr``.
 from __future__ import annotations
 
 import json
-import math
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from types import NoneType
@@ -18,10 +17,6 @@ from trio_conman._base.texts import short
 _PLAIN = "str, bytes, int, float, bool, None, or tuples of them"
 
 _decode = json.JSONDecoder().decode
-
-
-def _of_float(value: float) -> str:
-    return repr(value) if math.isfinite(value) else json.dumps(value)
 
 
 def _of_bytes(value: bytes) -> str:
@@ -36,7 +31,7 @@ def _of_tuple(value: tuple[Any, ...]) -> str:
 _TEXTS: dict[type, Callable[[Any], str]] = {
     str: json.encoder.encode_basestring,
     int: repr,
-    float: _of_float,
+    float: json.dumps,
     bool: {False: "false", True: "true"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,
     bytes: _of_bytes,
