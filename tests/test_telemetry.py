@@ -86,20 +86,42 @@ def events(span: ReadableSpan) -> list[tuple[str, dict[str, Any]]]:
 
 
 async def test_a_span_tells_of_success_and_retries(observed: Observed, autojump_clock: MockClock) -> None:
+    retry = attrs.evolve(RETRY, max_attempts=2)
     async with trio.open_nursery() as nursery:
-        async with ConMan[str].open(nursery, retry=RETRY, instruments=[observed.instrument]) as cm:
-            await cm.run(FlakyTask[str](RetriableError(OSError("busy")), "secret"), "password", name="good")
+        async with ConMan[str].open(nursery, retry=retry, instruments=[observed.instrument]) as cm:
+            busy = RetriableError(OSError("busy"))
+            await cm.run(FlakyTask[str](busy, busy, "secret"), "password", name="good")
     (span,) = observed.exporter.get_finished_spans()
     assert span.name == "FlakyTask"
-    assert attributes(span) == {"name": "good", "index": 0, "outcome": "success", "retries": 1}
+    assert attributes(span) == {"name": "good", "index": 0, "outcome": "success", "retries": 2}
     assert events(span) == [
         ("attempt started", {"trio_conman.attempt": 1}),
         ("retry scheduled", {"trio_conman.attempt": 1, "trio_conman.delay": 2, "error.type": "OSError"}),
         ("attempt started", {"trio_conman.attempt": 2}),
+        ("retry scheduled", {"trio_conman.attempt": 2, "trio_conman.delay": 2, "error.type": "OSError"}),
+        ("attempt started", {"trio_conman.attempt": 3}),
     ]
     assert span.status.status_code is trace.StatusCode.UNSET
     assert (span.parent, list(span.links)) == (None, [])
     assert "secret" not in span.to_json() and "password" not in span.to_json()
+
+
+async def test_there_is_no_link_to_no_span(
+    observed: Observed, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which the SDK would leave out by itself."""
+    tracer, links = observed.instrument._tracer, list[Any]()
+    start_span = tracer.start_span
+
+    def noted(*args: Any, **options: Any) -> trace.Span:
+        links.append(options["links"])
+        return start_span(*args, **options)
+
+    monkeypatch.setattr(tracer, "start_span", noted)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, instruments=[observed.instrument]) as cm:
+            await cm.run(trio.sleep, 1)
+    assert links == [[]]
 
 
 async def test_a_failure_has_its_status_and_its_exception(
