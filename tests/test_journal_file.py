@@ -23,7 +23,9 @@ from tests.journaled import Counting, run
 from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_file, journal_reader, journal_store
 from trio_conman._leaves.journal_file import JournalFile
+from trio_conman._leaves.journal_index import Index
 from trio_conman._leaves.journal_reader import Job
+from trio_conman._leaves.journal_table import OVERHEAD, Table
 from trio_conman._leaves.journal_writer import Writer
 from trio_conman.journal import Journal, JournalError, open_journal
 
@@ -885,6 +887,18 @@ def test_an_emptied_log_is_not_emptied_again_at_once(path: Path, monkeypatch: py
     file._main.set_trace_callback(None)
     file.close(in_order=True)
     assert 10 <= said.count("PRAGMA wal_checkpoint(PASSIVE)") <= 40
+
+
+async def test_what_has_nothing_to_write_changes_nothing(path: Path) -> None:
+    """A new section may be looked at before its first record is there."""
+    creation = journal_file.creation(1, "", "1", True)
+    table = Table(1, Index(), 0, creation)
+    assert (table.changes(), table.settle()) == ([], 0)
+    table.pending["1"] = "one"
+    assert [table.changes()[0], table.settle()] == [creation, OVERHEAD + 4]
+    assert (table.changes(), table.settle()) == ([], 0)
+    table.pending["2"] = "two"
+    assert len(table.changes()) == 1
 
 
 # The clock
