@@ -468,6 +468,21 @@ async def test_what_did_not_end_is_told(autojump_clock: MockClock) -> None:
     assert shown(console) == ["2/6, 2 succeeded, 0.9/s, stopped after 2.2 s"]
 
 
+async def test_it_is_told_when_the_block_was_left_though_nothing_was_drawn_lately(
+    autojump_clock: MockClock,
+) -> None:
+    console = plain_file()
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(
+            nursery, 3, instruments=[progress := RichProgress(console=console)]
+        ) as cm:
+            with progress:
+                await cm.run(sleep, 1)
+                await cm.run(sleep, 7)
+                await trio.sleep(4)
+    assert written(console).splitlines() == ["1 done, 1 succeeded, 15.0/min, stopped after 4.0 s"]
+
+
 async def test_a_cancelled_manager(autojump_clock: MockClock) -> None:
     console = terminal()
     with RichProgress(6, console=console) as progress:
@@ -510,6 +525,24 @@ def test_without_a_block_or_a_total_it_ends_with_the_trio_run() -> None:
     assert written(console).endswith(
         f"{SHOW}\r\x1b[1A\x1b[2K6 done, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s\n"
     )
+
+
+def test_what_ends_after_the_display_is_not_told_anew() -> None:
+    """As it may in a system task, which ends together with that of the display."""
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 60)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(serve)
+        await trio.sleep(1)
+
+    progress = RichProgress(console=(console := plain_file()))
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert progress._cancelled == 1
+    assert written(console).splitlines() == ["0 done, 0 succeeded, stopped after 1.0 s"]
 
 
 def test_the_block_may_be_around_the_trio_run() -> None:
@@ -691,6 +724,23 @@ async def test_a_display_that_fails_ends_and_nobody_notices(
         statistics = await crawl(progress)
     assert (statistics.succeeded, statistics.failed) == (4, 2)
     assert [each.levelname for each in caplog.records if each.levelname != "DEBUG"] == []
+
+
+async def test_a_display_that_has_failed_leaves_its_console_to_others_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    console = terminal()
+    with RichProgress(1, console=console) as failing:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[failing]) as cm:
+                await cm.run(sleep, 1)
+                await trio.sleep(0.5)
+                console.file = refuses_writes()
+        console.file = io.StringIO()
+        with RichProgress(6, console=console) as progress:
+            await crawl(progress)
+        assert shown(console) == ["6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
+        assert written(console).count(HIDE) == 1
 
 
 @pytest.mark.parametrize("within", [True, False])

@@ -354,12 +354,11 @@ class _Display:
                     if self._ticker is not scope:  # it has ended, elsewhere
                         break
                     self._now = trio.current_time()
-                    drawn = self._draw()
-                    if drawn and not any(row._unfinished for row in self.rows):
+                    if self._draw() and not any(row._unfinished for row in self.rows):
                         await resting.park()
         finally:
             if self._ticker is scope:  # the trio run ends
-                self._ticker = None
+                self._ticker, self._now = None, trio.current_time()
                 if not self._within:
                     self._end()
                 elif self._terminal or self._notebook:
@@ -384,6 +383,7 @@ class _Display:
     def _end(self) -> None:
         if self._ticker is not None and in_trio_run() and self._thread == get_ident():
             self._ticker.cancel()
+            self._now = trio.current_time()
         elif self._ticker is not None:
             with suppress(trio.RunFinishedError):
                 self._run.run_sync_soon(self._resting.unpark_all)  # so that it sees that it has ended
