@@ -150,10 +150,12 @@ async def test_it_tells_how_long_a_manager_has_been_paused(
                     cm.start_soon(sleep, 1)
                 await trio.sleep(0.5)
                 cm.pause()
+                assert progress._paused(trio.current_time()) == "paused for 0:00"
                 await trio.sleep(1)
                 cm.pause()  # as it is
                 await trio.sleep(4)
                 cm.resume()
+                assert progress._paused(trio.current_time()) == ""
                 await trio.sleep(2)
     assert [(when, line.strip("━╸ ")) for when, line in record] == [
         (0.65, "0/9  2 running  paused for 0:00"),
@@ -289,6 +291,18 @@ def test_from_40_columns_on_what_matters_stays(width: int) -> None:
         assert told in line
 
 
+@pytest.mark.parametrize(
+    "width, line",
+    [
+        (50, "頁面 of th…  1/2  2 running"),
+        (40, "頁面 of …  1/2  2 running"),
+    ],
+)
+def test_a_description_has_a_quarter_at_most(width: int, line: str) -> None:
+    cells = {"description": "頁面 of the whole site", "bar": "", "done": "1/2", "running": "2 running"}
+    assert drawn(width, lambda: Look(cells, 1, None)) == line
+
+
 def test_what_goes_first() -> None:
     shown = {
         width: [key for key, text in crowded().cells.items() if text[:5] in drawn(width)]
@@ -342,6 +356,12 @@ async def test_in_a_notebook_rows_share_the_line_and_end_on_lines_of_their_own(
         "pages: 0/1, 1 running, 0:00; images: 0/2, 2 running, 0:00",
         "pages: 1/1, 1 succeeded, 1.4/s, 0.7 s\nimages: 2/2, 2 succeeded, 2.2/s, 0.9 s\n",
     ]
+
+
+def test_a_notebook_that_has_nothing_to_show_shows_nothing() -> None:
+    with RichProgress(console=(console := notebook())):
+        pass
+    assert written(console) == ""
 
 
 async def test_a_notebook_that_fails_ends_the_display_only(autojump_clock: MockClock) -> None:
