@@ -475,6 +475,11 @@ def test_bad_arguments(args: list[str], message: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", f"python -m trio_conman: {message} (--help tells more)\n")
 
 
+@pytest.mark.parametrize("url", ["http://a:1/", "https://a:65535/"])
+def test_the_first_and_the_last_port(url: str) -> None:
+    assert demo_input.checked(url.encode()) == url
+
+
 @pytest.mark.parametrize("variable, value", [("HTTP_PROXY", "ftp://127.0.0.1"), ("NO_PROXY", "[::1")])
 def test_a_proxy_that_cannot_be_used(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
