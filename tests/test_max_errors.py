@@ -11,7 +11,15 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.raised import OwnErrors
-from trio_conman import ConMan, ConManClosedError, Failure, RetriableError, RetryConfig, StopReason
+from trio_conman import (
+    ConMan,
+    ConManClosedError,
+    Failure,
+    RateLimiter,
+    RetriableError,
+    RetryConfig,
+    StopReason,
+)
 
 
 async def fails(error: Exception, seconds: float) -> None:
@@ -148,6 +156,19 @@ async def test_timeouts_count(option: str, autojump_clock: MockClock) -> None:
                 await cm.run(trio.sleep, 50)
                 await trio.sleep_forever()
     assert trio.current_time() == 2
+
+
+async def test_items_that_have_no_time_left_count(autojump_clock: MockClock) -> None:
+    with pytest.RaisesGroup(pytest.RaisesGroup(trio.TooSlowError)):
+        async with trio.open_nursery() as nursery:
+            async with (
+                ConMan[None].open(nursery, 2, rate=RateLimiter(1), timeout=9.5, max_errors=0) as cm,
+                cm.map(trio.sleep, [0.5] * 100) as outcomes,
+            ):
+                async for _ in outcomes:
+                    pass
+    assert trio.current_time() == 8.5
+    assert not cm.timed_out
 
 
 async def test_errors_while_the_rest_is_cancelled_are_in_the_group(autojump_clock: MockClock) -> None:

@@ -222,6 +222,23 @@ async def test_an_item_of_a_map_fails_at_once_and_its_worker_goes_on(
     assert sorted(ends) == [(0, False, 0), (1, False, 0), (2, True, 0), (3, True, 0), (4, True, 0)]
 
 
+@pytest.mark.parametrize("timeout, late", [("task_timeout", 100), ("attempt_timeout", 0)])
+async def test_a_map_goes_through_its_items_while_all_are_to_wait_for_longer_than_task_timeout(
+    timeout: str, late: int, autojump_clock: MockClock
+) -> None:
+    async def item(index: int) -> None:
+        await trio.sleep(1)
+        if trio.current_time() < 60:
+            raise RetriableError("too many", retry_after=60)
+
+    options: dict[str, Any] = {timeout: 30}
+    async with manager(RateLimiter.unlimited(), 2, retry=RetryConfig.linear(), **options) as cm:
+        async with cm.map(item, range(100)) as outcomes:
+            reasons = [each.reason async for each in outcomes if isinstance(each, Failure)]
+    assert reasons == [DEADLINE] * late
+    assert trio.current_time() == (1 if late else 61 + 50)
+
+
 @pytest.mark.parametrize(
     "options, config, reason",
     [
