@@ -16,6 +16,7 @@ from trio_conman import (
     ConMan,
     Failure,
     Outcome,
+    RateLimiter,
     RetriableError,
     RetryBudget,
     RetryBudgetStatistics,
@@ -271,6 +272,26 @@ async def test_retries_stay_a_share_of_the_successes(autojump_clock: MockClock) 
     # Half of them fail whatever is tried: all that was there at first, and all that came back, is used up.
     assert 10 + 500 * 0.125 - 1 <= statistics.retries + budget.statistics().remaining <= 10 + 500 * 0.125
     assert statistics.retries <= 10 + 500 * 0.125
+
+
+@pytest.mark.parametrize("ratio, failed", [(0.1, True), (0.5, False)])
+async def test_a_quota_that_no_rate_keeps_costs_a_token_for_each_that_it_refuses(
+    ratio: float, failed: bool, autojump_clock: MockClock
+) -> None:
+    windows: list[float] = []  # in which a request was let in
+
+    async def service() -> None:
+        await trio.sleep(0.1)
+        window = trio.current_time() // 2
+        if windows.count(window) == 10:
+            raise RetriableError("too many", retry_after=2 * (window + 1) - trio.current_time())
+        windows.append(window)
+
+    budget = RetryBudget(10, ratio)
+    async with manager(budget, 5, rate=RateLimiter.unlimited()) as cm:
+        for _ in range(200):
+            await cm.run(service)
+    assert {o.reason for o in cm.outcomes() if isinstance(o, Failure)} == ({BUDGET} if failed else set())
 
 
 def test_statistics_tell_what_was_given_and_cannot_be_changed() -> None:
