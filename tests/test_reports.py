@@ -77,6 +77,19 @@ def test_of_nothing_there_is_little_to_say() -> None:
     assert summarize([], total=2).splitlines()[2] == "not started  2"
 
 
+async def test_what_a_consumer_could_not_take_is_told_where_it_is_added(autojump_clock: MockClock) -> None:
+    tally = Tally(total=10)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, timeout=3) as cm, cm.map(trio.sleep, [2] * 10) as outcomes:
+            async for outcome in outcomes:
+                tally.add(outcome)
+    assert str(tally).splitlines()[1:3] == ["failed       0", "not started  8"]
+    for outcome in cm.outcomes():
+        tally.add(outcome)
+    lines = str(tally).splitlines()
+    assert (lines[1], lines[3]) == ("failed       2", "not started  6")
+
+
 def test_tells_20_kinds_of_failures_apart() -> None:
     tally = Tally()
     kinds = [type(f"Error{n}", (Exception,), {}) for n in range(25)]

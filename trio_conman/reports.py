@@ -47,6 +47,9 @@ class Tally:
     text of the first, with that of the first error inside where it is a group, and of 20 kinds at most; the
     others are counted together.
 
+    Where a map is ended by something else than its consumer, its last outcomes are in
+    `~trio_conman.ConMan.outcomes`: add them too, or those tasks are told as not started.
+
     Args:
         total: as for `summarize`.
 
