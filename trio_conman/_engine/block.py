@@ -20,6 +20,7 @@ because to say so is the host's last act.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from math import inf
 from threading import get_ident
 from typing import Any, final
@@ -164,13 +165,13 @@ class Block:
     @enable_ki_protection
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
-        permits, keyring = self.runner.permits, self.line.keyring
+        uses = ExitStack()
         try:
             try:
-                if permits is not None:
-                    permits.open(self.tell_paused)
-                if keyring is not None:
-                    keyring.open()
+                if self.runner.permits is not None:
+                    self.runner.permits.open(uses, self.tell_paused)
+                if self.line.keyring is not None:
+                    self.line.keyring.open(uses)
                 with self.cancel_scope:
                     async with trio.open_nursery() as nursery:
                         with trio.CancelScope(shield=True):  # also where there is no time at all
@@ -179,10 +180,7 @@ class Block:
                         await self._sleep(self._manager_cancelled)
             finally:
                 self.collector.close_channel()
-                if permits is not None:
-                    permits.close()
-                if keyring is not None:
-                    keyring.close()
+                uses.close()
                 self._let_limit_go()
                 self.resume()
                 if self.runner.instruments is not None:

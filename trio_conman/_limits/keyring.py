@@ -21,25 +21,17 @@ class Keyring:
     """The part of a manager that knows its limits by key."""
 
     limits: tuple[KeyedLimit, ...]
-    # What `close` is to undo.
-    _use: ExitStack = attrs.field(factory=ExitStack, init=False)
 
-    def open(self) -> None:
-        """Use the limits, until `close`.
+    def open(self, undo: ExitStack) -> None:
+        """Use the limits, until that is undone.
 
         Raises:
             RuntimeError: another trio run uses one of them.
         """
         run = trio.lowlevel.current_trio_token()
-        with ExitStack() as undo:
-            for limit in self.limits:
-                limit._open()
-                undo.callback(limit._close, run)
-            self._use = undo.pop_all()
-
-    def close(self) -> None:
-        """Use the limits no more."""
-        self._use.close()
+        for limit in self.limits:
+            limit._open()
+            undo.callback(limit._close, run)
 
     def enlist(self, handle: TaskHandle[Any]) -> None:
         """A task waits, with its keys from here on; who does not join a line must `forget` them.

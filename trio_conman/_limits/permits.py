@@ -34,8 +34,6 @@ class Permits(Waiters):
     limiters: tuple[RateLimiter, ...]
     # No attempt takes less.
     _least: tuple[tuple[Meter, float], ...] = attrs.field(init=False)
-    # What `close` is to undo.
-    _use: ExitStack = attrs.field(factory=ExitStack, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.gates = tuple(limiter._gate for limiter in self.limiters)
@@ -43,28 +41,22 @@ class Permits(Waiters):
         self.claims = tuple(zip(self.gates, costs, strict=True)) if all(costs) else None
         self._least = tuple(zip((gate.meter for gate in self.gates), costs, strict=True))
 
-    def open(self, on_pause: Callable[[], None]) -> None:
-        """Use the limiters, until `close`, and hear of their pauses.
+    def open(self, undo: ExitStack, on_pause: Callable[[], None]) -> None:
+        """Use the limiters, and hear of their pauses, until that is undone.
 
         Raises:
             RuntimeError: another trio run uses one of them.
         """
         run = trio.lowlevel.current_trio_token()
-        with ExitStack() as undo:
-            for limiter in self.limiters:
-                limiter._enter_run(users=1)
-                undo.callback(limiter._leave_run, run)
-            link(self.gates)
-            for gate in self.gates:
-                gate.on_pause[on_pause] = None
-                undo.callback(gate.on_pause.pop, on_pause)
-            self._use = undo.pop_all()
+        for limiter in self.limiters:
+            limiter._enter_run(users=1)
+            undo.callback(limiter._leave_run, run)
+        link(self.gates)
+        for gate in self.gates:
+            gate.on_pause[on_pause] = None
+            undo.callback(gate.on_pause.pop, on_pause)
         if self.paused_for():
             on_pause()
-
-    def close(self) -> None:
-        """Use the limiters no more, and hear of them no more."""
-        self._use.close()
 
     def paused_for(self) -> float:
         """Seconds until all limiters give permits, as far as that is a pause."""
