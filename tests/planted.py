@@ -323,7 +323,7 @@ BUGS = [
     Bug(
         "a worker that has nothing to do is lost",
         "_engine.pool",
-        "        if not self._closed:\n            self._idle.append(worker)\n",
+        "        if self._live is not None:\n            self._idle.append(worker)\n",
         "",
     ),
     Bug(

@@ -123,7 +123,7 @@ class Pool:
 
     # Of the trio tasks of those who rest.
     _idle_name: str
-    # Known from `open` on: where the workers live, and the trio task of each.
+    # Known from `open` on: where the workers live, and, until `close`, the trio task of each.
     nursery: trio.Nursery = attrs.field(init=False)
     _live: Callable[[Worker], Any] | None = attrs.field(default=None, init=False)
     workers: set[Worker] = attrs.field(factory=set, init=False)
@@ -132,7 +132,6 @@ class Pool:
     _idle: list[Worker] = attrs.field(factory=list, init=False)
     # Those that are called, by their tasks, in the order in which these are to begin.
     _called: OrderedDict[TaskHandle[Any], Worker] = attrs.field(factory=OrderedDict, init=False)
-    _closed: bool = attrs.field(default=False, init=False)
     # Of who rests: nothing of a task.
     _blank: Context = attrs.field(factory=Context, init=False)
 
@@ -189,7 +188,7 @@ class Pool:
     def let_go(self, worker: Worker) -> None:
         """A worker has nothing to do, for all it knows."""
         worker.is_ready = False
-        if not self._closed:
+        if self._live is not None:
             self._idle.append(worker)
 
     @enable_ki_protection
@@ -250,7 +249,7 @@ class Pool:
             await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True
             return True
-        if self._closed or worker.is_spoiled:
+        if self._live is None or worker.is_spoiled:
             return False
         if len(self._idle) > MAX_IDLE:
             self._idle.pop()  # this one: since it joined them it was not hired
@@ -307,8 +306,7 @@ class Pool:
 
     def close(self) -> None:
         """Dismiss who is idle now, or will be."""
-        self._closed = True
-        self._live = None  # it leads to who holds the pool
+        self._live = None  # it leads to who holds the pool, too
         for worker in self._idle:
             if worker.is_resting:
                 trio.lowlevel.reschedule(worker.task)
