@@ -23,6 +23,6 @@ def log(
 
 
 def log_fault(text: str, *args: object, error: BaseException | None = None) -> None:
-    """Log what a user's object did wrong; what logging itself raises must not reach a task."""
+    """Log what is wrong; what logging itself raises must not reach a task, or trio's loop."""
     with suppress(Exception):
         log(logging.ERROR, text, *args, error=error)

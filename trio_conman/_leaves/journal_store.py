@@ -7,15 +7,13 @@ in ``ahead`` for a while.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import final
 
 import attrs
 import trio
 
-from trio_conman._base.log import log
+from trio_conman._base.log import log_fault
 from trio_conman._books.records import Answer
 
 from .journal_file import Data, JournalError, JournalFile, SectionInfo, creation
@@ -334,8 +332,7 @@ class Store:
     def _failed(self, error: JournalError) -> None:
         if self._fault is None:
             self._fault, self.is_ending = error, True
-            with suppress(Exception):  # what logging raises must not reach trio's loop
-                log(logging.ERROR, "no task can be recorded any more: %s", error, error=None)
+            log_fault("no task can be recorded any more: %s", error)
         self._tell()
 
     def _tell(self) -> None:
