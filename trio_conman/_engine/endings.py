@@ -190,22 +190,16 @@ class Endings(Ledger):
             handle._cancelled = handle._cancelled or text  # whoever takes it up looks at this first
             if handle._scope is not None:
                 handle._scope.cancel(reason=reason)
-            else:
-                self.withdraw(handle)
+            elif self.slots.leave(handle):
+                self.queued -= 1
+                self._finish(handle, None)
         finally:
             del self, handle  # see TaskHandle.cancel()
-
-    def withdraw(self, handle: TaskHandle[Any]) -> None:
-        """End a task that was cancelled in the queue. One that is not there looks at that itself."""
-        if self.slots.leave(handle):
-            self.queued -= 1
-            self._finish(handle, None)
 
     def drop(self, handles: Iterable[TaskHandle[Any]], text: str) -> None:
         """Cancel tasks in the queue; `text` says why."""
         for handle in handles:
-            handle._cancelled = handle._cancelled or text
-            self.withdraw(handle)
+            self.cancel(handle, text, None)
 
     def _too_late(self, handle: TaskHandle[Any], due: float, latest: float) -> Failure:
         """The failure of a task whose next permit is due too late."""
