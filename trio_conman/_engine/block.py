@@ -98,16 +98,12 @@ class Block:
         try:
             self.line.rings.enter(self.line)
             self.line.resized = self.tell_resized
-            if (adaptive := self.runner.adaptive) is not None:
-                adaptive._open(self.line)
-                self.line.limit = adaptive._slots()
             # Of a Ctrl-C and a cancellation that wait together, start() would make an error of its own.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self.parent.start(self._host, name=f"host of {self.name}")
         except BaseException:
             self._close()
             self.collector.close_channel()
-            self._let_limit_go()
             raise
         self._body_scope.__enter__()
 
@@ -168,6 +164,10 @@ class Block:
         uses = ExitStack()
         try:
             try:
+                if (adaptive := self.runner.adaptive) is not None:
+                    adaptive._open(self.line)
+                    uses.callback(adaptive._close, self.line)
+                    self.line.limit = adaptive._slots()
                 if self.runner.permits is not None:
                     self.runner.permits.open(uses, self.tell_paused)
                 if self.line.keyring is not None:
@@ -181,7 +181,6 @@ class Block:
             finally:
                 self.collector.close_channel()
                 uses.close()
-                self._let_limit_go()
                 self.resume()
                 if self.runner.instruments is not None:
                     self.runner.instruments.catch_up()
@@ -241,10 +240,6 @@ class Block:
         self._refuse()
         self.line.close()
         self.runner.pool.close()
-
-    def _let_limit_go(self) -> None:
-        if self.runner.adaptive is not None:
-            self.runner.adaptive._close(self.line)
 
     def _refuse(self) -> None:
         self.closed = True
