@@ -419,7 +419,7 @@ async def test_a_manager_that_cannot_open_lets_it_go() -> None:
 async def test_a_manager_that_fails_as_it_opens_lets_it_go(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = AdaptiveLimit()
 
-    def fail(self: Permits, on_pause: object) -> None:
+    def fail(self: Permits, *_: object) -> None:
         raise RuntimeError("no permits")
 
     monkeypatch.setattr(Permits, "open", fail)
