@@ -118,22 +118,22 @@ class Gate:
 
 def go_in(key: object, gates: tuple[Gate, ...], now: float) -> None:
     """Leave the queues, with permits."""
-    sleep = False
+    others_sleep = False
     for gate in gates:
         if gate.expected:
             gate.forecast.remove(key, started=now)
             del gate.expected[key]
-            sleep = True
+            others_sleep = True
         else:
             del gate.queue[key]
             # Who has not said yet by when it must have its permits is awake, and holds up all behind it.
             if gate.has_tickets and isinstance(next(iter(gate.queue.values()), None), Ticket):
-                sleep = True
-    if sleep:
+                others_sleep = True
+    if others_sleep:
         move_up(gates)
 
 
-def wait(key: object, ticket: Ticket) -> float:
+def line_up(key: object, ticket: Ticket) -> float:
     """Join the queues, if not there, and be judged; returns until when to sleep."""
     gates = ticket.gates
     if key not in gates[0].expected:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from .turns import Claims, Gate, Ticket, go_in, leave, move_up, wait
+from .turns import Claims, Gate, Ticket, go_in, leave, line_up, move_up
 
 
 @attrs.define(eq=False, repr=False)
@@ -97,7 +97,7 @@ class Waiters:
                 else:
                     if not patient:
                         ticket.deadline = trio.current_effective_deadline()
-                    until = wait(key, ticket)
+                    until = line_up(key, ticket)
                 if ticket.too_late is None:
                     await ticket.sleep(until)
         finally:
