@@ -72,7 +72,7 @@ async def test_one_key_after_another_of_several_managers(autojump_clock: MockClo
 
 async def test_who_has_waited_for_a_slot_before_changes_no_turns_of_a_key(autojump_clock: MockClock) -> None:
     record: Record = []
-    slots = trio.CapacityLimiter(9)
+    slots: Any = trio.CapacityLimiter(9)
     limit = KeyedLimit(1, key=lambda *_: "key")
     async with manager(slots, per_key=limit) as one, manager(slots, per_key=limit) as two:
         tokens = [object() for _ in range(9)]
