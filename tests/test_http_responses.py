@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -145,7 +146,17 @@ def test_statuses_that_are_no_ints_are_refused(statuses: Any) -> None:
         raise_for_status(like_httpx(200), statuses=statuses)
 
 
-@pytest.mark.parametrize("response", [None, 429, "429", {"status": 429}, httpx.Request("GET", "http://x/")])
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        429,
+        "429",
+        {"status": 429},
+        httpx.Request("GET", "http://x/"),
+        SimpleNamespace(status=429, headers={}),  # as of urllib
+    ],
+)
 def test_what_is_no_response_is_refused(response: Any) -> None:
     with pytest.raises(
         TypeError,
