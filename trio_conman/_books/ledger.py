@@ -84,11 +84,6 @@ class Ledger:
         finished = self.succeeded + self.failed
         return ExceptionGroup(f"{len(errors)} of {finished} tasks of {name!r} failed", errors)
 
-    async def wait_idle(self) -> None:
-        """Wait until all tasks have ended, and nobody waits to start one; no checkpoint when that is so."""
-        while self.unfinished or self.coming:
-            await self.idle.park()
-
     def attempts(self) -> int:
         """How many attempts run: of the tasks without an outcome, those that do not wait for anything."""
         finished = self.succeeded + self.failed

@@ -260,8 +260,11 @@ class Block:
 
     async def wait_idle(self) -> None:
         """Wait until that is so; no checkpoint when it is."""
-        while not self.is_idle:
-            await self.runner.idle.park()
+        try:
+            while not self.is_idle:
+                await self.runner.idle.park()
+        finally:
+            del self  # see TaskHandle.cancel()
 
     @enable_ki_protection
     def pause(self) -> None:
@@ -356,12 +359,12 @@ class Block:
             try:
                 await trio.lowlevel.checkpoint()
                 with trio.move_on_after(grace):
-                    await self.runner.wait_idle()
+                    await self.wait_idle()
             finally:
                 if self.runner.unfinished:
                     self._cancel_tasks(f"{self.name!r} was shut down")
             # Not shielded: they are cancelled, and one may wait for the caller. The block waits for them.
-            await self.runner.wait_idle()
+            await self.wait_idle()
         finally:
             del self  # see TaskHandle.cancel()
 
