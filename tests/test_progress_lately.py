@@ -51,6 +51,14 @@ def test_a_pace_is_that_of_the_last_half_minute() -> None:
     assert pace.rate(130, 1030) == 1
 
 
+def test_a_pace_does_not_look_further_back() -> None:
+    pace = Pace()
+    pace.begin(0, 0)
+    pace.note(100, 1000)
+    assert pace.rate(129, 1029) == 1029 / 129
+    assert pace.rate(130, 1030) == 1
+
+
 def test_a_pace_is_that_of_ten_where_these_take_longer() -> None:
     pace = Pace()
     pace.begin(0, 0)

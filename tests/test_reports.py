@@ -90,6 +90,12 @@ async def test_what_a_consumer_could_not_take_is_told_where_it_is_added(autojump
     assert (lines[1], lines[3]) == ("failed       2", "not started  6")
 
 
+def test_the_slowest_may_have_taken_no_time() -> None:
+    assert summarize([success("first"), success("second")]).splitlines()[-1] == (
+        "slowest      0.00 s, first (index 0)"
+    )
+
+
 def test_tells_20_kinds_of_failures_apart() -> None:
     tally = Tally()
     kinds = [type(f"Error{n}", (Exception,), {}) for n in range(25)]
