@@ -337,6 +337,72 @@ async def test_the_error_of_a_key_that_is_looked_up_late_keeps_nothing(autojump_
     assert gone() is None
 
 
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("door", ["run", "run_nowait", "start_soon"])
+async def test_nor_does_that_of_a_key_that_is_asked_for_at_a_door(
+    door: str, autojump_clock: MockClock, standing_check: dict[int, Any]
+) -> None:
+    class Argument:
+        pass
+
+    def key(_: object) -> str:
+        raise ValueError("no key")
+
+    gone: list[weakref.ref[Any]] = []
+    held: dict[str, ConMan[Any]] = {}  # a local would be known to the error, as this frame is
+
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, per_key=KeyedLimit(1, key=key)) as held["cm"]:
+            for is_kept in (False, True):
+                argument = Argument()
+                gone.append(weakref.ref(argument))
+                handle: Any = getattr(held["cm"], door)(nothing, argument)
+                if door == "run":
+                    handle = await handle
+                assert ended(handle) == "RuntimeError"
+                del argument, handle
+                if not is_kept:
+                    held["cm"].pop_outcomes()
+                await wait_all_tasks_blocked()
+                assert (gone[-1]() is None) is not is_kept
+    standing_check.popitem()[1].check()  # now, for it knows the manager
+    held.clear()
+    await wait_all_tasks_blocked()
+    assert gone[-1]() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_nor_does_that_of_a_key_of_an_item(asynchronous: bool, autojump_clock: MockClock) -> None:
+    class Item:
+        pass
+
+    def key(_: object) -> str:
+        raise ValueError("no key")
+
+    items = [Item()]
+    gone = weakref.ref(items[0])
+
+    def given() -> Iterator[Item]:
+        while items:
+            yield items.pop()
+
+    async def given_async() -> AsyncIterator[Item]:
+        while items:
+            yield items.pop()
+
+    source = given_async() if asynchronous else given()
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, per_key=KeyedLimit(1, key=key)) as cm:
+            async with cm.map(nothing, source) as outcomes:
+                outcome = await anext(outcomes)
+                assert isinstance(outcome, Failure)
+                assert "has raised ValueError" in str(outcome.error)
+                del outcome
+                await wait_all_tasks_blocked()
+            assert gone() is None
+
+
 # What a key, a source or a hook does amid what called it
 
 

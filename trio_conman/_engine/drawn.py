@@ -159,6 +159,7 @@ class DrawnMap(Mapping[T], Generic[T]):
                 self._drawing -= 1
                 self._runner.begin_new(handle, slot, handle._submitted)
                 return
+            del handle, item  # the error of its key may lead to this frame
             self._passed += 1
             if self._passed == AT_ONCE:
                 self._let_others_on(worker)

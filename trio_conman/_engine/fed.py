@@ -67,6 +67,7 @@ class FedMap(Mapping[T], Generic[T]):
             return False
         if may_begin:
             self._runner.start(handle, slot, handle._submitted)
+        del handle  # the error of its key may lead to this frame
         self._feeder.wake()
         return may_begin
 

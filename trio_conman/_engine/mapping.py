@@ -274,6 +274,7 @@ class Mapping(ABC, Generic[T]):
             self._context.copy().run(keyring.enlist, handle)
         except Exception as error:
             self._runner.refuse(handle, error)
+            del handle  # the error may lead to this frame
             return False
         except BaseException as interrupt:
             self._runner.refuse(handle, interrupt)

@@ -115,11 +115,14 @@ class ConMan(Hall, Generic[R]):
             raise wrong_thread("ConMan.run", "run(cm.run, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._start(handle):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
-            await self._sleep_in_line(handle)
-        return handle
+        try:
+            if self._start(handle):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                await self._sleep_in_line(handle)
+            return handle
+        finally:
+            del self, handle  # the error of a key may lead to this frame
 
     @overload
     def run_nowait(
@@ -189,10 +192,13 @@ class ConMan(Hall, Generic[R]):
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.run_nowait", "run_sync(cm.run_nowait, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
-        if not self._start(handle):
-            forget(handle._keys)
-            raise trio.WouldBlock
-        return handle
+        try:
+            if not self._start(handle):
+                forget(handle._keys)
+                raise trio.WouldBlock
+            return handle
+        finally:
+            del self, handle  # as in run()
 
     @overload
     def start_soon(
@@ -265,9 +271,12 @@ class ConMan(Hall, Generic[R]):
         if get_ident() != self._thread:
             raise wrong_thread("ConMan.start_soon", "run_sync(cm.start_soon, ...)")
         handle = self._handle(task, args, name, retry, attempt_timeout, task_timeout, priority, journal)
-        if not self._start(handle):
-            self._queue(handle)
-        return handle
+        try:
+            if not self._start(handle):
+                self._queue(handle)
+            return handle
+        finally:
+            del self, handle  # as in run()
 
     @explained(way_to_pass)
     def map(

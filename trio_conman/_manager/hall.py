@@ -73,6 +73,7 @@ class Hall:
                 line.keyring.enlist(handle)
             except Exception as error:
                 self._runner.refuse(handle, error)
+                del self, handle  # the error may lead to this frame
                 return True
             if self._block.closed:  # by the key
                 forget(handle._keys)
