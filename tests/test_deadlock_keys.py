@@ -145,7 +145,7 @@ async def test_a_pause_is_no_ring_and_its_end_may_show_one(autojump_clock: MockC
 @pytest.mark.parametrize("gives_up", [True, False])
 @pytest.mark.parametrize("closed_by", ["the end of a pause", "a lower limit"])
 async def test_who_is_told_in_one_of_two_waits_of_a_task(
-    closed_by: str, gives_up: bool, autojump_clock: MockClock
+    closed_by: str, gives_up: bool, autojump_clock: MockClock, order: None
 ) -> None:
     """It may be enough: then nobody else is told; and where it was not, others are."""
     slots, most = (9, 1) if closed_by == "the end of a pause" else (3, 9)
