@@ -386,6 +386,54 @@ async def test_a_pause_ends_at_once_the_wait_of_those_that_it_makes_too_late(
         await trio.sleep(1000)
 
 
+async def test_a_pause_ends_the_wait_of_who_it_makes_too_late_also_when_one_before_has_started(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        for name in range(2):
+            cm.start_soon(note, record, name, task_timeout=100)
+        handle = cm.start_soon(note, record, "late", task_timeout=25)
+        await trio.sleep(11)
+        rate.pause_for(20)
+        reason, text, _ = late(handle, 20)
+        assert ending(await handle.wait()) == (reason, text, 11)
+    assert record == [(0, 0), (10, 1)]
+
+
+async def test_who_is_behind_one_that_a_pause_makes_too_late_takes_its_place(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm:
+        for name in range(2):
+            cm.start_soon(note, record, name, task_timeout=100)
+        handle = cm.start_soon(note, record, "late", task_timeout=25)
+        cm.start_soon(note, record, "in time", task_timeout=38)
+        await trio.sleep(1)
+        rate.pause_for(20)
+        reason, text, _ = late(handle, 30)
+        assert ending(await handle.wait()) == (reason, text, 1)
+    assert record == [(0, 0), (21, 1), (31, "in time")]
+
+
+async def test_those_who_wait_elsewhere_have_their_turns_when_a_pause_makes_one_too_late(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate, other = RateLimiter(1, per=10), RateLimiter(1, per=10)
+    async with manager([rate, other]), manager(rate) as cm, manager(other) as elsewhere:
+        for each in (cm, elsewhere):
+            each.start_soon(note, record, "first")
+        handle = cm.start_soon(note, record, "late", task_timeout=15)
+        await wait_all_tasks_blocked()
+        for name in range(3):
+            elsewhere.start_soon(note, record, name)
+        await wait_all_tasks_blocked()
+        rate.pause_for(20)
+        assert ending(await handle.wait()) == late(handle, 20)
+    assert record == [(0, "first"), (0, "first"), (10, 0), (20, 1), (30, 2)]
+
+
 async def test_a_request_to_wait_ends_the_wait_of_those_that_it_makes_too_late(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
@@ -735,11 +783,17 @@ async def test_to_heed_the_answers_of_a_window_that_slides_is_linear(
 async def test_without_a_deadline_nobody_asks(
     autojump_clock: MockClock, record: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Forecast, "_foreseen")
-    async with manager(RateLimiter(1)) as cm:
-        for index in range(10):
+    rate = RateLimiter(1)
+    async with manager(rate) as cm:
+        for index in range(2):
+            cm.start_soon(note, record, index, task_timeout=9)
+        await cm.wait()
+        monkeypatch.delattr(Forecast, "_foreseen")
+        for index in range(2, 10):
             cm.start_soon(note, record, index)
         cm.start_soon(fail, record, after(1))
+        await wait_all_tasks_blocked()
+        rate.pause_for(1)
     assert record == [*[(index, index) for index in range(10)], (10, "fails"), (11, "fails")]
     assert [repr(error) for error in cm.errors()] == ["ValueError('real')"]
 
