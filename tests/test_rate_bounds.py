@@ -154,3 +154,14 @@ async def test_what_is_given_back_was_not_counted_by_an_answer_between_two_other
     assert rate.statistics().available == 1
     await trio.sleep(6)
     assert rate.statistics().available == 50
+
+
+async def test_of_what_is_left_only_as_much_comes_back_as_was_taken_last(autojump_clock: MockClock) -> None:
+    for back in ([-3], [-1, -1], [-0.5, -0.5, -0.5]):
+        rate = RateLimiter.unlimited()
+        rate.observe(remaining=5, reset=60)
+        for _ in range(2):
+            rate.acquire_nowait()
+        for permits in back:
+            rate.charge(permits)
+        assert rate.statistics().available == 4
