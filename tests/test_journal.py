@@ -926,15 +926,25 @@ async def test_no_thread_is_left(path: Path) -> None:
             assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.usefixtures("no_collector")
 async def test_a_journal_whose_thread_cannot_be_started_is_closed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
+    """Be it that this fails as well."""
+    close = JournalFile.close
+
     def writer(**_: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    def closed(self: JournalFile, *, in_order: bool) -> None:
+        close(self, in_order=in_order)
+        if fails:
+            raise JournalError("the disk has failed")
+
     with monkeypatch.context() as patch:
         patch.setattr(journal_writer, "Thread", writer)
+        patch.setattr(JournalFile, "close", closed)
         with pytest.raises(RuntimeError, match=r"^can't start new thread$"):
             async with open_journal(path):
                 pass
