@@ -696,6 +696,25 @@ print("after")
     assert text.endswith(" s\r\nafter\r\n")
 
 
+def test_what_is_printed_elsewhere_stays_there() -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    code = "with RichProgress(6) as progress: trio.run(crawl, progress)"
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + code], stdout=subprocess.PIPE, stderr=slave, text=True
+    ) as child:
+        os.close(slave)
+        output = b""
+        while chunk := read_terminal(master):
+            output += chunk
+        assert child.stdout is not None
+        assert sorted(child.stdout) == [f"{line}\n" for line in RESULTS]
+    os.close(master)
+    assert child.returncode == 0
+    assert HIDE.encode() in output
+    assert b"result" not in output
+
+
 def test_a_ctrl_c_does_not_come_amid_its_beginning_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with progress:
@@ -741,6 +760,10 @@ async def test_a_display_that_has_failed_leaves_its_console_to_others_at_once(
             await crawl(progress)
         assert shown(console) == ["6/6, 4 succeeded, 2 failed, 2 retries, 0.8/s, 7.2 s"]
         assert written(console).count(HIDE) == 1
+        before = written(console)
+        await crawl(failing)
+        assert written(console) == before
+        assert failing._display._ticker is None
 
 
 @pytest.mark.parametrize("within", [True, False])
