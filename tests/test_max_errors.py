@@ -4,6 +4,7 @@
 # What raises in these tests is a whole block, at its end.
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -377,6 +378,24 @@ async def test_without_a_limit_an_error_is_kept_no_longer_than_its_outcome(
             await cm.run(own.fail)
         await cm.wait()
         assert len(own.alive) == len(cm.pop_outcomes()) == 3
+        await wait_all_tasks_blocked()
+        assert not own.alive
+
+
+@pytest.mark.parametrize("most", [0, 5])
+async def test_nor_is_one_with_a_limit_when_the_block_was_left_by_another_error(
+    most: int, no_collector: None, autojump_clock: MockClock
+) -> None:
+    own = OwnErrors()
+    async with trio.open_nursery() as nursery:
+        with suppress(KeyError):
+            async with ConMan[None].open(nursery, max_errors=most) as cm:
+                await cm.run(own.fail)
+                try:
+                    await trio.sleep(1)
+                finally:
+                    raise KeyError
+        assert len(own.alive) == len(cm.pop_outcomes()) == 1
         await wait_all_tasks_blocked()
         assert not own.alive
 

@@ -127,16 +127,16 @@ class Block:
         finally:
             self._end()
             await outlast(self._host_ended.wait)
+            errors, self.runner.errors = self.runner.errors, []
         if rest is not None:
             if rest is error:
                 return False
             try:
                 raise rest
             finally:
-                del rest, error
+                del rest, error, errors
         if self._interrupted:
             await trio.lowlevel.checkpoint_if_cancelled()
-        errors, self.runner.errors = self.runner.errors, []
         if self._too_many_errors:
             self.collector.look()
             raise self.runner.error_group(errors, self.name)
