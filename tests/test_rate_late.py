@@ -341,6 +341,36 @@ async def test_those_that_wait_without_a_deadline_are_before_a_retry_too(
     assert record == [(0, "fails"), (10, "a")]
 
 
+@pytest.mark.parametrize("limiters", [1, 2])
+@pytest.mark.parametrize(
+    "task_timeout, max_elapsed, reason", [(30, math.inf, DEADLINE), (None, 29, MAX_ELAPSED), (33, 30, None)]
+)
+async def test_those_that_wait_are_before_a_retry_that_makes_one_of_them_too_late(
+    task_timeout: float | None,
+    max_elapsed: float,
+    reason: StopReason | None,
+    limiters: int,
+    autojump_clock: MockClock,
+    record: list[Any],
+) -> None:
+    async def ask() -> None:
+        await note(record, "asks", 2)
+        config = RetryConfig.none(max_attempts=1, max_elapsed=max_elapsed)
+        raise RetriableError("wait", retry_config=config, retry_after=18)
+
+    async with manager([RateLimiter(1, per=10) for _ in range(limiters)]) as cm:
+        asks = await cm.run(ask, task_timeout=task_timeout)
+        late = await cm.run(note, record, "late", task_timeout=15)
+        await cm.run(note, record, "a")
+        assert (await late.wait()).elapsed == 2
+        await wait_all_tasks_blocked()
+        assert asks.state == ("backing_off" if reason is None else "done")
+    # Its permit would be due at 30.
+    assert record == [(0, "asks"), (20, "a"), *([(30, "asks")] if reason is None else [])]
+    assert isinstance(asks.outcome, Failure)
+    assert asks.outcome.reason is (reason or StopReason.RETRIES_EXHAUSTED)
+
+
 @pytest.mark.parametrize(
     "options, config, reason",
     [({"task_timeout": 15}, after(3), DEADLINE), ({}, after(3, max_elapsed=15), MAX_ELAPSED)],

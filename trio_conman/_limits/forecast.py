@@ -57,9 +57,12 @@ class Forecast:
     _sooner: bool = attrs.field(default=False, init=False)
     # A delay that is shorter makes nobody too late.
     _margin: float = attrs.field(default=inf, init=False)
+    # As `_ahead`, with those who stand behind somebody in doubt, until one of all these is judged, or leaves.
+    _beyond: dict[Meter, Meter] | None = attrs.field(default=None, init=False)
 
     def judge(self, key: object, request: Request, now: float) -> bool:
         """Expect a request, behind all that are expected; False if it will be too late."""
+        self.resolve()
         if request.soonest < inf:
             request.due = self.due(request, now)
             if request.misses(request.due):
@@ -73,6 +76,8 @@ class Forecast:
 
     def due(self, request: Request, now: float) -> float:
         """When a request will be due that comes now; where that is in time, it may be sooner, or later."""
+        if self._beyond is not None:
+            return self._foreseen(request.costs, now, self._beyond)
         due = self._foreseen(request.costs, now)
         if request.misses(due + self._late) and (self._sooner or self._late > 0):
             self._renew(now)
@@ -87,7 +92,7 @@ class Forecast:
             self._sooner, self._margin = False, inf
         elif request is not None:
             if started == -inf:
-                self._sooner = True
+                self.hasten()
             self._late = max(self._late, started - request.due)
 
     def forget(self, meter: Meter) -> None:
@@ -96,13 +101,18 @@ class Forecast:
 
     def hasten(self) -> None:
         """All may come sooner."""
-        self._sooner = True
+        self._sooner, self._beyond = True, None
+
+    def resolve(self) -> None:
+        """Somebody who was in doubt is so no more."""
+        self._beyond = None
 
     def delay(self, seconds: float, now: float) -> list[object]:
         """All come later, by so much at most.
 
         Returns:
-            who may be too late by that; what is foreseen for those behind them holds no more.
+            who may be too late by that; what is foreseen for those behind them holds no more, but for who
+            comes in the same instant.
         """
         self._late += seconds
         if self._late == inf:
@@ -111,6 +121,7 @@ class Forecast:
             return []
         doubtful = self._renew(now, doubting=True)
         if doubtful:
+            self._beyond, self._ahead = self._ahead, {}
             self._forget()
         return doubtful
 
@@ -124,9 +135,12 @@ class Forecast:
         self._ahead.clear()
         self._late = inf
 
-    def _foreseen(self, costs: tuple[tuple[Meter, float], ...], now: float) -> float:
+    def _foreseen(
+        self, costs: tuple[tuple[Meter, float], ...], now: float, ahead: dict[Meter, Meter] | None = None
+    ) -> float:
+        ahead = self._ahead if ahead is None else ahead
         for meter, cost in costs:
-            now = max(now, self._ahead.get(meter, meter).due(cost))
+            now = max(now, ahead.get(meter, meter).due(cost))
         return now
 
     def _run_ahead(self, request: Request) -> None:

@@ -149,7 +149,9 @@ def leave(key: object, gates: tuple[Gate, ...]) -> None:
     """Leave the queues, if there."""
     if gates[0].expected.pop(key, None) is not None:
         gates[0].forecast.remove(key)
-    elif gates[0].queue.pop(key, None) is None:
+    elif gates[0].queue.pop(key, None) is not None:
+        gates[0].forecast.resolve()
+    else:
         return
     for gate in gates[1:]:
         gate.expected.pop(key, None)
