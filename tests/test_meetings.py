@@ -21,6 +21,7 @@ from trio_conman import (
     Instrument,
     KeyedLimit,
     Outcome,
+    RateLimiter,
     TaskHandle,
 )
 from trio_conman.journal import open_journal
@@ -223,6 +224,30 @@ async def test_a_hook_hands_in_a_task_while_another_one_is_let_in(autojump_clock
             assert follower.state == "done"
     assert follower.outcome is not None
     assert follower.outcome.waited == 0
+
+
+@pytest.mark.parametrize("door", ["start_soon", "run", "map"])
+async def test_a_task_has_its_permit_before_those_that_its_hook_hands_in(
+    door: str, autojump_clock: MockClock
+) -> None:
+    async def begin(name: str) -> None:
+        begun.append((trio.current_time(), name))
+
+    begun: Calls = []
+    hooks = [Hooks("task_submitted", "a", lambda: cm.start_soon(begin, "b"))]
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, 2, rate=RateLimiter(1), instruments=hooks) as cm:
+            if door == "map":
+                async with cm.map(begin, ["a"], name="a") as outcomes:
+                    await anext(outcomes)
+            elif door == "run":
+                cm.pause()
+                nursery.start_soon(partial(cm.run, begin, "a", name="a"))
+                await wait_all_tasks_blocked()
+                cm.resume()
+            else:
+                cm.start_soon(begin, "a", name="a")
+    assert begun == [(0, "a"), (1, "b")]
 
 
 async def test_an_item_that_may_find_its_value_in_the_journal_waits_for_no_key(

@@ -76,9 +76,9 @@ class Runner(Recalls):
         if handle._context is None:
             handle._context = copy_context()
         self.pool.hire(handle)
-        self.begin_new(handle, slot, now)
-        if self.permits is not None:
+        if self.permits is not None:  # first, as a hook may hand in others
             self.permits.join(handle)
+        self.begin_new(handle, slot, now)
 
     def granted(self, handle: TaskHandle[Any], slot: Slot | None) -> bool:
         """The end of a queued task's wait: with a slot, or without one because its manager ends."""
