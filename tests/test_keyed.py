@@ -263,6 +263,28 @@ async def test_priorities_among_those_of_a_key(autojump_clock: MockClock, log: L
     assert [name for _, name in log.entries] == ["a0", "a urgent", "a3", "a2", "a1"]
 
 
+@each_kind
+async def test_a_higher_priority_counts_also_where_the_key_is_free_and_slots_are_not(
+    limit_of: Callable[[int], Any], autojump_clock: MockClock, log: Log
+) -> None:
+    limit = KeyedLimit(1, key=host)
+    async with trio.open_nursery() as nursery, ConMan[str].open(nursery, limit_of(3), per_key=limit) as cm:
+        for name in ("a0", "c0"):
+            cm.start_soon(log.job, name)
+        for name, priority in (("a1", 0), ("c1", 1)):  # there is a slot: they lack their keys
+            cm.start_soon(log.job, name, priority=priority)
+        for name in "fgh":
+            cm.start_soon(log.job, name, 5, priority=9)
+        await trio.sleep(2)
+        cm.start_soon(log.job, "a2", priority=2)
+    assert [log.at(second) for second in (0, 1, 5, 6)] == [
+        ["a0", "c0", "f"],
+        ["g", "h"],
+        ["a2"],
+        ["a1", "c1"],
+    ]
+
+
 async def test_who_was_in_the_line_before_its_key_was_full_stays_before_the_others(
     autojump_clock: MockClock, log: Log
 ) -> None:
