@@ -758,6 +758,15 @@ async def test_who_waits_for_the_second_commit_sleeps_too(
             let_go.set()
 
 
+async def test_what_was_recorded_is_committed_by_and_by_though_nobody_asks_for_it(path: Path) -> None:
+    async with open_journal(path, flush_after=0.04) as journal:
+        for number in range(3):
+            assert await run(journal, Counting(number), number) == (number, False)
+            with trio.fail_after(60):
+                await journal._store.group.wait()
+            assert journal.statistics() == JournalStatistics(recalled=0, stored=number + 1, pending=0)
+
+
 async def test_a_flush_may_be_as_late_as_no_thread_can_wait(path: Path) -> None:
     async with open_journal(path, flush_after=1e300) as journal:
         for number in range(3):  # the first one is written at once
