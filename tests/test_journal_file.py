@@ -24,7 +24,7 @@ from trio_conman._books.records import Answer
 from trio_conman._leaves import journal_file, journal_reader, journal_store
 from trio_conman._leaves.journal_file import JournalFile
 from trio_conman._leaves.journal_index import Index
-from trio_conman._leaves.journal_reader import Job
+from trio_conman._leaves.journal_reader import Ahead, Job, Window
 from trio_conman._leaves.journal_table import OVERHEAD, Table
 from trio_conman._leaves.journal_writer import Writer
 from trio_conman.journal import Journal, JournalError, open_journal
@@ -571,6 +571,23 @@ async def test_long_keys_are_read_a_few_at_a_time(path: Path, monkeypatch: pytes
         assert [len(window) for window in ahead.windows] == [9]
         for key in keys:
             assert await run(journal, Counting(), key) == (len(key), True)
+
+
+async def test_values_may_be_longer_than_what_is_read_of_keys_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_file, "LONGEST_SCAN", 10_000)
+    for recalled in (False, True):
+        async with open_journal(path) as journal:
+            assert await run(journal, Counting("x" * 50_000), 0) == ("x" * 50_000, recalled)
+
+
+def test_no_window_without_a_value_is_kept(path: Path) -> None:
+    ahead = Ahead(None, 1, {}, 99)  # type: ignore[arg-type]  # it has nothing to ask for
+    windows: list[Window] = [{f"{number}": "value"} for number in range(20)]
+    for window in windows:
+        ahead.take(Job(1, {}, 1, 8, window=window))
+    assert [*ahead.windows] == windows[-journal_reader.WINDOWS :]
 
 
 async def test_a_key_that_is_too_long_for_sqlite_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
