@@ -70,6 +70,29 @@ async def test_it_shows_what_there_is(path: Path, capsys: pytest.CaptureFixture[
     assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == before
 
 
+async def test_it_tells_when_a_section_was_written_last(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(path)
+    monkeypatch.setattr("time.time", lambda: 1_700_000_099.5)
+    async with open_journal(path) as journal:
+        await run(journal, Counting(3), 3)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        '""               3        "1"        JSON     2023-11-14 22:13:20Z  2023-11-14 22:14:59Z',
+        TABLE.splitlines()[2],
+    ]
+
+
+async def test_without_a_record_there_is_no_section(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_journal(path):
+        pass
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == "section  records  version  form  begun  last written\n"
+    assert main([str(path), "--export"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 async def test_it_reads_what_another_program_is_writing(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
