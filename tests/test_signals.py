@@ -328,6 +328,25 @@ async def test_they_may_end_in_any_order(
     assert signals._replaced == []
 
 
+async def test_what_a_later_block_does_not_hear_is_given_back_before_that_ends(
+    autojump_clock: MockClock,
+) -> None:
+    async def listen(begin: int, end: int, *numbers: signal.Signals) -> None:
+        await trio.sleep(begin)
+        async with ConMan[None].open(nursery) as cm, shutdown_on_signal(cm, signals=numbers):
+            await trio.sleep_until(start + end)
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    start, before = trio.current_time(), [signal.getsignal(each) for each in numbers]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen, 0, 2, *numbers)
+        nursery.start_soon(listen, 1, 3, signal.SIGTERM)
+        await trio.sleep(2.5)
+        now = [signal.getsignal(each) for each in numbers]
+        assert [one is other for one, other in zip(now, before, strict=True)] == [True, False]
+    assert [signal.getsignal(each) for each in numbers] == before
+
+
 async def test_its_end_resumes_a_paused_manager(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery, ConMan[float].open(nursery, timeout=60) as cm:
         async with shutdown_on_signal(cm):
