@@ -281,6 +281,8 @@ def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None
             60,
         ),
         ({"x-quota-remaining": "0", "x-quota-reset": "59"}, None),
+        ({"RateLimit": "remaining=0, remaining=0, reset=57"}, 57),
+        ({"RateLimit": "remaining=0, reset=57, reset=58"}, 57),
     ],
 )
 def test_the_first_family_that_says_something_counts_and_the_longest_wait_in_it(
