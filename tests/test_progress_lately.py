@@ -16,7 +16,7 @@ from tests.test_progress import drawn_at_once, looks, plain_file, shown, sleep, 
 from trio_conman import ConMan, RateLimiter, RetriableError
 from trio_conman._leaves.drawing import Look, table
 from trio_conman._leaves.pace import Pace
-from trio_conman.progress import RichProgress
+from trio_conman.progress import RichProgress, _per_time
 
 __all__ = ["drawn_at_once"]  # a fixture
 
@@ -85,6 +85,14 @@ def test_no_time_and_the_time_of_another_clock_tell_nothing(when: float) -> None
     assert pace.rate(when, 3) == 0
     pace.begin(0, 0)
     assert pace.rate(when, 3) == 0
+
+
+@pytest.mark.parametrize(
+    "rate, told",
+    [(0, ""), (0.5, "0.5/s"), (0.49, "29.4/min"), (0.5 / 60, "0.5/min"), (0.4 / 60, "24.0/h")],
+)
+def test_a_rate_has_the_unit_that_suits_it(rate: float, told: str) -> None:
+    assert _per_time(rate) == told
 
 
 async def test_the_time_left_follows_from_the_rate_of_lately(autojump_clock: MockClock) -> None:
