@@ -16,7 +16,7 @@ from tests.test_progress import drawn_at_once, looks, plain_file, shown, sleep, 
 from trio_conman import ConMan, RateLimiter, RetriableError
 from trio_conman._leaves.drawing import Look, table
 from trio_conman._leaves.pace import Pace
-from trio_conman.progress import RichProgress, _per_time
+from trio_conman.progress import RichProgress, _clock, _per_time
 
 __all__ = ["drawn_at_once"]  # a fixture
 
@@ -93,6 +93,13 @@ def test_no_time_and_the_time_of_another_clock_tell_nothing(when: float) -> None
 )
 def test_a_rate_has_the_unit_that_suits_it(rate: float, told: str) -> None:
     assert _per_time(rate) == told
+
+
+@pytest.mark.parametrize(
+    "seconds, told", [(0.4, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00")]
+)
+def test_a_time_has_hours_where_there_are_some(seconds: float, told: str) -> None:
+    assert _clock(seconds) == told
 
 
 async def test_the_time_left_follows_from_the_rate_of_lately(autojump_clock: MockClock) -> None:
@@ -178,6 +185,22 @@ async def test_it_tells_how_long_a_manager_has_been_paused(
         (1.65, "2/9  0 running  1.2/s  paused for 0:01"),
         (4.65, "2/9  0 running  26.1/min  paused for 0:04"),
         (6.65, "4/9  0 running  0.6/s  0:08 left"),
+    ]
+
+
+async def test_a_pause_while_nothing_else_changes_is_shown(autojump_clock: MockClock) -> None:
+    console = plain_file()
+    with RichProgress(console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 4, instruments=[progress]) as cm:
+                await cm.run(sleep, 12)
+                await trio.sleep(6)
+                cm.pause()
+                await trio.sleep(5)
+    assert written(console).splitlines() == [
+        "0 done, 1 running, 0:05",
+        "0 done, 1 running, paused for 0:04",
+        "1 done, 1 succeeded, 5.0/min, 12.0 s",
     ]
 
 
@@ -372,6 +395,17 @@ async def test_in_a_notebook_rows_share_the_line_and_end_on_lines_of_their_own(
         "pages: 0/1, 1 running, 0:00; images: 0/2, 2 running, 0:00",
         "pages: 1/1, 1 succeeded, 1.4/s, 0.7 s\nimages: 2/2, 2 succeeded, 2.2/s, 0.9 s\n",
     ]
+
+
+def test_in_a_notebook_the_block_may_be_around_the_trio_run() -> None:
+    async def crawl() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 0.7)
+
+    with RichProgress(console=(console := notebook())) as progress:
+        trio.run(crawl, clock=MockClock(autojump_threshold=0))
+        assert written(console).rpartition("\r")[2] == "1 done, 0 running, 1.4/s, 0:01"
 
 
 def test_a_notebook_that_has_nothing_to_show_shows_nothing() -> None:
