@@ -333,13 +333,14 @@ async def test_another_version_is_refused_until_the_section_is_discarded(path: P
         assert await run(journal.section("b"), Counting(), 1) == (1, True)
 
 
-async def test_a_section_in_use_has_one_version(path: Path) -> None:
+@pytest.mark.parametrize("version", ["0", "2"])
+async def test_a_section_in_use_has_one_version(path: Path, version: str) -> None:
     async with open_journal(path) as journal:
         journal.section("a")
         with pytest.raises(JournalError) as caught:
-            journal.section("a", version="2")
+            journal.section("a", version=version)
         assert str(caught.value) == (
-            f"{path}: section 'a' is in use with version '1', and cannot have '2' as well: "
+            f"{path}: section 'a' is in use with version '1', and cannot have '{version}' as well: "
             "await journal.discard('a') first, which drops what it holds, or give both the same version"
         )
 
