@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeAlias, final
 
 import attrs
 import trio
-
-from trio_conman._base.outlast import OVER
 
 from .journal_file import Data, JournalError, JournalFile
 from .journal_table import OVERHEAD
@@ -178,8 +175,7 @@ class Reader:
 
         def do() -> None:
             job.do(self._file)
-            with suppress(*OVER):  # it has crashed
-                self._run.run_sync_soon(done)
+            self._run.run_sync_soon(done)
 
         def done() -> None:
             if job.error is not None and not ahead.is_dropped:
@@ -192,6 +188,7 @@ class Reader:
                 self._idle.set()
 
         try:
+            # What it raises, when the run has crashed, is for nobody.
             trio.lowlevel.start_thread_soon(do, lambda _: None, "trio_conman journal")
         except Exception as error:  # no thread could be started
             job.error = self._file.fault(error)
