@@ -108,12 +108,13 @@ class Runner(Recalls):
                                     return
                             if not (self.is_plain and handle._terms.is_plain) or worker.is_timed:
                                 ready = self._prepare(worker, handle)
-                                if ready is not None and isinstance(ready, Answer):
-                                    ready = await self._wait_to_begin(worker, handle, ready)
-                                    if isinstance(ready, Answer):  # it waits for another one
-                                        handle = None
-                                        continue
-                                outcome, ready = ready, None
+                                if ready is not None:
+                                    if isinstance(ready, Answer):
+                                        ready = await self._wait_to_begin(worker, handle, ready)
+                                        if isinstance(ready, Answer):  # it waits for another one
+                                            handle = None
+                                            continue
+                                    outcome, ready = ready, None
                         else:
                             outcome = await self._prepare_retry(worker, handle)
                         if handle._cancelled is not None:
