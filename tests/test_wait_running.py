@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from tests.journaled import Memory
 from tests.rated import manager, note
 from trio_conman import ConMan, Instrument, Outcome, RateLimiter, RetriableError, RetryConfig, TaskHandle
 
@@ -75,6 +76,24 @@ async def test_a_backoff_is_no_attempt(autojump_clock: MockClock, record: list[A
         await trio.sleep(5.5)
         await wait(cm, record)
     assert record == [(0, "flaky"), (1, "calm"), (6, "flaky"), (7, "calm")]
+
+
+async def test_nor_is_the_wait_for_another_task_of_the_same_key(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def flaky(_: str) -> None:
+        await note(record, "flaky")
+        if len(record) == 1:
+            raise RetriableError("again")
+
+    retry = RetryConfig.linear(initial_delay=5, max_delay=5)
+    async with trio.open_nursery() as nursery:
+        async with ConMan[Any].open(nursery, retry=retry, journal=Memory()) as cm:
+            await cm.run(flaky, "key")
+            await trio.sleep(1)
+            cm.start_soon(flaky, "key")
+            await wait(cm, record)  # it has a worker, which has not asked the journal yet
+    assert record == [(0, "flaky"), (1, "calm"), (5, "flaky")]
 
 
 async def test_a_wait_for_a_permit_is_no_attempt(autojump_clock: MockClock, record: list[Any]) -> None:
