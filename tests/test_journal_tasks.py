@@ -692,3 +692,21 @@ async def test_nothing_is_accepted_through_a_closed_door() -> None:
             pass
         with pytest.raises(ConManClosedError):
             cm.start_soon(double, 7)
+
+
+async def test_a_task_whose_value_is_gone_when_it_was_to_be_read_begins_as_any_other(
+    autojump_clock: MockClock,
+) -> None:
+    journal, rate, record = Memory(), RateLimiter(1, per=10), []
+
+    class Watches(Instrument):
+        def attempt_started(self, handle: TaskHandle[Any], attempt: int) -> None:
+            record.append((trio.current_time(), *handle.args, attempt))
+
+    journal.records.reading["2"] = 3
+    async with trio.open_nursery() as nursery:
+        options: dict[str, Any] = {"journal": journal, "rate": rate, "instruments": [Watches()]}
+        async with ConMan[Any].open(nursery, 2, **options) as cm:
+            handles = [await cm.run(double, number) for number in (1, 2)]
+    assert record == [(0, 1, 1), (10, 2, 1)]
+    assert [value_of(handle.outcome) for handle in handles] == [(2, False), (4, False)]
