@@ -221,6 +221,22 @@ def test_where_more_was_taken_than_was_left_nothing_is(wall: list[float]) -> Non
     assert run(restored(snapshot), 1) == [30]
 
 
+def test_what_is_owed_is_paid_off_at_any_rate(wall: list[float]) -> None:
+    stored = {"rate": 4.0, "per": 2.0, "burst": 2, "time": wall[0] - 2, "owed": 6.0, "paused_for": 0.0}
+    assert run(restored(stored), 1, 1) == [0.5, 1]
+
+
+def test_what_the_service_has_said_for_less_than_a_second_is_stored(wall: list[float]) -> None:
+    rate = RateLimiter.unlimited()
+
+    async def main() -> dict[str, float]:
+        rate.observe(remaining=3, reset=0.5)
+        return rate.snapshot()
+
+    snapshot = trio.run(main, clock=MockClock())
+    assert snapshot == {"time": wall[0], "owed": 0.0, "paused_for": 0.0, "left_0": 3.0, "for_0": 0.5}
+
+
 def test_one_without_a_rate_stays_so(wall: list[float]) -> None:
     rate = RateLimiter.unlimited()
 
