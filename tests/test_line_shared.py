@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_conman import ConMan, KeyedLimit, TaskCancelledError
+from trio_conman import ConMan, KeyedLimit, RetriableError, RetryConfig, TaskCancelledError
 
 
 class Users:
@@ -88,6 +88,21 @@ async def test_who_has_the_token_of_a_task_that_has_handed_it_in_does_not_wait_i
         await wait_all_tasks_blocked()
         assert users.starts == [(0, "b")]
         assert users.limiter.borrowed_tokens == 1
+        assert users.limiter.statistics().tasks_waiting == 0
+
+
+async def test_a_retry_that_has_left_does_not_wait_in_the_limiter(autojump_clock: MockClock) -> None:
+    async def fails() -> None:
+        raise RetriableError("no", retry_config=RetryConfig.linear(initial_delay=1, jitter=False))
+
+    users = Users(1)
+    async with trio.open_nursery() as nursery, ConMan[None].open(nursery, users.limiter) as cm:
+        handle = await cm.run(fails)
+        nursery.start_soon(users.foreigner, "f", 1, 9)
+        await trio.sleep(2)
+        assert users.limiter.statistics().tasks_waiting == 1
+        handle.cancel()
+        await wait_all_tasks_blocked()
         assert users.limiter.statistics().tasks_waiting == 0
 
 
