@@ -685,6 +685,22 @@ async def test_a_pause_is_heeded_by_who_has_waited_since_before_limiters_were_li
     assert record == [(0, "first")]
 
 
+async def test_who_is_too_late_for_those_who_waited_before_limiters_were_linked_is_told_at_once(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rates = [RateLimiter(1, per=10) for _ in range(2)]
+    async with manager(rates[0]) as one, manager(rates[1]) as two:
+        for cm in (one, two):
+            for name in range(2):
+                cm.start_soon(note, record, name, task_timeout=100)
+        await wait_all_tasks_blocked()
+        async with manager(rates):
+            handles = [cm.start_soon(note, record, "late", task_timeout=15) for cm in (one, two)]
+            assert [ending(await each.wait()) for each in handles] == [late(each, 20) for each in handles]
+        assert trio.current_time() == 0
+    assert sorted(record) == [(0, 0), (0, 0), (10, 1), (10, 1)]
+
+
 async def test_who_is_in_time_since_one_before_has_left_is_not_told_otherwise(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
