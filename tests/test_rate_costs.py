@@ -29,6 +29,7 @@ from trio_conman._base.texts import short
     "cost, burst, expected",
     [
         (1, 1, [0, 1, 2, 3]),
+        (1.5, 1, [0, 1.5, 3, 4.5]),
         (2, 1, [0, 2, 4, 6]),
         (2, 4, [0, 0, 2, 4]),
         (0.5, 1, [0, 0, 0.5, 1]),
