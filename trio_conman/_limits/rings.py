@@ -316,13 +316,8 @@ class Rings:
             order += reversed(self._behind(holder, seen, self._holders, self._held_by_all))
         ring, held = self._small_ring(order)
         for wait in reversed(self._waits.values()) if ring else ():
-            holder = wait.holder
-            if (
-                holder in ring
-                and wait.counts()
-                and wait.lacks(ring, held)
-                and holder in self._behind(holder, set(), ring, held)
-            ):
+            is_stuck = wait.counts() and wait.lacks(ring, held)
+            if is_stuck and wait.holder in self._behind(wait.holder, set(), ring, held):
                 return [wait]
         return []
 
