@@ -52,7 +52,7 @@ class Envoy:
     @enable_ki_protection
     async def _wait_in_limiter(self, line: Sending, scope: trio.CancelScope) -> None:
         with scope:
-            while self._scope is scope:
+            while True:  # until it is recalled
                 slot = Slot(line.name)
                 await line.limiter.acquire_on_behalf_of(slot)
                 line.offer(slot)
