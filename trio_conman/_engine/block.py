@@ -112,7 +112,6 @@ class Block:
 
         Returns whether the block ends quietly in spite of the error.
         """
-        rest = error
         self._body_ended = True
         try:
             rest = self._after_body(error)
