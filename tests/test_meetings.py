@@ -226,7 +226,7 @@ async def test_a_hook_hands_in_a_task_while_another_one_is_let_in(autojump_clock
     assert follower.outcome.waited == 0
 
 
-@pytest.mark.parametrize("door", ["start_soon", "run", "map"])
+@pytest.mark.parametrize("door", ["start_soon", "run"])
 async def test_a_task_has_its_permit_before_those_that_its_hook_hands_in(
     door: str, autojump_clock: MockClock
 ) -> None:
@@ -237,10 +237,7 @@ async def test_a_task_has_its_permit_before_those_that_its_hook_hands_in(
     hooks = [Hooks("task_submitted", "a", lambda: cm.start_soon(begin, "b"))]
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, 2, rate=RateLimiter(1), instruments=hooks) as cm:
-            if door == "map":
-                async with cm.map(begin, ["a"], name="a") as outcomes:
-                    await anext(outcomes)
-            elif door == "run":
+            if door == "run":
                 cm.pause()
                 nursery.start_soon(partial(cm.run, begin, "a", name="a"))
                 await wait_all_tasks_blocked()

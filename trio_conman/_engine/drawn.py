@@ -46,9 +46,6 @@ class DrawnMap(Mapping[T], Generic[T]):
         self._hurries = False  # items do not
         self._kept = 0  # workers that had no room
         self._lets_others_on: Worker | None = None
-        runner = self._runner
-        is_rated = runner.permits is not None and runner.instruments is not None
-        self._begin_new = runner.begin_in_order if is_rated else runner.begin_new
 
     def _begin(self) -> None:
         self._terms = attrs.evolve(self._terms, source=self)
@@ -160,7 +157,7 @@ class DrawnMap(Mapping[T], Generic[T]):
                 worker.source = worker.slot = None
                 worker.handle = handle
                 self._drawing -= 1
-                self._begin_new(handle, slot, handle._submitted)
+                self._runner.begin_new(handle, slot, handle._submitted)
                 return
             del handle, item  # the error of its key may lead to this frame
             self._passed += 1

@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_conman._base.errors import ConManClosedError, TaskCancelledError
 from trio_conman._base.outcomes import Failure, Outcome, StopReason, Success, SuccessFields
 from trio_conman._books.callables import not_awaitable
-from trio_conman._books.handles import DONE, Slot, TaskHandle
+from trio_conman._books.handles import DONE, TaskHandle
 from trio_conman._books.ledger import Ledger
 from trio_conman._limits.permits import Permits
 from trio_conman._policy.retry import made_of, spend
@@ -48,12 +48,6 @@ class Endings(Ledger):
     now: Callable[[], float] = attrs.field(init=False)
     # Set once, when the tasks are cancelled together.
     stopped: Stop | None = attrs.field(default=None, init=False)
-
-    def begin_in_order(self, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
-        """`begin_new`; those whom its hooks hand in take their permits after it."""
-        assert self.permits is not None
-        self.permits.join(handle)
-        self.begin_new(handle, slot, now)
 
     def _success(self, handle: TaskHandle[Any], value: Any, recalled: bool = False) -> Success[Any]:
         started = handle._started
