@@ -766,6 +766,41 @@ async def test_a_display_that_has_failed_leaves_its_console_to_others_at_once(
         assert failing._display._ticker is None
 
 
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_a_display_that_has_failed_gives_standard_output_back_at_once(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stdout := Tty())
+    console = terminal()
+    with RichProgress(1, console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 1)
+                await trio.sleep(0.5)
+                assert sys.stdout is not stdout
+                console.file = refuses_writes()
+                await trio.sleep(0.5)
+                assert sys.stdout is stdout
+
+
+async def test_a_display_in_a_file_leaves_the_terminal_alone(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stdout := Tty())
+    console = plain_file()
+    with RichProgress(1, console=console) as progress:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
+                await cm.run(sleep, 7)
+                await trio.sleep(6)
+                assert written(console) == "0/1, 1 running, 0:05\n"
+                assert sys.stdout is stdout
+
+
 @pytest.mark.parametrize("within", [True, False])
 async def test_a_file_that_is_closed_meanwhile(within: bool, autojump_clock: MockClock) -> None:
     console = terminal()
