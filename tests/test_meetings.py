@@ -233,13 +233,16 @@ async def test_a_task_has_its_permit_before_those_that_its_hook_hands_in(
     async def begin(name: str) -> None:
         begun.append((trio.current_time(), name))
 
+    async def run() -> None:
+        await cm.run(begin, "a", name="a")
+
     begun: Calls = []
     hooks = [Hooks("task_submitted", "a", lambda: cm.start_soon(begin, "b"))]
     async with trio.open_nursery() as nursery:
         async with ConMan[None].open(nursery, 2, rate=RateLimiter(1), instruments=hooks) as cm:
             if door == "run":
                 cm.pause()
-                nursery.start_soon(partial(cm.run, begin, "a", name="a"))
+                nursery.start_soon(run)
                 await wait_all_tasks_blocked()
                 cm.resume()
             else:
