@@ -299,6 +299,9 @@ async def test_a_limit_that_is_assigned_is_where_it_goes_on(autojump_clock: Mock
         with pytest.raises(ValueError, match=r"^limit must be from 3 to 30, .*, not 2$"):
             cm.limit = 2
         assert cm.limit == 10
+        for bound in (3, 30):
+            cm.limit = bound
+            assert cm.limit == bound
 
 
 @pytest.mark.parametrize("initial, begins", [(10, 10), (3, 5), (50, 20)])
