@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.journaled import Memory, MemoryRecords
 from trio_conman import ConMan, KeyedLimit, Outcome
 from trio_conman._books.handles import Slot
 from trio_conman._engine.drawn import DrawnMap
@@ -106,6 +107,39 @@ async def test_so_do_items_that_cannot_begin_for_their_keys(
             assert len([outcome async for outcome in outcomes]) == ITEMS
     assert between.most <= BETWEEN_TWO_TURNS
     assert started == (list(range(ITEMS)) if lacks == "waits" else [])
+
+
+@pytest.mark.parametrize("limit_of", [lambda: 2, lambda: trio.CapacityLimiter(2)])
+@pytest.mark.parametrize("source", [range, async_range])
+@pytest.mark.parametrize("where", ["key limit", "journal"])
+async def test_so_do_items_that_wait_for_another_one_of_their_key(
+    limit_of: Callable[[], Any], source: Any, where: str
+) -> None:
+    async def item(value: int) -> None:
+        between.tick()
+        if value == 0:
+            await all_are_drawn.wait()
+
+    class Same(MemoryRecords):
+        def key_of(self, args: tuple[Any, ...]) -> str:
+            return str(key(*args))
+
+    def key(value: int) -> int:
+        between.tick()
+        if value == ITEMS - 1:
+            all_are_drawn.set()
+        return 0
+
+    between, all_are_drawn, journal = Between(), trio.Event(), Memory()
+    journal._records = Same({})
+    options: dict[str, Any] = (
+        {"journal": journal} if where == "journal" else {"per_key": KeyedLimit(1, key=key)}
+    )
+    async with watched(limit_of(), between, **options) as (cm, _):
+        async with cm.map(item, source(ITEMS), lookahead=ITEMS) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == ITEMS
+    assert between.most <= BETWEEN_TWO_TURNS
+    assert cm.statistics().recalled == (ITEMS - 1 if where == "journal" else 0)
 
 
 async def test_items_that_cannot_begin_take_few_turns() -> None:

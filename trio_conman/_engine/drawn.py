@@ -83,9 +83,10 @@ class DrawnMap(Mapping[T], Generic[T]):
         self._drawing += 1
         task, stream = worker.task, self._stream
         if task.custom_sleep_data is NO_TURN:
-            task.custom_sleep_data = None  # counted here
             self._passed += 1
-            if self._passed == AT_ONCE:
+            if self._passed < AT_ONCE:
+                task.custom_sleep_data = None  # counted here; beyond, who is hired for another one has a turn
+            elif self._passed == AT_ONCE:
                 self._hurries = True
                 self._let_others_on(worker)
                 return
