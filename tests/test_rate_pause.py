@@ -371,3 +371,18 @@ async def test_what_fails_for_good_asks_for_nothing(autojump_clock: MockClock, r
         assert paused_for(rate) == 0
         await cm.run(note, record, "a")
     assert record == [(0, "asks"), (1, "a")]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1])
+async def test_a_short_wait_that_a_service_asks_for_is_for_all(
+    seconds: float, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    async def busy() -> None:
+        raise RetriableError("busy", retry_after=seconds)
+
+    async with manager(RateLimiter(100)) as cm:
+        cm.start_soon(busy, retry=ONCE)
+        await trio.sleep(0.1)
+        await cm.run(note, record, "next")
+    assert record == [(seconds, "next")]
+    assert [repr(error) for error in cm.errors()] == ["RetriableError('busy')"]
