@@ -219,6 +219,23 @@ def test_what_the_lines_of_a_limiter_have_in_common_goes_with_them(no_collector:
     assert len(_shared) == before
 
 
+async def test_a_manager_that_ends_takes_no_waits_of_others_with_it(autojump_clock: MockClock) -> None:
+    async def waits(seconds: float) -> None:
+        await trio.sleep(seconds)
+        await cm.run(trio.sleep, 1)
+
+    limiter = trio.CapacityLimiter(2)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limiter) as cm:
+        async with ConMan[Any].open(nursery, limiter):
+            handles = [cm.start_soon(waits, seconds) for seconds in (1, 3)]
+            await trio.sleep(2)
+        with trio.fail_after(9):
+            for handle in handles:
+                await handle.wait()
+        assert trio.current_time() == 3
+    assert [type(error) for error in cm.errors()] == [RuntimeError]
+
+
 def test_what_a_run_has_left_that_is_over_is_forgotten(record: list[Any]) -> None:
     rings = Rings(trio.CapacityLimiter(2))
 
