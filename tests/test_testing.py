@@ -129,3 +129,13 @@ async def test_the_recording_instrument_records_the_whole_life_of_tasks(autojump
             reason=StopReason.CANCELLED,
         ),
     ]
+
+
+async def test_an_answer_that_has_ended_a_task_asks_another_one_for_retries(
+    autojump_clock: MockClock,
+) -> None:
+    task = FlakyTask[None](RetriableError("busy"))
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, retry=RetryConfig.none(max_attempts=2)) as cm:
+            for _ in range(2):
+                assert (await (await cm.run(task)).wait()).retries == 2
