@@ -1,6 +1,7 @@
 """pause and resume: nothing starts in between."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -367,3 +368,21 @@ async def test_a_limit_raised_during_a_pause_counts_when_it_ends(
         await wait_all_tasks_blocked()
         assert sorted(record) == [(n, 2) for n in range(4)]
     assert [time for _, time in record] == [2, 2, 2, 2, 12, 12]
+
+
+@each_kind
+async def test_a_map_that_is_paused_as_its_workers_are_hired_draws_nothing(
+    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    def items() -> Iterator[int]:
+        for number in range(3):
+            record.append((trio.current_time(), number))
+            yield number
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit_of(2)) as cm:
+        async with cm.map(trio.sleep, items()) as outcomes:
+            cm.pause()
+            await trio.sleep(5)
+            cm.resume()
+            assert [outcome.args[0] async for outcome in outcomes] == [0, 1, 2]
+    assert record == [(5, 0), (5, 1), (5, 2)]
