@@ -109,7 +109,7 @@ async def test_so_do_items_that_cannot_begin_for_their_keys(
     assert started == (list(range(ITEMS)) if lacks == "waits" else [])
 
 
-@pytest.mark.parametrize("limit_of", [lambda: 2, lambda: trio.CapacityLimiter(2)])
+@pytest.mark.parametrize("limit_of", [lambda: 3, lambda: trio.CapacityLimiter(3)])
 @pytest.mark.parametrize("source", [range, async_range])
 @pytest.mark.parametrize("where", ["key limit", "journal"])
 async def test_so_do_items_that_wait_for_another_one_of_their_key(
@@ -117,7 +117,7 @@ async def test_so_do_items_that_wait_for_another_one_of_their_key(
 ) -> None:
     async def item(value: int) -> None:
         between.tick()
-        if value == 0:
+        if value < 2:
             await all_are_drawn.wait()
 
     class Same(MemoryRecords):
@@ -133,7 +133,7 @@ async def test_so_do_items_that_wait_for_another_one_of_their_key(
     between, all_are_drawn, journal = Between(), trio.Event(), Memory()
     journal._records = Same({})
     options: dict[str, Any] = (
-        {"journal": journal} if where == "journal" else {"per_key": KeyedLimit(1, key=key)}
+        {"journal": journal} if where == "journal" else {"per_key": KeyedLimit(2, key=key)}
     )
     async with watched(limit_of(), between, **options) as (cm, _):
         async with cm.map(item, source(ITEMS), lookahead=ITEMS) as outcomes:
