@@ -253,6 +253,22 @@ async def test_a_map_has_back_in_one_step_however_much_was_taken(
             assert sorted([each.index async for each in outcomes]) == list(range(500))
 
 
+async def test_an_interrupt_does_not_hit_what_is_taken_of_a_map(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, record: list[Any]
+) -> None:
+    take = Stream.__anext__
+
+    async def noted(self: Stream[Any]) -> Any:
+        record.append(trio.lowlevel.currently_ki_protected())
+        return await take(self)
+
+    monkeypatch.setattr(Stream, "__anext__", noted)
+    async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+        async with cm.map(job, [1, 2]) as outcomes, in_batches(outcomes, 2) as batches:
+            assert values(await anext(batches)) == [1, 2]
+    assert set(record) == {True}
+
+
 async def test_what_was_taken_of_a_map_that_was_left_before_is_in_rest(autojump_clock: MockClock) -> None:
     """Its reader is another trio task, and busy meanwhile."""
 
