@@ -84,7 +84,7 @@ def runs_here(executor: object) -> bool:
 
 def breaks_on_errors(executor: object) -> bool:
     """Whether an error that cannot be unpickled breaks the pool, whose processes have what is here."""
-    return isinstance(executor, concurrent.futures.ProcessPoolExecutor) or takes_timeout(executor)
+    return isinstance(executor, concurrent.futures.ProcessPoolExecutor)
 
 
 def is_loky(executor: object) -> bool:
