@@ -132,9 +132,9 @@ class Mapping(ABC, Generic[T]):
     def _cancel_items(self) -> None:
         if self._runner.stopped is not None or not self._stream.unfinished:
             return  # the items know why
-        items = self._unended_items()
+        items, why = self._unended_items(), "its map was left"
         while items:  # no item shall be left in this frame: see TaskHandle.cancel()
-            self._runner.cancel(items.popleft(), "its map was left", "the map was left")
+            self._runner.cancel(items.popleft(), why, "the map was left")
 
     def _unended_items(self) -> deque[TaskHandle[Any]]:
         """Those that have no outcome."""
