@@ -528,12 +528,19 @@ def test_without_a_block_or_a_total_it_ends_with_the_trio_run() -> None:
 
 
 def test_what_ends_after_the_display_is_not_told_anew() -> None:
-    """As it may in a system task, which ends together with that of the display."""
+    """As in a system task, which the end of the run cancels together with that of the display."""
+
+    async def cleans_up() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
 
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
             async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
-                await cm.run(sleep, 60)
+                await cm.run(cleans_up)
 
     async def main() -> None:
         trio.lowlevel.spawn_system_task(serve)
