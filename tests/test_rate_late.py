@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.rated import manager, note, waiting
 from trio_conman import (
     Failure,
+    Instrument,
     Outcome,
     RateLimiter,
     RetriableError,
@@ -369,6 +370,32 @@ async def test_those_that_wait_are_before_a_retry_that_makes_one_of_them_too_lat
     assert record == [(0, "asks"), (20, "a"), *([(30, "asks")] if reason is None else [])]
     assert isinstance(asks.outcome, Failure)
     assert asks.outcome.reason is (reason or StopReason.RETRIES_EXHAUSTED)
+
+
+async def test_who_is_held_by_a_pause_of_its_manager_is_before_no_retry_of_another_one(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class PausesToo(Instrument):
+        def retry_scheduled(self, *_: object) -> None:
+            asked.pause()
+
+    async def ask() -> None:
+        await note(record, "asks", 2)
+        raise RetriableError("wait", retry_config=RetryConfig.none(), retry_after=18)
+
+    rate = RateLimiter(1, per=10)
+    async with manager(rate) as cm, manager(rate, instruments=[PausesToo()]) as asked:
+        retries = await cm.run(fail, record, RetryConfig.none(max_attempts=1), 15, task_timeout=35)
+        await asked.run(ask)
+        await asked.run(note, record, "late", task_timeout=25)
+        await asked.run(note, record, "a")
+        await trio.sleep(14)
+        assert waiting(rate) == 0
+        await trio.sleep(17)
+        assert retries.state == "running"
+        cm.cancel()
+        asked.cancel()
+    assert record == [(0, "fails"), (10, "asks"), (30, "fails")]
 
 
 @pytest.mark.parametrize(

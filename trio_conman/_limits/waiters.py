@@ -127,6 +127,7 @@ class Waiters:
                 if gate.expected.pop(key, None) is not None:
                     gate.forecast.remove(key)
                 gate.queue.pop(key, None)
+        self.gates[0].forecast.resolve()  # those in doubt may be among them
         move_up(self.gates)
 
     def resume(self) -> None:
