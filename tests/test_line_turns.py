@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, Success
 from trio_conman._engine.mapping import Mapping
+from trio_conman._engine.pool import AT_ONCE
 
 MakeLimit = Callable[[int], int | trio.CapacityLimiter]
 each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
@@ -187,8 +188,9 @@ async def test_a_retry_that_was_cancelled_leaves_the_turn_to_whom_it_belongs(
 
 
 @each_kind
+@pytest.mark.parametrize("items", [2, AT_ONCE])
 async def test_a_map_whose_items_lack_their_key_leaves_the_turn_to_who_has_not_started(
-    limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
+    items: int, limit_of: MakeLimit, autojump_clock: MockClock, record: list[Any]
 ) -> None:
     async def write(name: str) -> None:
         record.append((name, trio.current_time()))
@@ -210,7 +212,7 @@ async def test_a_map_whose_items_lack_their_key_leaves_the_turn_to_who_has_not_s
             await cm.run(fail_once, "r", 0.25)
             await cm.run(fail_once, "s", 0.5)
             await cm.run(trio.sleep, 1)
-            async with cm.map(write, ["key", "key"], lookahead=1) as outcomes:
+            async with cm.map(write, ["key"] * items, lookahead=items) as outcomes:
                 cm.start_soon(write, "a")
                 cm.start_soon(write, "b")
                 async for _ in outcomes:

@@ -163,6 +163,7 @@ class DrawnMap(Mapping[T], Generic[T]):
             del handle, item  # the error of its key may lead to this frame
             self._passed += 1
             if self._passed == AT_ONCE:
+                self._line.pass_turn_back()
                 self._let_others_on(worker)
                 return
             if not self._stream.more or self._room() <= 0:
