@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 import trio
@@ -250,6 +250,28 @@ async def fails_inside_and_is_interrupted() -> AsyncIterator[int]:
         raise BaseExceptionGroup("both", [cancelled, KeyError()]) from None
 
 
+class FailsToClose:
+    """Not a generator: it is closed when it has been interrupted."""
+
+    def __init__(self) -> None:
+        self._numbers = iter([0])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        for number in self._numbers:
+            return number
+        await trio.sleep_forever()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_to_clean_up)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+
+
 each_that_fails = pytest.mark.parametrize(
     "source",
     [
@@ -258,6 +280,7 @@ each_that_fails = pytest.mark.parametrize(
         fails_inside,
         fails_inside_among_others,
         fails_inside_and_is_interrupted,
+        FailsToClose,
     ],
 )
 
