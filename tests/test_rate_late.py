@@ -372,6 +372,25 @@ async def test_those_that_wait_are_before_a_retry_that_makes_one_of_them_too_lat
     assert asks.outcome.reason is (reason or StopReason.RETRIES_EXHAUSTED)
 
 
+async def test_a_rate_that_is_raised_as_the_service_asks_to_wait_counts_for_the_retry(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Raises(Instrument):
+        def pause_changed(self, *_: object) -> None:
+            rate.rate = 10
+
+    async def ask() -> None:
+        await note(record, "asks", 2)
+        raise RetriableError("wait", retry_config=RetryConfig.none(max_attempts=1), retry_after=18)
+
+    rate = RateLimiter(1, per=10)
+    async with manager(rate, instruments=[Raises()]) as cm:
+        await cm.run(ask, task_timeout=25)
+        await cm.run(note, record, "late", task_timeout=15)
+        await cm.run(note, record, "a")
+    assert record == [(0, "asks"), (20, "a"), (21, "asks")]
+
+
 async def test_who_is_held_by_a_pause_of_its_manager_is_before_no_retry_of_another_one(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
