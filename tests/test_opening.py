@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import random
 import traceback
 import weakref
 from typing import Any
@@ -133,6 +134,23 @@ async def test_a_manager_that_has_ended_is_freed_when_it_is_dropped(end: str) ->
         await trio.testing.wait_all_tasks_blocked()
         assert reference() is None
     gc.collect()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("limit", [2, AdaptiveLimit()])
+async def test_a_manager_whose_opening_was_cancelled_is_freed_when_it_is_dropped(limit: Any) -> None:
+    async def use(rng: random.Random) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                scope.cancel()
+                async with ConMan[Any].open(nursery, limit, rng=rng):
+                    raise AssertionError
+
+    rng = random.Random()
+    await use(rng)
+    reference = weakref.ref(rng)  # which the manager has
+    del rng
+    assert reference() is None
 
 
 async def test_an_error_that_is_kept_does_not_keep_its_manager() -> None:

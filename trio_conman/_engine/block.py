@@ -161,6 +161,8 @@ class Block:
     async def _host(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Outlives the tasks, for the body's sake: it notices what happens to ``cancel_scope``."""
         uses = ExitStack()
+        # They lead back here until it ends: a dropped manager goes at once, also one that was never opened.
+        self.runner.too_many_errors, self.runner.tasks_cancelled = self.give_up, self.tasks_cancelled
         try:
             try:
                 if (adaptive := self.runner.adaptive) is not None:
@@ -187,7 +189,6 @@ class Block:
             self._interrupted = True
             raise
         finally:
-            # They lead back here: a dropped manager goes at once.
             del self.runner.too_many_errors, self.runner.tasks_cancelled
             self._host_ended.set()
 

@@ -212,8 +212,6 @@ class ConMan(Doors[R], Views[R]):
         self._block = Block(name, nursery, scope, line, runner, collector, self._thread)
         ways = collector.put, runner.cancel, line.reorder, self._block.inside.attend
         self._terms = Terms(retry, attempt_timeout, task_timeout, self._thread, *ways, records)
-        runner.too_many_errors = self._block.give_up
-        runner.tasks_cancelled = self._block.tasks_cancelled
         self._unseen = Unseen(name, runner, collector)
         return Opening(self, self._block)
 
