@@ -391,23 +391,30 @@ async def test_a_rate_that_is_raised_as_the_service_asks_to_wait_counts_for_the_
     assert record == [(0, "asks"), (20, "a"), (21, "asks")]
 
 
-async def test_who_is_held_by_a_pause_of_its_manager_is_before_no_retry_of_another_one(
-    autojump_clock: MockClock, record: list[Any]
+@pytest.mark.parametrize("how", ["held", "cancelled"])
+async def test_who_is_held_by_a_pause_of_its_manager_or_has_left_is_before_no_retry_of_another_one(
+    how: str, autojump_clock: MockClock, record: list[Any]
 ) -> None:
-    class PausesToo(Instrument):
-        def retry_scheduled(self, *_: object) -> None:
-            asked.pause()
+    class Reacts(Instrument):
+        def pause_changed(self, *_: object) -> None:
+            if how == "cancelled":
+                for handle in others:
+                    handle.cancel()
+            elif not asked.paused:
+                asked.pause()
 
     async def ask() -> None:
         await note(record, "asks", 2)
-        raise RetriableError("wait", retry_config=RetryConfig.none(), retry_after=18)
+        raise RetriableError("wait", retry_after=18)
 
     rate = RateLimiter(1, per=10)
-    async with manager(rate) as cm, manager(rate, instruments=[PausesToo()]) as asked:
+    async with manager(rate) as cm, manager(rate, instruments=[Reacts()]) as asked:
         retries = await cm.run(fail, record, RetryConfig.none(max_attempts=1), 15, task_timeout=35)
-        await asked.run(ask)
-        await asked.run(note, record, "late", task_timeout=25)
-        await asked.run(note, record, "a")
+        await asked.run(ask, task_timeout=13)
+        others = [
+            await asked.run(note, record, name, task_timeout=seconds)
+            for name, seconds in (("late", 25), ("a", None), ("b", None))
+        ]
         await trio.sleep(14)
         assert waiting(rate) == 0
         await trio.sleep(17)
