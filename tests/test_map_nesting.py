@@ -337,6 +337,42 @@ async def test_it_replaces_no_interrupt_of_a_key(autojump_clock: MockClock) -> N
     assert caught.value.split(KeyboardInterrupt)[1] is None
 
 
+@pytest.mark.parametrize("where", ["drawing", "drawing, among others", "closing"])
+async def test_nor_does_the_cancellation_of_its_closing_replace_an_interrupt(where: str) -> None:
+    class Interrupted:
+        def __aiter__(self) -> Self:
+            return self
+
+        async def __anext__(self) -> int:
+            managers[0].cancel()
+            if where == "drawing":
+                raise KeyboardInterrupt
+            async with trio.open_nursery():
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    if where != "closing":
+                        raise KeyboardInterrupt
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            if where == "closing":
+                raise KeyboardInterrupt
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2) as cm:
+                managers.append(cm)
+                async with cm.map(second, Interrupted()):
+                    await trio.sleep_forever()
+
+    managers: list[ConMan[Any]] = []
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await main()
+    assert caught.value.split(KeyboardInterrupt)[1] is None
+
+
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", [Exception, BaseException])
 async def test_a_group_that_closing_a_source_raises_leads_to_no_cycle(kind: type[BaseException]) -> None:

@@ -23,7 +23,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.tracebacks import foreign
 
-from .endings import unhide
+from .endings import interrupt_in, unhide
 from .pool import AT_ONCE
 from .source import close
 
@@ -122,13 +122,14 @@ class Feeder:
                 self._close_error = foreign(exc)
             else:
                 exhausted(foreign(exc))
-        except BaseExceptionGroup as group:
-            rest = self._keep(group)
-            self._interrupt = rest if self._interrupt is None else self._interrupt
-            del rest
+        except BaseException as exc:
+            self._travel(self._keep(exc))
         finally:
-            # When it was interrupted the source has nothing open, and ends its business in peace.
-            await self._close()
+            try:
+                # When it was interrupted the source has nothing open, and ends its business in peace.
+                await self._close()
+            except BaseException as exc:
+                self._travel(exc)
             interrupt, self._interrupt = self._interrupt, None
             if interrupt is not None:
                 try:
@@ -194,7 +195,12 @@ class Feeder:
             finally:
                 del rest
 
-    def _keep(self, error: Exception | BaseExceptionGroup) -> BaseException | None:
+    def _travel(self, error: BaseException | None) -> None:
+        """What is to leave in the end: an interrupt before a cancellation, and of two the first."""
+        if interrupt_in(self._interrupt) is None:
+            self._interrupt = error
+
+    def _keep(self, error: BaseException) -> BaseException | None:
         """Keep the errors that a closing or cancelled source has raised; what of that travels on."""
         rest: BaseException | None = None
         errors: BaseException | None = error
