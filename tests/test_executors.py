@@ -106,7 +106,8 @@ async def test_what_is_no_exception_comes_from_a_process_too_and_ends_the_manage
     with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
             other = await cm.run(trio.sleep_forever)
-            await cm.run(run_in_executor, processes, partial(fail, interrupt("no")))
+            handle = await cm.run(run_in_executor, processes, partial(fail, interrupt("no")))
+            pytest.fail(f"it has ended alone: {await handle.wait()}")
     assert isinstance(other.outcome, Failure)
     assert other.outcome.reason is StopReason.CANCELLED
 
