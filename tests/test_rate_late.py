@@ -376,7 +376,7 @@ async def test_a_rate_that_is_raised_as_the_service_asks_to_wait_counts_for_the_
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
     class Raises(Instrument):
-        def pause_changed(self, *_: object) -> None:
+        def pause_changed(self, manager: str, seconds: float) -> None:
             rate.rate = 10
 
     async def ask() -> None:
@@ -396,7 +396,7 @@ async def test_who_is_held_by_a_pause_of_its_manager_or_has_left_is_before_no_re
     how: str, autojump_clock: MockClock, record: list[Any]
 ) -> None:
     class Reacts(Instrument):
-        def pause_changed(self, *_: object) -> None:
+        def pause_changed(self, manager: str, seconds: float) -> None:
             if how == "cancelled":
                 for handle in others:
                     handle.cancel()
