@@ -7,6 +7,7 @@ import concurrent.futures
 import math
 import operator
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ProcessPoolExecutor]:
+    """What they call is of the standard library: where the wheel is tested they cannot import the tests."""
     with ProcessPoolExecutor(2, mp_context=SPAWN) as pool:
         yield pool
 
@@ -99,14 +101,18 @@ async def test_what_is_no_exception_comes_back_too(
     assert caught.value is error
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+    "call, interrupt",
+    [(partial(signal.default_int_handler, signal.SIGINT, None), KeyboardInterrupt), (sys.exit, SystemExit)],
+    ids=["KeyboardInterrupt", "SystemExit"],
+)
 async def test_what_is_no_exception_comes_from_a_process_too_and_ends_the_manager(
-    processes: ProcessPoolExecutor, interrupt: type[BaseException]
+    processes: ProcessPoolExecutor, call: Callable[[], object], interrupt: type[BaseException]
 ) -> None:
     with pytest.RaisesGroup(interrupt, flatten_subgroups=True):
         async with trio.open_nursery() as nursery, ConMan[Any].open(nursery) as cm:
             other = await cm.run(trio.sleep_forever)
-            handle = await cm.run(run_in_executor, processes, partial(fail, interrupt("no")))
+            handle = await cm.run(run_in_executor, processes, call)
             pytest.fail(f"it has ended alone: {await handle.wait()}")
     assert isinstance(other.outcome, Failure)
     assert other.outcome.reason is StopReason.CANCELLED
