@@ -409,6 +409,15 @@ def test_a_run_that_has_crashed_lets_it_go() -> None:
     assert done.stdout.split() == ["crashed", "20"]
 
 
+async def test_what_is_left_of_that_run_lets_go_of_nothing_of_the_next_one() -> None:
+    limit = AdaptiveLimit()
+    async with manager(limit), manager(AdaptiveLimit()) as left:
+        limit._close(left._line)  # as the garbage collector may have it do
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(RuntimeError, match="uses just now"):
+                await ConMan[Any].open(nursery, limit).__aenter__()
+
+
 async def test_a_manager_that_cannot_open_lets_it_go() -> None:
     limit = AdaptiveLimit()
     async with trio.open_nursery() as nursery:

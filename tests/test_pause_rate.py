@@ -1,6 +1,8 @@
 """pause and what waits for the rate: nothing has a permit in between, and nobody else is held up."""
 
 import math
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from trio_conman import (
     ConMan,
     Failure,
     Instrument,
+    KeyedLimit,
     RateLimiter,
     RetriableError,
     RetryConfig,
@@ -311,3 +314,25 @@ async def test_a_retry_that_a_pause_has_held_back_beyond_max_elapsed_is_not_made
             outcome = await handle.wait()
     assert isinstance(outcome, Failure)
     assert (outcome.reason, outcome.retries, outcome.elapsed) == (StopReason.MAX_ELAPSED, 0, 4.5)
+
+
+async def test_an_item_whose_key_pauses_its_manager_stands_before_nobody_elses(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    def key(name: str) -> str:
+        cm.pause()
+        return name
+
+    async def items() -> AsyncIterator[str]:
+        yield "item"
+
+    rate = RateLimiter(1)
+    async with manager(rate, per_key=KeyedLimit(1, key=key)) as cm, manager(rate) as other:
+        async with cm.map(partial(note, record), items()) as outcomes:
+            await wait_all_tasks_blocked()
+            other.start_soon(note, record, "other")
+            await trio.sleep(5)
+            assert waiting(rate) == 0
+            cm.resume()
+            await anext(outcomes)
+    assert record == [(0, "other"), (5, "item")]
