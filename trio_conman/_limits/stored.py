@@ -81,7 +81,7 @@ class Stored:
         here = self.present(meter)
         meter.start, meter.taken = now, here.owed
         meter.resume = now + here.paused_for
-        for left, seconds in here.bounds:
+        for left, seconds in sorted(here.bounds):  # a file may have them in any order
             meter.observe(left, now + seconds, -inf, now)
 
 
