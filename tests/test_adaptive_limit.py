@@ -335,6 +335,8 @@ async def test_a_manager_that_has_ended_changes_nothing_for_the_next_one() -> No
     async with manager(limit) as cm:
         ended.limit = 5
         assert (ended.limit, cm.limit, limit.statistics().limit) == (5, 10, 10)
+        with pytest.raises(ValueError, match="limit must be from 2 to 200"):
+            ended.limit = 300
 
 
 def test_a_manager_of_another_run_goes_on_whatever_its_clock_shows() -> None:

@@ -34,7 +34,6 @@ HOME = Path(trio_conman.__file__).parent
 MAY_BE_INTERRUPTED = {
     "block": {
         "Block.cancel",
-        "Block.ended",
         "Block.is_idle",
         "Block.wait_idle",
     },

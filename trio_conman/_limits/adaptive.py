@@ -138,8 +138,8 @@ class AdaptiveLimit:
             self._line = None
 
     @enable_ki_protection
-    def _assign(self, limit: int | float) -> None:
-        """Go on from a limit that a user has set.
+    def _assign(self, line: Line, limit: int | float) -> None:
+        """Go on from a limit that a user has set, if that line has this one yet; else that is its own alone.
 
         Raises:
             ValueError: it is out of the range; nothing has changed.
@@ -150,8 +150,11 @@ class AdaptiveLimit:
                 f"limit must be from {rule.minimum} to {rule.maximum}, the range of its AdaptiveLimit, "
                 f"not {short(limit)}"
             )
-        rule.assign(limit)
-        self._tell_line()
+        if self._line is line:
+            rule.assign(limit)
+            self._tell_line()
+        else:
+            line.limit = limit
 
     @enable_ki_protection
     def _ended(self, began: float, now: float, in_use: int, *, overloaded: bool = False) -> None:

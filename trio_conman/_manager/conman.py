@@ -262,10 +262,10 @@ class ConMan(Doors[R], Views[R]):
         self._check_thread("limit", "run_sync(setattr, cm, 'limit', ...)")
         check_limit(limit)
         need_more_stack()
-        if self._runner.adaptive is None or self._block.ended:  # then another manager may have it
+        if self._runner.adaptive is None:
             self._line.limit = limit
         else:
-            self._runner.adaptive._assign(limit)
+            self._runner.adaptive._assign(self._line, limit)
 
     @property
     def timed_out(self) -> bool:
