@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from trio_conman._leaves import journal_index
@@ -41,13 +43,15 @@ def test_its_tables_begin_with_room_for_what_is_expected(expected: int, size: in
 
 
 @pytest.mark.parametrize("expected", [0, 20_000])
-def test_what_it_has_not_is_soon_looked_for_in_vain(expected: int) -> None:
+def test_what_it_has_not_is_soon_looked_for_in_vain(expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same hashes in each run: with Python's own it would not be so once in 200."""
+    monkeypatch.setattr(journal_index, "hash", lambda key: random.Random(key).getrandbits(64), raising=False)
     index = Index(expected)
     for number in range(1, 20_001):
         index.add([str(number)], [number])
     taken = [sum(map(bool, table)) / len(table) for table in index._tables]
     assert max(taken) <= 0.5
-    assert min(taken) > 0  # hashes differ from run to run: a twentieth is missed once in 200
+    assert min(taken) > 0.05
     assert sum(taken) / len(taken) > 0.25  # 32 bytes a key
 
 
