@@ -1,4 +1,4 @@
-"""What the tests of tasks share: a manager that is open, both kinds of limits, and the failure of a task."""
+"""What the tests of tasks share: an open manager, both kinds of limits, a clean-up, and a failure."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,19 +10,21 @@ import trio
 from trio_conman import ConMan, Failure, TaskHandle
 
 MakeLimit: TypeAlias = Callable[[int], int | trio.CapacityLimiter]
-
-
-def own(tokens: int) -> int:
-    return tokens
-
-
-each_kind = pytest.mark.parametrize("limit_of", [own, trio.CapacityLimiter])
+each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 @asynccontextmanager
 async def manager(limit: int | float = 2, **options: Any) -> AsyncIterator[ConMan[Any]]:
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit, **options) as cm:
         yield cm
+
+
+async def clean_up_after(seconds: float, clean_up: float) -> None:
+    try:
+        await trio.sleep(seconds)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(clean_up)
 
 
 def failure(handle: TaskHandle[Any]) -> Failure:

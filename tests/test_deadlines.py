@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.managed import failure, manager
+from tests.managed import clean_up_after, failure, manager
 from tests.timed import (
     ATTEMPT_TIMEOUT,
     CANCELLED,
@@ -266,20 +266,13 @@ async def test_a_cancellation_before_the_deadline_is_no_timeout(autojump_clock: 
 async def test_a_deadline_that_passes_in_the_clean_up_of_what_ended_before_is_no_timeout(
     autojump_clock: MockClock, kind: type[BaseException]
 ) -> None:
-    async def cleans_up() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(9)
-
     async def fails() -> None:
         await trio.sleep(1)
         raise kind
 
     with pytest.RaisesGroup(kind, flatten_subgroups=True):
         async with trio.open_nursery() as nursery, ConMan[None].open(nursery, timeout=5, max_errors=0) as cm:
-            handle = await cm.run(cleans_up)
+            handle = await cm.run(clean_up_after, math.inf, 9)
             await cm.run(fails)
     assert trio.current_time() == 10
     assert not cm.timed_out
@@ -290,19 +283,12 @@ async def test_a_deadline_that_passes_in_the_clean_up_of_what_ended_before_is_no
 async def test_nor_is_one_that_passes_after_a_shutdown_and_the_body(
     autojump_clock: MockClock, when: str
 ) -> None:
-    async def cleans_up() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(9)
-
     async def shut_down(after: float) -> None:
         await trio.sleep(after)
         await cm.shutdown(0)
 
     async with trio.open_nursery() as nursery, ConMan[None].open(nursery, timeout=5) as cm:
-        handle = await cm.run(cleans_up)
+        handle = await cm.run(clean_up_after, math.inf, 9)
         nursery.start_soon(shut_down, 1)
         await trio.sleep(2 if when == "before" else 0)
     assert trio.current_time() == 10

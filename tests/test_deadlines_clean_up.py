@@ -7,17 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.managed import manager
+from tests.managed import clean_up_after, manager
 from tests.timed import ATTEMPT_TIMEOUT, CANCELLED, EVERY_SECOND, MANAGER_TIMEOUT, TASK_TIMEOUT, ending, job
 from trio_conman import RetriableError, StopReason, Success
-
-
-async def clean_up_after(seconds: float, clean_up: float) -> None:
-    try:
-        await trio.sleep(seconds)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(clean_up)
 
 
 async def test_clean_up_after_a_slow_attempt_is_waited_for_before_the_retry(

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.managed import manager
+from tests.managed import clean_up_after, manager
 from tests.timed import (
     ATTEMPT_TIMEOUT,
     CANCELLED,
@@ -118,15 +118,8 @@ async def test_a_sleep_that_would_end_on_the_deadline_does_not_return(
 async def test_to_cancel_a_task_from_its_deadline_on_is_too_late(
     options: Any, when: float, expected: tuple[type, StopReason], autojump_clock: MockClock, order: None
 ) -> None:
-    async def clean_up_for_long() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(4)
-
     async with manager() as cm:
-        handle = await cm.run(clean_up_for_long, **options)
+        handle = await cm.run(clean_up_after, math.inf, 4, **options)
         await trio.sleep(when)
         handle.cancel()
     assert ending(handle.outcome) == expected

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.managed import each_kind
 from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, Success, TaskHandle
 
 NEVER = (
@@ -23,8 +24,6 @@ MAP_NEVER = (
 )
 
 HANDLE_NEVER = r"^a handle was awaited inside a task of 'conman' for which its own task waits in turn, "
-
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 def host(name: str, *_: object) -> str:

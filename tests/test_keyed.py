@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import each_kind
 from trio_conman import (
     ConMan,
     Failure,
@@ -56,9 +57,6 @@ class Log:
 @pytest.fixture
 def log() -> Log:
     return Log()
-
-
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 @each_kind

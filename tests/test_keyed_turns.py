@@ -15,13 +15,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
-from tests.managed import manager
+from tests.managed import each_kind, manager
 from tests.retried import every
 from trio_conman import ConMan, KeyedLimit, RetriableError, Success
 from trio_conman._limits.tokens import Tokens
 
 Record = list[tuple[float, str]]
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 async def job(name: str, record: Record, seconds: float = 1) -> None:

@@ -4,7 +4,6 @@ hears of each other."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
@@ -13,17 +12,20 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import MakeLimit, each_kind
 from trio_conman import ConMan, Failure, KeyedLimit, RetriableError, RetryConfig, Success
 from trio_conman._engine.mapping import Mapping
 from trio_conman._engine.pool import AT_ONCE
-
-MakeLimit = Callable[[int], int | trio.CapacityLimiter]
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 async def job(value: int, seconds: float = 1) -> int:
     await trio.sleep(seconds)
     return value
+
+
+def fail_at_first(delay: float) -> None:
+    if trio.current_time() == 0:
+        raise RetriableError("again", retry_config=RetryConfig(initial_delay=delay, jitter=False))
 
 
 async def fail_after(seconds: float) -> None:
@@ -168,8 +170,7 @@ async def test_a_retry_that_was_cancelled_leaves_the_turn_to_whom_it_belongs(
         await trio.sleep(1)
 
     async def fail_once(name: str, delay: float) -> None:
-        if trio.current_time() == 0:
-            raise RetriableError("again", retry_config=RetryConfig(initial_delay=delay, jitter=False))
+        fail_at_first(delay)
         await write(name)
         if name == "r":
             gone.cancel()
@@ -197,8 +198,7 @@ async def test_a_map_whose_items_lack_their_key_leaves_the_turn_to_who_has_not_s
         await trio.sleep(1)
 
     async def fail_once(name: str, delay: float) -> None:
-        if trio.current_time() == 0:
-            raise RetriableError("again", retry_config=RetryConfig(initial_delay=delay, jitter=False))
+        fail_at_first(delay)
         await write(name)
 
     async def hold(_: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import clean_up_after
 from trio_conman import AdaptiveLimit, ConMan, Failure, Outcome, RateLimiter, StopReason, Success
 from trio_conman._engine.pool import MAX_IDLE
 from trio_conman._limits.waiters import Waiters
@@ -260,16 +261,9 @@ async def test_what_was_raised_in_a_nursery_left_open_stays_as_it_is(strict: boo
 
 
 async def test_what_a_nursery_left_open_still_cleans_up_is_waited_for(autojump_clock: MockClock) -> None:
-    async def clean_up_for_long() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(2)
-
     async def leave_open() -> None:
         inner = await managers[0].__aenter__()
-        inner.start_soon(clean_up_for_long)
+        inner.start_soon(clean_up_after, math.inf, 2)
         await trio.sleep(1)
 
     managers = [trio.open_nursery()]

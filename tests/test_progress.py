@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import random
 import re
@@ -24,6 +25,7 @@ from rich.console import Console
 from trio.testing import MockClock
 
 from tests.journaled import Memory
+from tests.managed import clean_up_after
 from trio_conman import AdaptiveLimit, ConMan, ConManStatistics, Instrument, RetriableError, RetryConfig
 from trio_conman._leaves.pen import Pen
 from trio_conman.progress import ProgressRow, RichProgress
@@ -530,17 +532,10 @@ def test_without_a_block_or_a_total_it_ends_with_the_trio_run() -> None:
 def test_what_ends_after_the_display_is_not_told_anew() -> None:
     """As in a system task, which the end of the run cancels together with that of the display."""
 
-    async def cleans_up() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(1)
-
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
             async with ConMan[None].open(nursery, 2, instruments=[progress]) as cm:
-                await cm.run(cleans_up)
+                await cm.run(clean_up_after, math.inf, 1)
 
     async def main() -> None:
         trio.lowlevel.spawn_system_task(serve)

@@ -19,12 +19,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.managed import each_kind
 from trio_conman import ConMan, Failure, KeyedLimit, Outcome
 from trio_conman._books.handles import DONE, TaskHandle, new_handle
 from trio_conman._limits.line import Line
 from trio_conman._limits.rings import Rings, _shared, _Wait
-
-each_kind = pytest.mark.parametrize("limit_of", [int, trio.CapacityLimiter])
 
 
 async def job(value: int, seconds: float = 1) -> int:

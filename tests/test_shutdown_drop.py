@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.journaled import Memory
-from tests.managed import MakeLimit, each_kind
+from tests.managed import MakeLimit, each_kind, failure, manager
 from trio_conman import (
     ConMan,
     ConManClosedError,
@@ -26,8 +26,6 @@ from trio_conman import (
     TaskCancelledError,
     TaskHandle,
 )
-
-from .managed import failure, manager
 
 
 async def job(n: int, seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.managed import clean_up_after
 from trio_conman import ConMan, Failure, StopReason
 
 Manager = ConMan[Any]
@@ -106,16 +108,9 @@ async def test_three_in_a_ring(autojump_clock: MockClock) -> None:
 async def test_a_caller_that_is_cancelled_does_not_wait_for_a_clean_up(
     autojump_clock: MockClock, record: list[Any]
 ) -> None:
-    async def clean_up_for_long() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(5)
-
     async with trio.open_nursery() as nursery:
         async with Manager.open(nursery, 2) as cm:
-            await cm.run(clean_up_for_long)
+            await cm.run(clean_up_after, math.inf, 5)
             with trio.move_on_after(1):
                 await cm.shutdown(10)
             record.append(trio.current_time())

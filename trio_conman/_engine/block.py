@@ -299,7 +299,7 @@ class Block:
         """Called in the instant in which the host is cancelled, whoever did it."""
         cause = self._cause()
         is_ending = self._body_ended or self._body_scope.cancel_called
-        first = (is_ending and self.runner.stopped) or cause
+        first = (is_ending and self.runner.stopped) or cause  # what has ended the tasks, or ends them now
         self.timed_out = first.reason is StopReason.MANAGER_TIMEOUT
         self._body_scope.cancel(reason=cause.text)
         self.tasks_cancelled()
