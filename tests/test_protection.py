@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -286,11 +287,15 @@ def unprotected() -> Iterator[dict[str, set[str]]]:
     """By module, what was called while an interrupt could hit it."""
     found: dict[str, set[str]] = {module: set() for module in MAY_BE_INTERRUPTED}
 
+    @cache
+    def module_of(code: CodeType) -> str | None:
+        path = Path(code.co_filename)
+        is_watched = HOME in path.parents and path.stem in found and "<" not in code.co_qualname
+        return path.stem if is_watched else None
+
     def watch(frame: FrameType, event: str, _: object) -> None:
-        path, name = Path(frame.f_code.co_filename), frame.f_code.co_qualname
-        watched = event == "call" and HOME in path.parents and path.stem in found and "<" not in name
-        if watched and not currently_ki_protected():
-            found[path.stem].add(name)
+        if event == "call" and (module := module_of(frame.f_code)) and not currently_ki_protected():
+            found[module].add(frame.f_code.co_qualname)
 
     before = sys.getprofile()
     sys.setprofile(watch)
