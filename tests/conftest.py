@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_conman import TaskHandle
 from trio_conman._base.outcomes import Outcome
@@ -45,6 +46,17 @@ class Watch:
     # Of those that have started.
     in_hand: set[int] = attrs.Factory(set)
     faults: list[str] = attrs.Factory(list)
+
+    def accept(self, handle: int) -> None:
+        self.accepted += 1
+        self.unfinished.add(handle)
+        self.unsettled.add(handle)
+
+    def begin(self, handle: int, now: float) -> None:
+        self.in_hand.add(handle)
+        running, limit = len(self.in_hand) - len(self.runner.without_slot), self.runner.slots.limit
+        if running > limit:
+            self.faults.append(f"{running} running, limit {limit}, at {now}")
 
     def check(self) -> None:
         runner, line = self.runner, self.runner.slots
@@ -88,57 +100,45 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
         return found
 
     accept, begin, finish, settle = Runner.accept, Runner.begin, Runner._finish, Runner.settle
-
     begin_new, put_back = Runner.begin_new, Runner.put_back
 
     def watched_accept(self: Runner, handle: TaskHandle[Any]) -> None:
-        # First, since it may end as it is told of.
-        watch(self).accepted += 1
-        watch(self).unfinished.add(id(handle))
-        watch(self).unsettled.add(id(handle))
+        watch(self).accept(id(handle))  # first, since it may end as it is told of
         accept(self, handle)
 
     def watched_begin(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
         begin(self, handle, slot, now)
-        check_limit(self, handle, now)
+        watch(self).begin(id(handle), now)
 
     def watched_begin_new(self: Runner, handle: TaskHandle[Any], slot: Slot, now: float) -> None:
-        watch(self).accepted += 1
-        watch(self).unfinished.add(id(handle))
-        watch(self).unsettled.add(id(handle))
+        watched = watch(self)
+        watched.accept(id(handle))
         begin_new(self, handle, slot, now)
-        check_limit(self, handle, now)
-
-    def check_limit(self: Runner, handle: TaskHandle[Any], now: float) -> None:
-        watch(self).in_hand.add(id(handle))
-        running, limit = len(watch(self).in_hand) - len(self.without_slot), self.slots.limit
-        if running > limit:
-            watch(self).faults.append(f"{running} running, limit {limit}, at {now}")
+        watched.begin(id(handle), now)
 
     def watched_put_back(self: Runner, handle: TaskHandle[Any]) -> Slot:
         watch(self).in_hand.remove(id(handle))
         return put_back(self, handle)
 
     def watched_finish(self: Runner, handle: TaskHandle[Any], outcome: Outcome[Any] | None) -> None:
-        if id(handle) in watch(self).unfinished:
-            watch(self).unfinished.remove(id(handle))
+        watched = watch(self)
+        if id(handle) in watched.unfinished:
+            watched.unfinished.remove(id(handle))
         else:
-            watch(self).faults.append(f"{handle!r} finished twice")
+            watched.faults.append(f"{handle!r} finished twice")
         finish(self, handle, outcome)
         # Not the property: who looks there has looked.
         if handle._outcome is None:
-            watch(self).faults.append(f"{handle!r} finished without an outcome")
+            watched.faults.append(f"{handle!r} finished without an outcome")
 
     def watched_settle(self: Runner, handle: TaskHandle[Any]) -> None:
-        check_settled(self, handle)
-        settle(self, handle)
-
-    def check_settled(self: Runner, handle: TaskHandle[Any]) -> None:
-        if id(handle) in watch(self).unsettled:
-            watch(self).unsettled.remove(id(handle))
-            watch(self).in_hand.discard(id(handle))
+        watched = watch(self)
+        if id(handle) in watched.unsettled:
+            watched.unsettled.remove(id(handle))
+            watched.in_hand.discard(id(handle))
         else:
-            watch(self).faults.append(f"{handle!r} settled twice")
+            watched.faults.append(f"{handle!r} settled twice")
+        settle(self, handle)
 
     monkeypatch.setattr(Runner, "accept", watched_accept)
     monkeypatch.setattr(Runner, "begin", watched_begin)
@@ -149,6 +149,12 @@ def standing_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Watch]
     yield watches
     for each in watches.values():
         each.check()
+
+
+@pytest.fixture
+def patient_clock() -> MockClock:
+    """`autojump_clock` for tests with threads, which that one waits for in a loop that may starve them."""
+    return MockClock(autojump_threshold=0.01)
 
 
 @pytest.fixture
