@@ -370,7 +370,7 @@ async def test_what_a_file_holds_needs_no_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("door", ["run", "start_soon", "map", "async map"])
 @pytest.mark.parametrize("shared", [False, True])
 async def test_keys_are_made_in_the_context_of_who_hands_in(
-    door: str, shared: bool, tmp_path: Path, autojump_clock: MockClock
+    door: str, shared: bool, tmp_path: Path, patient_clock: MockClock
 ) -> None:
     """Whatever the task sets whose slot they get."""
     seen: set[str] = set()

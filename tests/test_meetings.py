@@ -59,7 +59,7 @@ def ended(handle: TaskHandle[Any]) -> Any:
 
 
 async def test_an_item_that_waits_for_its_key_and_then_for_another_task_of_its_key_in_the_journal(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, patient_clock: MockClock
 ) -> None:
     async def outer(_: str) -> list[Any]:
         async with cm.map(work, ["ax"], lookahead=1) as outcomes:
@@ -251,7 +251,7 @@ async def test_a_task_has_its_permit_before_those_that_its_hook_hands_in(
 
 
 async def test_an_item_that_may_find_its_value_in_the_journal_waits_for_no_key(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, patient_clock: MockClock
 ) -> None:
     async def consume(_: str) -> list[Any]:
         async with cm.map(work, ["kx"], journal=same, lookahead=1) as outcomes:

@@ -109,7 +109,7 @@ async def test_who_waits_by_hand_keeps_other_runs_out(mock_clock: MockClock) -> 
         nursery.start_soon(rate.acquire)
         await wait_all_tasks_blocked()
         await trio.to_thread.run_sync(trio.run, elsewhere)
-        mock_clock.autojump_threshold = 0
+        mock_clock.autojump_threshold = 0.01
     await trio.to_thread.run_sync(lambda: trio.run(rate.acquire))
 
 

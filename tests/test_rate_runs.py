@@ -76,7 +76,7 @@ async def test_another_run_is_refused_while_managers_of_this_one_are_open(
 
 
 async def test_another_run_may_use_it_when_the_managers_of_this_one_are_closed(
-    autojump_clock: MockClock, record: list[Any]
+    patient_clock: MockClock, record: list[Any]
 ) -> None:
     rate = RateLimiter(1, per=10)
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_a_second_run_on_the_same_clock_goes_on_where_the_first_one_was(record: 
     assert record == [(0, "x"), (10, "y"), (20, "x"), (30, "y")]
 
 
-async def test_a_manager_that_is_refused_leaves_all_as_it_was(autojump_clock: MockClock) -> None:
+async def test_a_manager_that_is_refused_leaves_all_as_it_was(patient_clock: MockClock) -> None:
     rate = RateLimiter(1)
 
     async def refused() -> None:
@@ -208,7 +208,7 @@ async def test_a_limiter_that_another_run_has_used_is_linked_with_none_of_before
 
 
 async def test_in_another_thread_nothing_changes_but_through_trio(
-    autojump_clock: MockClock, record: list[Any]
+    patient_clock: MockClock, record: list[Any]
 ) -> None:
     rate = RateLimiter(1, per=10)
 
@@ -349,7 +349,7 @@ async def test_no_other_run_gets_in_between_while_a_manager_opens(
     assert (record, len(refused)) == ([(0, "a")], 1)
 
 
-async def test_a_manager_that_one_of_its_limiters_refuses_uses_none(autojump_clock: MockClock) -> None:
+async def test_a_manager_that_one_of_its_limiters_refuses_uses_none(patient_clock: MockClock) -> None:
     free, taken = RateLimiter(1), RateLimiter(1)
 
     async def refused() -> None:

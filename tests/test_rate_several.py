@@ -142,7 +142,7 @@ async def test_a_limiter_that_is_given_twice_is_refused() -> None:
 
 
 async def test_one_that_another_run_uses_refuses_the_manager_and_leaves_the_others_free(
-    autojump_clock: MockClock, record: list[Any]
+    patient_clock: MockClock, record: list[Any]
 ) -> None:
     free, used = RateLimiter(1), RateLimiter(1)
 
