@@ -17,6 +17,8 @@ from tests.benchmarks import (
     bench_scale,
 )
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.one_python
 @pytest.mark.parametrize(

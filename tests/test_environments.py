@@ -17,6 +17,8 @@ from trio.testing import MockClock
 import trio_conman
 from trio_conman import ConMan
 
+pytestmark = pytest.mark.unmeasured
+
 PROGRAM = Path(__file__).parent / "programs" / "everything.py"
 PACKAGE = Path(trio_conman.__file__).parent
 HARMLESS = {"isinstance", "callable", "len", "type"}

@@ -16,6 +16,8 @@ from trio.testing import MockClock
 from trio_conman import ConMan, Failure, RetriableError, RetriedError, RetryConfig
 from trio_conman._base.outcomes import remember
 
+pytestmark = pytest.mark.unmeasured
+
 
 @asynccontextmanager
 async def manager(**options: Any) -> AsyncIterator[ConMan[Any]]:

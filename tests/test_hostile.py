@@ -39,6 +39,8 @@ from trio_conman import (
 from trio_conman.executors import broken_worker_errors, restarting, run_in_executor
 from trio_conman.testing import FixedJitter, FlakyTask
 
+pytestmark = pytest.mark.unmeasured
+
 Wrong: TypeAlias = st.SearchStrategy[Any]
 
 NONE: Wrong = st.none()

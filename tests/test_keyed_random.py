@@ -15,6 +15,8 @@ from trio_conman import ConMan, KeyedLimit, RetriableError, RetryConfig, TaskHan
 from trio_conman._books.handles import Slot
 from trio_conman._limits.keys import Keys, hold
 
+pytestmark = pytest.mark.unmeasured
+
 RETRY = RetryConfig(initial_delay=1.5, max_delay=1.5, jitter=False, max_attempts=1)
 
 

@@ -10,6 +10,7 @@ import os
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -37,6 +38,8 @@ from .machine_vocabulary import (
     TASK_TIMEOUTS,
     inf,
 )
+
+pytestmark = pytest.mark.unmeasured
 
 common = settings(
     deadline=None,

@@ -84,6 +84,7 @@ async def test_items_that_never_wait_leave_others_their_turns(
     assert sorted(seen) == list(range(ITEMS))
 
 
+@pytest.mark.unmeasured
 @each_limit
 @pytest.mark.parametrize("source", [range, async_range])
 @pytest.mark.parametrize("lacks", ["fails", "waits"])
@@ -111,7 +112,7 @@ async def test_so_do_items_that_cannot_begin_for_their_keys(
 
 @pytest.mark.parametrize("limit_of", [lambda: 3, lambda: trio.CapacityLimiter(3)])
 @pytest.mark.parametrize("source", [range, async_range])
-@pytest.mark.parametrize("where", ["key limit", "journal"])
+@pytest.mark.parametrize("where", ["key limit", pytest.param("journal", marks=pytest.mark.unmeasured)])
 async def test_so_do_items_that_wait_for_another_one_of_their_key(
     limit_of: Callable[[], Any], source: Any, where: str
 ) -> None:

@@ -174,6 +174,7 @@ def starts(arrivals: list[tuple[float, float]], interval: float, burst: int) -> 
     return found
 
 
+@pytest.mark.unmeasured
 @pytest.mark.one_python
 @given(
     tasks=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 60)), min_size=1, max_size=25),
@@ -844,6 +845,7 @@ async def test_a_retry_that_is_too_late_for_both_has_the_first_reason_also_after
     assert record == [(11, 0), (12, 1)]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("in_time", [{}, {"task_timeout": 1e6}, {"retry": RetryConfig(max_elapsed=1e6)}])
 async def test_to_give_permits_back_and_try_again_is_linear(
     autojump_clock: MockClock, asked: list[object], in_time: dict[str, Any]

@@ -13,6 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.rated import manager
 from trio_conman import ConMan, Failure, RateLimiter, StopReason, TaskHandle
 
+pytestmark = pytest.mark.unmeasured
+
 # Interval of one permit, and burst.
 LIMITERS = [(0.5, 3), (1.0, 1), (2.0, 4)]
 SETS = [(0,), (1,), (2,), (0, 1), (1, 2), (2, 0), (0, 1, 2)]

@@ -12,6 +12,8 @@ import pytest
 
 from tests.pages import DOCS, WARNINGS, Shown, blocks, printed, printed_on_virtual_clock, shown
 
+pytestmark = pytest.mark.unmeasured
+
 RECIPES = DOCS / "recipes"
 SHOWN = [each for each in shown() if each.script.parent == RECIPES]
 

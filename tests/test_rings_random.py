@@ -19,6 +19,8 @@ from trio.testing import MockClock
 from trio_conman import ConMan, KeyedLimit, RetriableError, RetryConfig, TaskCancelledError, TaskHandle
 from trio_conman._limits.rings import Rings
 
+pytestmark = pytest.mark.unmeasured
+
 T = TypeVar("T")
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from .simulate import simulate_some
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.parametrize("first", range(0, 500, 50))
 def test_random_programs(first: int) -> None:

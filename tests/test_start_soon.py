@@ -332,6 +332,7 @@ async def test_a_task_that_is_being_cancelled_adds_nothing(
     assert cm.statistics().submitted == 1
 
 
+@pytest.mark.unmeasured
 def test_a_queued_task_costs_less_than_500_bytes() -> None:
     # In a process of its own, where nothing else is traced.
     program = Path(__file__).parent / "programs" / "queue_memory.py"
