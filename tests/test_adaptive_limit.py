@@ -302,6 +302,7 @@ async def test_a_limit_that_is_assigned_is_where_it_goes_on(autojump_clock: Mock
         for bound in (3, 30):
             cm.limit = bound
             assert cm.limit == bound
+            assert repr(limit.statistics().limit) == f"{bound}.0"
 
 
 @pytest.mark.parametrize("initial, begins", [(10, 10), (3, 5), (50, 20)])

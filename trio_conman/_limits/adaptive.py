@@ -104,7 +104,7 @@ class AdaptiveLimit:
         rule = self._controller
         window = rule.window
         return AdaptiveLimitStatistics(
-            limit=rule.limit,
+            limit=float(rule.limit),  # which a bound, or who has assigned one, gives as an int
             cuts=rule.cuts,
             overloads=rule.overloads,
             growth=rule.growth,
