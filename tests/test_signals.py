@@ -251,6 +251,69 @@ async def test_nor_do_a_body_and_tasks_that_clean_up_slowly_hold_up_a_third_one(
     assert handlers == [before]
 
 
+@contextmanager
+def heard_otherwise(number: signal.Signals) -> Iterator[list[int]]:
+    """What a signal comes to that no block hears."""
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, _: heard.append(number))
+    try:
+        yield heard
+    finally:
+        signal.signal(number, before)
+
+
+@BOTH
+async def test_while_the_loop_is_busy_each_signal_counts(
+    first: signal.Signals, autojump_clock: MockClock
+) -> None:
+    with heard_otherwise(first) as others:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[float].open(nursery) as cm, shutdown_on_signal(cm) as came:
+                cm.start_soon(job, 3600)
+                await trio.sleep(1)
+                for _ in range(4):
+                    signal.raise_signal(first)
+    assert (trio.current_time(), came, others) == (1, [first] * 2, [first] * 2)
+    assert [str(error) for error in cm.errors()] == [
+        f"task 'job' (index 0) was cancelled: 'conman' was cancelled: {first.name} after {first.name}"
+    ]
+
+
+async def test_what_it_has_not_taken_is_heard_whatever_the_first_of_it_raises() -> None:
+    def refuse(number: int, _: object) -> None:
+        others.append(number)
+        raise OSError(len(others))
+
+    others: list[int] = []
+    before = signal.signal(signal.SIGTERM, refuse)
+    try:
+        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="^2$")):
+            async with trio.open_nursery() as nursery:
+                async with ConMan[float].open(nursery) as cm, shutdown_on_signal(cm):
+                    for _ in range(4):
+                        signal.raise_signal(signal.SIGTERM)
+                    await trio.sleep_forever()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert others == [signal.SIGTERM] * 2
+
+
+class Signalled(list[Any]):
+    def __delitem__(self, at: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        super().__delitem__(at)
+
+
+async def test_a_signal_amid_the_end_is_for_who_hears_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_replaced", Signalled())
+    with heard_otherwise(signal.SIGTERM) as others:
+        async with trio.open_nursery() as nursery, ConMan[float].open(nursery) as cm:
+            async with shutdown_on_signal(cm) as came:
+                pass
+            await wait_all_tasks_blocked()
+    assert (came, others) == ([], [signal.SIGTERM])
+
+
 async def test_only_the_signals_that_were_asked_for(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         async with ConMan[float].open(nursery) as cm:
@@ -500,7 +563,7 @@ async def main():
     async with trio.open_nursery() as nursery, ConMan.open(nursery) as cm:
         first = signals.shutdown_on_signal(cm)
         await first.__aenter__()
-        async with signals.shutdown_on_signal(cm):
+        async with signals.shutdown_on_signal(cm, signals=[signal.SIGTERM]):
             hears = signal.getsignal(signal.SIGTERM)
             try:
                 await first.__aexit__(None, None, None)

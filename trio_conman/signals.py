@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
@@ -153,18 +154,19 @@ class _Listening(Unentered):
             if signal.getsignal(each) is None:  # what was not set by Python cannot be set again
                 signal.signal(each, signal.SIG_DFL)
         before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in self._signals}
-        now: dict[signal.Signals, Any] = {}
+        coming = _Receiver()
         _replaced.append(before)
         try:
             with self._scope, ExitStack() as stack:
-                stack.callback(_forget, before, now)
-                coming = stack.enter_context(trio.open_signal_receiver(*self._signals))
-                stack.callback(lambda: now.update({each: signal.getsignal(each) for each in before}))
+                stack.callback(coming.close)
+                stack.callback(_forget, before)
+                for each in before:
+                    signal.signal(each, coming.handle)
                 task_status.started()
                 async with trio.open_nursery() as nursery:
-                    self._came.append(signal.Signals(await anext(coming)))
+                    self._came.append(await coming.receive())
                     nursery.start_soon(self._shutdown)
-                    self._came.append(signal.Signals(await anext(coming)))
+                    self._came.append(await coming.receive())
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
                     nursery.cancel_scope.cancel(reason="nothing more is listened to")
         finally:
@@ -172,21 +174,59 @@ class _Listening(Unentered):
             del self  # see TaskHandle.cancel()
 
 
+@final
+class _Receiver:
+    """As `trio.open_signal_receiver`, to which two of one signal are one while trio's loop is busy."""
+
+    __slots__ = ("_heard", "_is_closed", "_lot", "_run")
+
+    def __init__(self) -> None:
+        self._run = trio.lowlevel.current_trio_token()
+        self._heard: deque[signal.Signals] = deque()
+        self._lot = trio.lowlevel.ParkingLot()
+        self._is_closed = False
+
+    def handle(self, number: int, _: object) -> None:
+        """The handler of signals."""
+        self._run.run_sync_soon(self._add, signal.Signals(number))
+
+    def _add(self, number: signal.Signals) -> None:
+        if self._is_closed:
+            signal.raise_signal(number)
+        else:
+            self._heard.append(number)
+            self._lot.unpark()
+
+    async def receive(self) -> signal.Signals:
+        """Wait for the next signal."""
+        if self._heard:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._lot.park()
+        return self._heard.popleft()
+
+    def close(self) -> None:
+        """What was heard and not received is for who hears now."""
+        self._is_closed = True
+        with ExitStack() as stack:  # all of it, whatever they raise
+            for number in reversed(self._heard):
+                stack.callback(signal.raise_signal, number)
+
+
 # What was there before, by the blocks that listen, in the order in which they began.
 _replaced: list[dict[signal.Signals, Any]] = []
 
 
-def _forget(before: dict[signal.Signals, Any], now: dict[signal.Signals, Any]) -> None:
+def _forget(before: dict[signal.Signals, Any]) -> None:
     """A block has ended. One that began later still hears, and what it leaves is what was before both."""
     at = next(index for index, each in enumerate(_replaced) if each is before)
     del _replaced[at]
-    for number, handler in now.items():
+    for number, handler in before.items():
         later = next((each for each in _replaced[at:] if number in each), None)
         if later is None:
-            signal.signal(number, before[number])
-        else:
-            later[number] = before[number]
             signal.signal(number, handler)
+        else:
+            later[number] = handler
 
 
 def _restore() -> None:
