@@ -236,10 +236,16 @@ def test_what_real_servers_say_is_understood(headers: Any, seconds: float | None
         ({"RateLimit": '"a";r=1;t=5', "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "59"}, 59),
         # A reset counts where its own remaining is 0.
         ({"RateLimit-Remaining": "1", "RateLimit-Reset": "59"}, None),
-        ({"RateLimit-Reset": "59"}, None),
         ({"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "59"}, 59),
         ({"X-RateLimit-Remaining": "0.0", "X-RateLimit-Reset": "59"}, 59),
-        ({"X-RateLimit-Remaining": "0", "RateLimit-Reset": "59"}, None),
+        # One without it counts where nothing else does.
+        ({"RateLimit-Reset": "59"}, 59),
+        ({"RateLimit-Reset": "59, 9"}, 59),
+        ({"X-RateLimit-Remaining": "0", "RateLimit-Reset": "59"}, 59),
+        ({"RateLimit-Remaining": "", "RateLimit-Reset": "59"}, None),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2", "X-RateLimit-Reset-Day": "5000"}, 2),
+        ({"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "2", "X-RateLimit-Reset-Day": "5000"}, 5000),
+        ({"Retry-After": "10", "RateLimit-Reset": "59"}, 10),
         ({"X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": str(EPOCH + 9)}, 9),
         # Of several limits, as of a gateway and of what is behind it, each has its own.
         ({"X-RateLimit-Remaining": "0, 900", "X-RateLimit-Reset": "57, 3600"}, 57),
@@ -393,6 +399,11 @@ def test_without_any_other_clock_the_present_counts() -> None:
 @pytest.mark.parametrize("status", [403, 413, 429, 503, http.HTTPStatus.TOO_MANY_REQUESTS])
 def test_a_refusal_asks_to_wait(status: int) -> None:
     assert retry_after({"Retry-After": "5"}, status=status) == 5
+
+
+@pytest.mark.parametrize("status, seconds", [(429, 58), (403, None), (413, None), (503, None), (200, None)])
+def test_a_reset_alone_counts_where_requests_were_too_many(status: int, seconds: float | None) -> None:
+    assert retry_after({"RateLimit-Reset": "58"}, status=status) == seconds
 
 
 @pytest.mark.parametrize("status", [100, 200, 201, 301, 304, 400, 401, 404, 500, 502, 504, 0, 999])

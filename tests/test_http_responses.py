@@ -115,6 +115,15 @@ def test_an_error_of_the_server_does_not_say_when(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_reset_alone_counts_where_requests_were_too_many(kind: Any) -> None:
+    said = {"RateLimit-Reset": "7.5"}
+    assert refusal(kind(429, said)).retry_after == 7.5
+    assert refusal(kind(503, said)).retry_after is None
+    with pytest.raises(OWN):
+        raise_for_status(kind(403, said))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_which_statuses_are_worth_a_retry_can_be_said(kind: Any) -> None:
     assert isinstance(refusal(kind(418), statuses={418}).err, OWN)
     assert isinstance(refusal(kind(429), statuses=iter([418, 429])).err, OWN)

@@ -38,14 +38,15 @@ def retry_after(
     2. the entries of ``RateLimit`` that have nothing left;
     3. ``RateLimit-Reset``, ``X-RateLimit-Reset``, and such with more names around it, where the same header
        with ``Remaining`` is 0; of several values, those where its own is. It may be the seconds to wait, the
-       seconds or milliseconds since 1970, a duration like ``6m0s``, or a date of RFC 3339.
+       seconds or milliseconds since 1970, a duration like ``6m0s``, or a date of RFC 3339;
+    4. with a status of 429, the same where there is no such header with ``Remaining``.
 
     Dates, and times since 1970, are counted from the response's own ``Date`` where it has one.
 
     Args:
         headers: those of the response: a mapping, as most clients have it, or pairs of a name and a value.
         status: the status of the response, for some servers send such headers with any. Unless it is a
-            refusal (403, 413, 429 or 503) there is nothing to wait for. Default: not known, taken for one.
+            refusal (403, 413, 429 or 503) there is nothing to wait for. Default: not known, taken for 429.
         now: the time to count from where the response has no ``Date``; must have a time zone. Default: the
             present.
 
@@ -59,7 +60,7 @@ def retry_after(
     """
     if status is not None:
         check_int("status", status, others=" or None")
-    wait = stated_wait(headers, check_now(now))
+    wait = stated_wait(headers, check_now(now), too_many=status in {None, 429})
     return None if wait is None or (status is not None and status not in _REFUSALS) else wait.seconds
 
 
@@ -96,7 +97,7 @@ def raise_for_status(
     status = _status(response)
     wait = None
     if status in codes & _REFUSALS:
-        wait = stated_wait(response.headers, check_now(None))
+        wait = stated_wait(response.headers, check_now(None), too_many=status == 429)
     worth_it = status in codes and (wait is not None or status not in _WHEN_TOLD)
     try:
         response.raise_for_status()

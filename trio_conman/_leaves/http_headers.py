@@ -1,14 +1,15 @@
 """What the headers of an HTTP response say of when to come back.
 
-There are three families. The first that says something is believed, and in it the longest wait:
+There are four families. The first that says something is believed, and in it the longest wait:
 
 1. ``Retry-After``, also with the name of a limit behind it, and its relatives in milliseconds;
 2. the entries of ``RateLimit`` with nothing left, as the drafts of that header wrote it until the seventh
    (``limit=5, remaining=0, reset=57``) and write it since (``"a"; r=0; t=57``);
 3. what has ``ratelimit`` and ``reset`` in its name, where its twin with ``remaining`` is 0; of as many values
-   in both, those whose own is.
+   in both, those whose own is;
+4. of too many requests, the same where there is no such twin.
 
-The last goes last since a service with several limits may tell the reset of another than the one that is
+The last two go last since a service with several limits may tell the reset of another than the one that is
 exhausted. All that is no number, date or duration is passed over: a server may send anything.
 """
 
@@ -44,11 +45,17 @@ class Wait(NamedTuple):
     whole: bool
 
 
-def stated_wait(headers: HeadersLike, now: datetime.datetime) -> Wait | None:
-    """How long the headers ask to wait; `now` is the time where they do not tell the server's own."""
+def stated_wait(headers: HeadersLike, now: datetime.datetime, *, too_many: bool) -> Wait | None:
+    """How long the headers ask to wait; `now` is the time where they do not tell the server's own.
+
+    `too_many` says whether the response was to one request too many, as a status of 429 does.
+    """
     fields = _fields(headers)
     now = next((date for text in fields.get("date", ()) if (date := http_date(text, now))), now)
-    for family in (_retry_afters(fields, now), _entries(fields), _resets(fields, now)):
+    families = [_retry_afters(fields, now), _entries(fields), _resets(fields, now)]
+    if too_many:
+        families.append(_resets(fields, now, untold="0"))
+    for family in families:
         wait = max(family, default=None)
         if wait is not None:
             return wait
@@ -114,14 +121,15 @@ def _values(key: str, text: str) -> list[str]:
     return re.findall(rf"(?<![^\s,;]){key}=([^\s,;]*)", text)
 
 
-def _resets(fields: _Fields, now: datetime.datetime) -> Iterator[Wait]:
+def _resets(fields: _Fields, now: datetime.datetime, untold: str = "") -> Iterator[Wait]:
+    """Those of limits with nothing left; `untold` is what is left where that is not told."""
     for name, texts in fields.items():
         words = name.split("-")
         if "reset" in words and "ratelimit" in name.replace("-", ""):
             twin = "-".join("remaining" if word == "reset" else word for word in words)
             resets, left = list(_parts(texts)), list(_parts(fields.get(twin, ())))
             if len(left) != len(resets):  # else each limit tells both
-                left = [min(left, key=_is_left, default="")] * len(resets)
+                left = [min(left, key=_is_left, default=untold)] * len(resets)
             for text, remaining in zip(resets, left, strict=True):
                 if not _is_left(remaining):
                     yield from _reset(text, now)
