@@ -279,23 +279,25 @@ async def test_while_the_loop_is_busy_each_signal_counts(
     ]
 
 
-async def test_what_it_has_not_taken_is_heard_whatever_the_first_of_it_raises() -> None:
+async def test_what_it_has_not_taken_is_heard_in_order_whatever_the_first_of_it_raises() -> None:
     def refuse(number: int, _: object) -> None:
         others.append(number)
-        raise OSError(len(others))
+        raise OSError(number)
 
     others: list[int] = []
-    before = signal.signal(signal.SIGTERM, refuse)
+    numbers = signal.SIGUSR1, signal.SIGTERM
+    before = [signal.signal(each, refuse) for each in numbers]
     try:
-        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="^2$")):
+        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match=f"^{int(signal.SIGTERM)}$")):
             async with trio.open_nursery() as nursery:
-                async with ConMan[float].open(nursery) as cm, shutdown_on_signal(cm):
-                    for _ in range(4):
-                        signal.raise_signal(signal.SIGTERM)
+                async with ConMan[float].open(nursery) as cm, shutdown_on_signal(cm, signals=numbers):
+                    for each in (*numbers, *numbers):
+                        signal.raise_signal(each)
                     await trio.sleep_forever()
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert others == [signal.SIGTERM] * 2
+        for each, handler in zip(numbers, before, strict=True):
+            signal.signal(each, handler)
+    assert others == [*numbers]
 
 
 class Signalled(list[Any]):
