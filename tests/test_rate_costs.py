@@ -46,6 +46,48 @@ async def test_a_fixed_cost(
     assert record == [(when, index) for index, when in enumerate(expected)]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("cost, burst, at_once", [(0.2, 3, 15), (0.1, 2, 20), (0.7, 7, 10), (0.01, 1, 100)])
+async def test_parts_of_permits_make_up_a_burst_though_their_sum_is_rounded(
+    cost: float, burst: int, at_once: int, others: int, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rates = [RateLimiter(1, burst=1000)] * others
+    async with manager([*rates, RateLimiter(1, burst=burst, cost=cost)]) as cm:
+        for index in range(at_once + 1):
+            await cm.run(note, record, index)
+    assert record[:-1] == [(0, index) for index in range(at_once)]
+    assert record[-1] == (pytest.approx(cost), at_once)
+
+
+async def test_what_is_given_back_in_parts_is_owed_no_more(autojump_clock: MockClock) -> None:
+    rate = RateLimiter(1)
+    rate.charge(0.3)
+    for _ in range(3):
+        rate.charge(-0.1)
+    rate.acquire_nowait()
+    with pytest.raises(trio.WouldBlock):
+        rate.acquire_nowait(1e-9)
+
+
+@pytest.mark.parametrize("held", ["pause", "answer"])
+async def test_the_last_part_of_a_burst_is_held_as_any_other(
+    held: str, autojump_clock: MockClock, record: list[Any]
+) -> None:
+    rate = RateLimiter(1, burst=3, cost=0.2)
+    for _ in range(14):
+        rate.acquire_nowait(0.2)
+    if held == "pause":
+        rate.pause_for(0.1)
+    else:
+        rate.observe(remaining=0, reset=0.1)
+    other = RateLimiter(1, burst=9)
+    async with manager([other, rate]) as cm:
+        await cm.run(note, record, "due")
+        await wait_all_tasks_blocked()
+        assert other.statistics().available == 9
+    assert record == [(0.1, "due")]
+
+
 def tokens(_: list[Any], name: str, permits: float = 0) -> float:
     return permits
 

@@ -30,7 +30,8 @@ MOST = float(2**53)  # permits at once; more would be beyond a float
 
 
 SAME = 1.0  # seconds: what services say is rounded
-NEARLY = 1 - 2**-30  # of a cost: a sum of parts of permits is rounded too
+LITTLE = 2**-30  # of a cost: a sum of parts of permits is rounded too
+NEARLY = 1 - LITTLE
 
 MOST_OF, UNTIL_OF = attrgetter("most"), attrgetter("until")
 
@@ -81,7 +82,8 @@ class Meter:
         idle = not now <= end
         if not idle:
             room = cost - self.burst
-            if now < (start + (taken + room) * self.per / self.rate if room < 0 else end):
+            due = start + (taken + room) * self.per / self.rate if room < 0 else end
+            if now < due and not now >= due - cost * LITTLE * self.per / self.rate:  # inf less inf is nan
                 return False
         if now < self.resume or (self.bounds and now < self._held_until(cost)):
             return False
@@ -90,6 +92,14 @@ class Meter:
         self.taken = taken + cost
         self.total += cost
         return True
+
+    def is_due(self, cost: float, now: float) -> bool:
+        """Whether `take` would take so many permits."""
+        room = cost - self.burst
+        due = self.start + (self.taken + room if room < 0 else self.taken) * self.per / self.rate
+        if now < due and not now >= due - cost * LITTLE * self.per / self.rate:
+            return False
+        return now >= self.resume and not (self.bounds and now < self._held_until(cost))
 
     def _held_until(self, cost: float) -> float:
         """Until when what the service has said leaves less than so many permits."""

@@ -54,7 +54,7 @@ class Waiters:
                     break
             if len(claims) > 1:  # most have one, and to find that out by a slice costs as much as the look
                 for gate, cost in claims[1:]:
-                    if now < gate.meter.due(cost):
+                    if not gate.meter.is_due(cost, now):
                         return False
             for gate, cost in claims:
                 if not gate.meter.take(cost, now):
