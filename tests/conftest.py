@@ -68,6 +68,7 @@ class Watch:
         assert (runner.backing_off, len(runner.without_slot), runner.unfinished) == (0, 0, 0)
         assert not runner.idle
         assert not runner.pool._called, "a worker was hired and has not begun"
+        assert not runner.pool._late
         limiter = line.limiter.statistics()
         assert [each for each in limiter.borrowers if isinstance(each, Slot)] == [], (
             "a slot is still borrowed"

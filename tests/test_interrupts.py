@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -22,6 +23,8 @@ from trio_conman._engine.pool import Pool, Worker
 from trio_conman.signals import shutdown_on_signal
 
 Record = list[tuple[float, str]]
+
+VARIABLE: ContextVar[int] = ContextVar("VARIABLE")
 
 
 async def clean_up_for_long(record: Record) -> None:
@@ -175,18 +178,21 @@ async def test_what_its_user_wrote_can_be_interrupted(nursery: trio.Nursery) -> 
     assert source.protected == dict.fromkeys(["begun", "drawn", "closed", "aclosed"], False)
 
 
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("values", [1, 3])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_worker_that_is_interrupted_before_it_begins_ends_its_task(
-    at: int, monkeypatch: pytest.MonkeyPatch
+    at: int, values: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, calls = Pool.next, 0
 
     def interrupted(self: Pool, worker: Worker) -> TaskHandle[Any] | None:
         nonlocal calls
-        assert worker.is_called
         calls += 1
         if calls == at:
-            raise KeyboardInterrupt  # as a signal would, in the worker's own frame, a moment earlier
+            assert worker.is_called
+            raise error  # as a signal would, in the worker's own frame, a moment earlier
         return original(self, worker)
 
     monkeypatch.setattr(Pool, "next", interrupted)
@@ -194,10 +200,15 @@ def test_a_worker_that_is_interrupted_before_it_begins_ends_its_task(
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, ConMan[None].open(nursery, 5) as cm:
-            handles.extend(cm.start_soon(trio.sleep_forever) for _ in range(3))
+            for number in range(3):
+                VARIABLE.set(number % values)
+                handles.append(cm.start_soon(trio.sleep, 1))
 
-    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
-        trio.run(main)
+    if error is MemoryError:
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    else:
+        with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+            trio.run(main)
     assert [handle.state for handle in handles] == ["done"] * 3
 
 
@@ -207,23 +218,28 @@ async def endless() -> AsyncIterator[float]:
         await trio.sleep(0.01)
 
 
-@pytest.mark.parametrize("door", ["start_soon", "map", "async map"])
-def test_who_is_interrupted_before_its_first_step_leaves_nothing_behind(door: str) -> None:
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("door, at", [("start_soon", 1), ("start_soon", 3), ("map", 1), ("async map", 1)])
+def test_who_is_interrupted_before_its_first_step_leaves_nothing_behind(door: str, at: int) -> None:
     limiter = trio.CapacityLimiter(3)
     managers: list[ConMan[None]] = []
     first = FedMap._feed if door == "async map" else Runner._live
+    begun: set[FrameType] = set()
 
     def profile(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code is first.__code__:
-            sys.setprofile(None)
-            signal.raise_signal(signal.SIGINT)
+            begun.add(frame)
+            if len(begun) == at:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery, ConMan[None].open(nursery, limiter) as cm:
             managers.append(cm)
             sys.setprofile(profile)
             if door == "start_soon":
-                for _ in range(5):
+                for number in range(5):
+                    VARIABLE.set(number)  # so that no worker begins the task of another one
                     cm.start_soon(trio.sleep, 1)
             else:
                 async with cm.map(trio.sleep, range(5) if door == "map" else endless()):

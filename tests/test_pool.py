@@ -15,7 +15,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.managed import clean_up_after
-from trio_conman import AdaptiveLimit, ConMan, Failure, Outcome, RateLimiter, StopReason, Success
+from trio_conman import (
+    AdaptiveLimit,
+    ConMan,
+    Failure,
+    Outcome,
+    RateLimiter,
+    StopReason,
+    Success,
+    TaskCancelledError,
+)
 from trio_conman._engine.pool import MAX_IDLE
 from trio_conman._limits.waiters import Waiters
 
@@ -275,12 +284,15 @@ async def test_what_a_nursery_left_open_still_cleans_up_is_waited_for(autojump_c
 
 
 class Passes(trio.abc.Instrument):
-    """Counts the passes of trio's loop, in each of which the order of tasks is chance."""
+    """Counts the passes of trio's loop, in each of which the order of tasks is chance, and their steps."""
 
-    count = 0
+    count = steps = 0
 
     def before_io_wait(self, timeout: float) -> None:
         self.count += 1
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
 
 
 @pytest.mark.usefixtures("order")
@@ -325,25 +337,65 @@ async def test_they_do_while_an_adaptive_limit_grows(autojump_clock: MockClock) 
 
 
 @pytest.mark.usefixtures("order")
-async def test_tasks_of_several_contexts_begin_in_one_turn_each_in_its_own() -> None:
-    passes = Passes()
-    began: list[tuple[int, object, int]] = []
+@pytest.mark.parametrize("values", [1, 2, 3, 12])
+@pytest.mark.parametrize("limit", [3, 12])
+async def test_tasks_of_several_contexts_begin_in_their_order_each_in_its_own(
+    limit: int, values: int, autojump_clock: MockClock
+) -> None:
+    began: list[tuple[float, int, object]] = []
 
     async def task(number: int) -> None:
-        began.append((number, VARIABLE.get(), passes.count))
+        began.append((trio.current_time(), number, VARIABLE.get()))
+        await trio.sleep(1)
 
-    def submit(number: int, value: object) -> None:
-        VARIABLE.set(value)
+    def submit(number: int) -> None:
+        VARIABLE.set(number % values)
         cm.start_soon(task, number)
 
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        for number in range(12):
+            contextvars.copy_context().run(submit, number)
+    assert began == [(number // limit, number, number % values) for number in range(12)]
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("limit", [10, 300])
+async def test_the_order_of_several_contexts_costs_few_turns_however_many_begin(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in programs: trio takes a turn in one direction or in the other. In tests it may shuffle.
+    monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", False)
+    passes = Passes()
+    began: list[int] = []
+
+    async def task(number: int) -> None:
+        began.append(number)
+        for _ in range(number * 7 % 5):
+            await trio.lowlevel.checkpoint()
+
     trio.lowlevel.add_instrument(passes)
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 8) as cm:
-        for number in range(8):
-            contextvars.copy_context().run(submit, number, number % 3)
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, limit) as cm:
+        for number in range(1000):
+            VARIABLE.set(number)
+            cm.start_soon(task, number)
     trio.lowlevel.remove_instrument(passes)
-    assert sorted(number for number, _, _ in began) == list(range(8))
-    assert all(value == number % 3 for number, value, _ in began)
-    assert len({count for _, _, count in began}) == 1
+    assert began == list(range(1000))
+    assert passes.steps < 10_000  # 2,000 of them are the checkpoints of the tasks
+    assert passes.count < 20_000 / limit
+
+
+@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("values", [1, 5])
+async def test_a_cancellation_ends_those_who_were_to_begin_together(values: int) -> None:
+    async def end() -> None:
+        cm.cancel()
+        await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 5) as cm:
+        for number in range(10):
+            VARIABLE.set(number % values)
+            cm.start_soon(trio.sleep_forever if number else end)
+    assert [type(error) for error in cm.errors()] == [TaskCancelledError] * 10
 
 
 @pytest.mark.usefixtures("order")
@@ -386,19 +438,18 @@ async def test_who_has_to_wake_a_worker_is_not_overtaken_by_who_finds_one_awake(
     assert started["first"] == started["second"]
 
 
+@pytest.mark.usefixtures("order")
 async def test_who_needs_another_context_is_not_overtaken_by_who_does_not() -> None:
-    passes = Passes()
-    started: dict[str, int] = {}
+    started: list[str] = []
     release = trio.Event()
 
     async def task(name: str) -> None:
-        started[name] = passes.count
+        started.append(name)
 
     def submit(name: str) -> None:
         VARIABLE.set(name)
         cm.start_soon(task, name)
 
-    trio.lowlevel.add_instrument(passes)
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         for _ in range(2):
             await cm.run(release.wait)
@@ -407,27 +458,7 @@ async def test_who_needs_another_context_is_not_overtaken_by_who_does_not() -> N
         await wait_all_tasks_blocked()
         release.set()
         await cm.wait()
-    trio.lowlevel.remove_instrument(passes)
-    assert started["first"] == started["second"]
-
-
-@pytest.mark.usefixtures("order")
-async def test_tasks_of_one_context_begin_in_their_order_whatever_turn_one_of_another_has() -> None:
-    began: list[str] = []
-
-    async def task(name: str) -> None:
-        began.append(name)
-
-    def submit(name: str) -> None:
-        VARIABLE.set(name)
-        cm.start_soon(task, name)
-
-    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
-        cm.start_soon(task, "first")
-        cm.start_soon(task, "second")
-        contextvars.copy_context().run(submit, "other")
-    began.remove("other")
-    assert began == ["first", "second"]
+    assert started == ["first", "second"]
 
 
 async def test_tasks_that_pass_no_checkpoint_leave_others_their_turns() -> None:

@@ -16,7 +16,8 @@ whether it has passed a checkpoint: trio clears that when it reschedules a task.
 
 In which order trio runs those that it wakes together is chance. So a called worker that has its turn takes
 the first task of those that were called, and leaves its own to the worker of that one. Tasks of different
-contexts cannot be changed for each other so late.
+contexts cannot be changed for each other so late: then it is *late*, and sleeps until all who come before it
+have begun, or are called as well. The first one of those that are called is never late.
 
 A worker that rests cannot be cancelled. Whatever cancels the tasks closes the pool in that instant, and that
 dismisses who rests.
@@ -87,6 +88,7 @@ class Worker:
     # Whether it had a turn since it was hired, and whether it needs one.
     is_ready: bool = True
     is_called: bool = False
+    is_late: bool = False
     # Whether the source keeps it, and its slot, for its next turn.
     kept: bool = False
     # Whether its scope has a deadline.
@@ -132,6 +134,7 @@ class Pool:
     _idle: list[Worker] = attrs.field(factory=list, init=False)
     # Those that are called, by their tasks, in the order in which these are to begin.
     _called: OrderedDict[TaskHandle[Any], Worker] = attrs.field(factory=OrderedDict, init=False)
+    _late: int = attrs.field(default=0, init=False)  # how many of them are
     # Of who rests: nothing of a task.
     _blank: Context = attrs.field(factory=Context, init=False)
 
@@ -205,8 +208,10 @@ class Pool:
             worker.is_called = False
             first, other = self._called.popitem(last=False)
             handle = first if other is worker else self._change(worker, handle, first, other)
-        task, context = worker.task, handle._context
-        assert context is not None
+            if self._late:
+                self._call_late()
+        task = worker.task
+        context: Context = handle._context  # type: ignore[assignment]  # not None until it is done
         if not is_same(task.context, context):
             task.context = context.copy()
         elif worker.is_ready or not (worker.is_called or task.custom_sleep_data is NO_TURN):
@@ -225,7 +230,10 @@ class Pool:
     def _change(
         self, worker: Worker, own: TaskHandle[Any], first: TaskHandle[Any], other: Worker
     ) -> TaskHandle[Any]:
-        """Give a worker that begins the first task, and the worker of that one its own, if it can be."""
+        """Give a worker that begins the first task, and the worker of that one its own, if it can be.
+
+        Else it keeps its own, and needs another turn.
+        """
         assert own._context is not None
         assert first._context is not None
         if is_same(own._context, first._context):
@@ -234,8 +242,25 @@ class Pool:
             return first
         self._called[first] = other
         self._called.move_to_end(first, last=False)
-        del self._called[own]
+        if self._live is None:  # the other one may have ended before it could begin, by a Ctrl-C
+            del self._called[own]
+        else:
+            worker.is_called = worker.is_late = True
+            worker.is_ready = False
+            self._late += 1
         return own
+
+    def _call_late(self) -> None:
+        """Call those of the late ones before which nobody is left who is not called."""
+        for worker in self._called.values():
+            if not worker.is_late:
+                break
+            self._rouse(worker)
+
+    def _rouse(self, worker: Worker) -> None:
+        trio.lowlevel.reschedule(worker.task)
+        worker.is_late = False
+        self._late -= 1
 
     @enable_ki_protection
     async def wait(self, worker: Worker) -> bool:
@@ -246,7 +271,10 @@ class Pool:
         if worker.is_timed:  # by its last task
             worker.set_deadline(math.inf)
         if worker.handle is not None or worker.source is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            if worker.is_late:
+                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True
             return True
         if self._live is None or worker.is_spoiled:
@@ -299,6 +327,7 @@ class Pool:
         self.workers.discard(worker)
         if handle is not None and worker.is_called:
             del self._called[handle]
+            self._call_late()
         source, slot = worker.source, worker.slot
         if source is not None and slot is not None:
             worker.source = worker.slot = None
@@ -311,6 +340,9 @@ class Pool:
             if worker.is_resting:
                 trio.lowlevel.reschedule(worker.task)
         self._idle.clear()
+        for worker in self._called.values():
+            if worker.is_late:
+                self._rouse(worker)
 
 
 def is_same(context: Context, base: Context) -> bool:
