@@ -122,9 +122,11 @@ class Shelf:
         """The value of a key, or what to do: on ``RUN`` it is the caller's, to `add` or `release` it."""
         table, ahead, store = self._table, self._ahead, self._store
         if table is not None and ahead is not None:
-            found = ahead.pop(key) if ahead.windows else None
-            if isinstance(found, str | bytes):
-                return found
+            found = None
+            if ahead.windows:
+                found = ahead.pop(key)
+                if isinstance(found, (str, bytes)):  # a union would be made anew for each key
+                    return found
             data = table.pending.get(key)  # before the index: see Table
             if data is not None:
                 if store.durable:  # else it would be published before it is on the disk
