@@ -25,7 +25,7 @@ def test_higher_first_and_among_equals_first_come_first_served() -> None:
     for number, priority in enumerate([0, 5, -1, 5, 0, 10**30]):
         queue.join(Waiter(number, priority), f"value {number}")
     assert (len(queue.ready), queue.priority) == (1, 10**30)
-    assert queue.head()[0].number == 5
+    assert next(iter(queue.ready)).number == 5
     assert drained(queue) == [(number, f"value {number}") for number in (5, 1, 3, 0, 4, 2)]
     assert not queue.ready
 

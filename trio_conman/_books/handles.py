@@ -163,8 +163,9 @@ class TaskHandle(Generic[T]):
     _context: Context | None
     _outcome: Outcome[T] | None
 
-    # What it counts for, where there are limits by key.
+    # What it counts for, where there are limits by key; and then its number while it waits in a line.
     _keys: Any
+    _number: int
     _started: float | None
     # When its first attempt began, where that was not at once.
     _attempted: float | None

@@ -48,6 +48,7 @@ class Mapping(ABC, Generic[T]):
     _stream: Stream[T]
     # Its place in the line is for any item: what those count for is not known before they are drawn.
     _keys = None
+    _number: int
 
     def __init__(
         self,

@@ -34,10 +34,12 @@ from .rings import Rings
 
 # Called with who waits and its slot, or None when the line is closed. Returns whether it has taken the slot.
 Grant: TypeAlias = Callable[[Any, Slot | None], bool]
-# The number, and what is called with a slot.
-Place: TypeAlias = tuple[int, Grant]
 
 _numbers = count()
+
+
+def _rank_of(waiter: Any) -> Rank:
+    return -waiter._priority, waiter._number
 
 
 class Serving(Protocol):
@@ -72,10 +74,10 @@ class Lane:
     keys: Keys
     bay: Bay = attrs.field(init=False)
     # Those who came from the road were there before the others.
-    _early: Ranked[Place] | None = attrs.field(default=None, init=False)
-    _others: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _early: Ranked[Grant] | None = attrs.field(default=None, init=False)
+    _others: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
 
-    def first(self) -> Ranked[Place]:
+    def first(self) -> Ranked[Grant]:
         """Where its head is; empty when all have gone."""
         early, others = self._early, self._others
         if early is None or not early.ready or (others.ready and others.priority > early.priority):
@@ -84,27 +86,26 @@ class Lane:
 
     def rank(self) -> Rank:
         """That of its head."""
-        first = self.first()
-        return -first.priority, next(iter(first.ready.values()))[0]
+        return _rank_of(next(iter(self.first().ready)))
 
-    def join(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+    def join(self, waiter: Any, grant: Grant, *, is_early: bool) -> None:
         """Wait here."""
         if is_early:
             self._early = self._early or Ranked()
-            self._early.join(waiter, place)
+            self._early.join(waiter, grant)
         else:
-            self._others.join(waiter, place)
+            self._others.join(waiter, grant)
 
-    def leave(self, waiter: Any) -> Place | None:
-        """Wait no more; the place of who did."""
-        place = self._others.leave(waiter)
-        if place is None and self._early is not None:
-            place = self._early.leave(waiter)
-        return place
+    def leave(self, waiter: Any) -> Grant | None:
+        """Wait no more; what was to be called, for who did."""
+        grant = self._others.leave(waiter)
+        if grant is None and self._early is not None:
+            grant = self._early.leave(waiter)
+        return grant
 
-    def items(self) -> list[tuple[Any, Place]]:
-        """All, with their places."""
-        return self._others.items() + (self._early.items() if self._early is not None else [])
+    def waiters(self) -> list[Any]:
+        """All, not in their order."""
+        return self._others.waiters() + (self._early.waiters() if self._early is not None else [])
 
 
 @final
@@ -140,18 +141,21 @@ class Bay:
 @final
 @attrs.define(eq=False, repr=False)
 class Lanes:
-    """Like `Ranked`, for those who have their keys, or None, in ``_keys``, which count them as waiting."""
+    """Like `Ranked`, for those who have their keys, or None, in ``_keys``, which count them as waiting.
+
+    The number of each is in ``_number`` while he is here.
+    """
 
     # Weak: it leads back here, and a manager that is dropped goes at once.
     line: weakref.ref[Serving]
     rings: Rings
-    _road: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _road: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
     _lanes: dict[Keys, Lane] = attrs.field(factory=dict, init=False)
     _bays: dict[Key, Bay] = attrs.field(factory=dict, init=False)
     # Those that are not parked.
     _open: ByRank[Bay] = attrs.field(factory=ByRank, init=False)
     # Where the next one is, from when it was found `ready` until `pop`.
-    _next: Ranked[Place] = attrs.field(factory=Ranked, init=False)
+    _next: Ranked[Grant] = attrs.field(factory=Ranked, init=False)
     _next_lane: Lane | None = attrs.field(default=None, init=False)
 
     @property
@@ -163,7 +167,7 @@ class Lanes:
         bays, road = self._open.entries, self._road
         while bays or road.ready:
             first = self._open.first() if bays else None
-            if first is None or (road.ready and (-road.priority, road.head()[1][0]) < first):
+            if first is None or (road.ready and _rank_of(next(iter(road.ready))) < first):
                 waiter = next(iter(road.ready))
                 if waiter._keys is None or full_one(waiter._keys) is None:
                     self._next, self._next_lane = road, None
@@ -187,7 +191,7 @@ class Lanes:
 
     def rank(self) -> Rank:
         """That of the one who was found."""
-        return -self.priority, next(iter(self._next.ready.values()))[0]
+        return _rank_of(next(iter(self._next.ready)))
 
     def has_others(self, is_here: bool) -> bool:
         """Whether anybody waits for nothing but a slot, as far as is known, but who asks."""
@@ -195,14 +199,14 @@ class Lanes:
 
     def join(self, waiter: Any, grant: Grant) -> None:
         """Wait, behind those of the same priority."""
-        place = (next(_numbers), grant)
+        waiter._number = next(_numbers)
         keys = waiter._keys
         if keys is not None and (
             (self._lanes and keys in self._lanes) or (not self._road.ready and self._lacks_only(keys))
         ):
-            self._file(waiter, place, is_early=False)
+            self._file(waiter, grant, is_early=False)
         else:
-            self._road.join(waiter, place)
+            self._road.join(waiter, grant)
 
     def take_over(self, before: Ranked[Grant]) -> Lanes:
         """Those wait here from now on who waited there, in the same order; returns itself."""
@@ -231,15 +235,15 @@ class Lanes:
 
     def pop(self) -> tuple[Any, Grant]:
         """Take out the one who was found; his keys count him as waiting until he holds them."""
-        waiter, (_, grant) = self._next.pop()
+        item = self._next.pop()
         if self._next_lane is not None:
             self._close_if_empty(self._next_lane)
-        return waiter, grant
+        return item
 
     def waiters(self) -> list[Any]:
         """All, in their order."""
-        waiting = chain(self._road.items(), *[lane.items() for lane in self._lanes.values()])
-        return [waiter for waiter, _ in sorted(waiting, key=lambda item: (-item[0]._priority, item[1][0]))]
+        waiting = chain(self._road.waiters(), *[lane.waiters() for lane in self._lanes.values()])
+        return sorted(waiting, key=_rank_of)
 
     def drain(self) -> Iterator[tuple[Any, Grant]]:
         """Take out one after another."""
@@ -251,17 +255,17 @@ class Lanes:
         """A bay is parked no more."""
         self._open.put(bay, bay.lanes.top()[:2])
 
-    def _file(self, waiter: Any, place: Place, *, is_early: bool) -> None:
+    def _file(self, waiter: Any, grant: Grant, *, is_early: bool) -> None:
         keys = waiter._keys
         lane = self._lanes.get(keys)
         if lane is not None:
-            lane.join(waiter, place, is_early=is_early)
-            self._place(lane, (-waiter._priority, place[0]))
+            lane.join(waiter, grant, is_early=is_early)
+            self._place(lane, _rank_of(waiter))
         else:
             key = full_one(keys)
             assert key is not None
             lane = self._lanes[keys] = Lane(keys)
-            lane.join(waiter, place, is_early=is_early)
+            lane.join(waiter, grant, is_early=is_early)
             self._enter_bay(lane, key)
 
     def _enter_bay(self, lane: Lane, key: Key) -> None:
@@ -289,11 +293,11 @@ class Lanes:
                 del bay.key.parked[bay]
 
     def _take_out(self, waiter: Any) -> Grant | None:
-        place = self._road.leave(waiter)
-        if place is None and (lane := self._lanes.get(waiter._keys)) is not None:
-            place = lane.leave(waiter)
+        grant = self._road.leave(waiter)
+        if grant is None and (lane := self._lanes.get(waiter._keys)) is not None:
+            grant = lane.leave(waiter)
             self._close_if_empty(lane)
-        return None if place is None else place[1]
+        return grant
 
     def _close_if_empty(self, lane: Lane) -> None:
         if not lane.first().ready:

@@ -60,10 +60,6 @@ class Ranked(Generic[V]):
         """Whether there is anybody but who asks, who may be here."""
         return len(self.ready) > 1 or len(self._queues) > 1 if is_here else bool(self.ready)
 
-    def head(self) -> tuple[Any, V]:
-        """The first."""
-        return next(iter(self.ready.items()))
-
     def pop(self) -> tuple[Any, V]:
         """Take the first out."""
         item = self.ready.popitem(last=False)
