@@ -92,6 +92,18 @@ async def test_items_that_have_aclose_are_closed(
         assert record == closed
 
 
+async def test_items_that_have_ended_are_closed_in_peace_though_the_map_is_left_meanwhile(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    items = AsyncClosable(record)
+    async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 10) as cm:
+        async with cm.map(second, items):
+            await trio.sleep(0.5)
+            assert (items.drawn, record) == (6, [])
+        assert record == ["aclose"]
+    assert trio.current_time() == 1
+
+
 @each_closable
 async def test_an_error_in_closing_is_raised_by_leaving(
     kind: type[Closable], closed: list[str], autojump_clock: MockClock, record: list[Any]
