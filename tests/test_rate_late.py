@@ -427,7 +427,11 @@ async def test_who_is_held_by_a_pause_of_its_manager_or_has_left_is_before_no_re
 
 @pytest.mark.parametrize(
     "options, config, reason",
-    [({"task_timeout": 15}, after(3), DEADLINE), ({}, after(3, max_elapsed=15), MAX_ELAPSED)],
+    [
+        ({"task_timeout": 15}, after(3), DEADLINE),
+        ({}, after(3, max_elapsed=15), MAX_ELAPSED),
+        ({"task_timeout": 20}, after(3, max_elapsed=20), DEADLINE),  # which allows what is due on it
+    ],
 )
 async def test_a_retry_that_others_came_before_fails_after_its_delay_and_has_its_token_back(
     options: dict[str, Any],
