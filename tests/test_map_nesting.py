@@ -337,6 +337,42 @@ async def test_it_replaces_no_interrupt_of_a_key(autojump_clock: MockClock) -> N
     assert caught.value.split(KeyboardInterrupt)[1] is None
 
 
+async def test_a_map_is_not_complete_after_the_interrupt_of_a_key_while_its_source_is_closed(
+    autojump_clock: MockClock, record: list[Any]
+) -> None:
+    class Numbers:
+        def __init__(self) -> None:
+            self._numbers = iter(range(9))
+
+        def __aiter__(self) -> Self:
+            return self
+
+        async def __anext__(self) -> int:
+            return next(self._numbers)
+
+        async def aclose(self) -> None:
+            await trio.sleep(5)
+            record.append((trio.current_time(), "closed"))
+
+    def key(number: int) -> int:
+        if number == 1:
+            raise KeyboardInterrupt
+        return number
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with ConMan[Any].open(nursery, 2, per_key=KeyedLimit(1, key=key)) as cm:
+                async with cm.map(second, Numbers()) as outcomes:
+                    with pytest.raises(ConManClosedError):
+                        await take(outcomes, record)
+                    record.append((trio.current_time(), "cut off"))
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await main()
+    assert caught.value.split(KeyboardInterrupt)[1] is None
+    assert record == [(0, 1, False), (1, 0, True), (1, "cut off"), (5, "closed")]
+
+
 @pytest.mark.parametrize("where", ["drawing", "drawing, among others", "closing"])
 async def test_nor_does_the_cancellation_of_its_closing_replace_an_interrupt(where: str) -> None:
     class Interrupted:
