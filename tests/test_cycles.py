@@ -6,6 +6,7 @@ The garbage collector is off in all these tests: what goes, goes by its last ref
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import pytest
@@ -17,6 +18,7 @@ from trio_conman._books.collector import BATCH
 from trio_conman._policy.retry import renew
 
 AT_ONCE = RetryConfig.none(max_attempts=2)
+VARIABLE: ContextVar[object] = ContextVar("VARIABLE")
 
 
 pytestmark = [pytest.mark.usefixtures("no_collector"), pytest.mark.unmeasured]
@@ -408,6 +410,32 @@ async def test_tasks_that_are_done_leave_nothing_in_a_manager_that_lives_on(
             cm.pop_outcomes()
             assert watched.alive == 0
         assert watched.made > 36
+
+
+@pytest.mark.parametrize("state", ["running", "queued"])
+async def test_a_handle_that_is_kept_keeps_neither_what_was_called_nor_its_context(
+    state: str, autojump_clock: MockClock, watched: Watched
+) -> None:
+    class Job:
+        def __init__(self) -> None:
+            self.thing = watched.thing()
+
+        async def execute(self) -> None:
+            await trio.sleep(1)
+
+    async with opened() as cm:
+        for _ in range(2 if state == "queued" else 0):
+            cm.start_soon(trio.sleep, 1)
+        token = VARIABLE.set(watched.thing())
+        handle = cm.start_soon(Job())
+        VARIABLE.reset(token)
+        del token
+        assert (handle.state, watched.alive) == (state, 2)
+        await handle.wait()
+        for _ in range(2):
+            await cm.run(trio.sleep, 1)  # a worker has the context of its last task until it has another one
+        await cm.wait()
+        assert (handle.state, watched.alive) == ("done", 0)
 
 
 async def test_a_batch_of_outcomes_that_was_taken_in_is_kept_by_nobody(
