@@ -361,6 +361,21 @@ async def test_an_item_that_never_had_a_slot_goes_with_a_shutdown(
             assert len(alive) == 0
 
 
+async def test_a_map_that_a_task_has_opened_keeps_nothing_of_that(
+    alive: weakref.WeakSet[Thing], autojump_clock: MockClock
+) -> None:
+    async def use(thing: Thing) -> None:
+        async with cm.map(keep, async_things(alive)) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 3) as cm:
+        await cm.run(use, Thing(alive))
+        await cm.wait()
+        assert len(cm.pop_outcomes()) == 1
+        assert len(alive) == 0
+
+
 @each_way_to_leave
 @each_timeout
 @pytest.mark.parametrize("source", [things, async_things, listed])
