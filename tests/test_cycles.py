@@ -438,6 +438,22 @@ async def test_a_handle_that_is_kept_keeps_neither_what_was_called_nor_its_conte
         assert (handle.state, watched.alive) == ("done", 0)
 
 
+async def test_a_handle_that_is_kept_keeps_nobody_who_has_waited_for_it(
+    autojump_clock: MockClock, watched: Watched
+) -> None:
+    async def wait() -> None:
+        VARIABLE.set(watched.thing())
+        await handle.wait()
+
+    async with opened() as cm:
+        handle = await cm.run(trio.sleep, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            assert watched.alive == 1
+        assert (handle.state, watched.alive) == ("done", 0)
+
+
 async def test_a_batch_of_outcomes_that_was_taken_in_is_kept_by_nobody(
     autojump_clock: MockClock, watched: Watched
 ) -> None:
