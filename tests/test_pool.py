@@ -500,8 +500,9 @@ async def test_a_cost_that_cannot_be_told_costs_no_worker() -> None:
         assert await (await cm.run(here)).result() is before
 
 
+@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 0.5}, {"task_timeout": 0.5}])
 async def test_a_task_that_returns_though_it_was_cancelled_leaves_the_next_one_alone(
-    autojump_clock: MockClock,
+    options: dict[str, Any], autojump_clock: MockClock
 ) -> None:
     async def stubborn() -> str:
         with trio.CancelScope(shield=True):
@@ -510,9 +511,10 @@ async def test_a_task_that_returns_though_it_was_cancelled_leaves_the_next_one_a
 
     async with trio.open_nursery() as nursery, ConMan[Any].open(nursery, 2) as cm:
         cm.start_soon(trio.sleep, 9)
-        handles = [cm.start_soon(stubborn), cm.start_soon(trio.sleep, 3)]
+        handles = [cm.start_soon(stubborn, **options), cm.start_soon(trio.sleep, 3)]
         await wait_all_tasks_blocked()
-        handles[0].cancel()
+        if not options:
+            handles[0].cancel()
         assert [await handle.result() for handle in handles] == ["done", None]
         assert trio.current_time() == 4
 
