@@ -249,6 +249,23 @@ async def test_one_that_raises_is_dropped_by_that_manager_alone(
     assert unruly.calls == ["task_submitted"] * 2
 
 
+async def test_those_behind_one_that_is_dropped_hear_of_what_has_happened_meanwhile(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    class Cancels(Instrument):
+        def task_submitted(self, handle: TaskHandle[Any]) -> None:
+            handle.cancel()
+
+    unruly, recorder = Unruly("task_submitted", ValueError), RecordingInstrument()
+    async with trio.open_nursery() as nursery:
+        async with ConMan[None].open(nursery, instruments=[Cancels(), unruly, recorder]) as cm:
+            cm.pause()
+            cm.start_soon(second)
+    assert unruly.calls == ["task_submitted"]
+    assert [event.hook for event in recorder.events] == ["task_submitted", "task_finished"]
+    assert len(caplog.records) == 1
+
+
 async def test_an_instrument_may_add_tasks_and_cancel_the_manager(autojump_clock: MockClock) -> None:
     class Meddles(Instrument):
         def task_finished(self, handle: TaskHandle[Any], outcome: Outcome[Any]) -> None:
