@@ -285,7 +285,7 @@ class Pool:
         worker.task.name = self._idle_name
         worker.task.context = self._blank
         worker.is_resting = True
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        await trio.lowlevel.wait_task_rescheduled(_stay)
         return not worker.is_resting  # else it was woken by close()
 
     @enable_ki_protection
@@ -345,15 +345,19 @@ class Pool:
                 self._rouse(worker)
 
 
+def _stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
 def is_same(context: Context, base: Context) -> bool:
     """Whether every variable holds the very object that it holds in `base`.
 
     Comparing the contexts would compare the objects, which may raise, and be true for equal ones.
     """
+    if not base:
+        return not context  # to iterate over none costs more than all the rest
     if len(context) != len(base):
         return False
-    if not base:
-        return True  # to iterate over none costs more than all the rest
     for variable in base:  # noqa: SIM110  # a generator for all() costs more than the whole, once for each task
         if context.get(variable) is not base[variable]:
             return False
