@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_conman
-from trio_conman import ConMan, ConManClosedError, Failure, Success
+from trio_conman import ConMan, ConManClosedError, Failure, KeyedLimit, Success
 
 where: ContextVar[str] = ContextVar("where", default="nowhere")
 
@@ -379,6 +379,23 @@ async def test_what_is_no_error_leaves_through_the_nursery(
     assert record == []
     now = cm.statistics()
     assert (now.submitted, now.cancelled) == (2, 2)
+
+
+@pytest.mark.parametrize("by", ["source", "key"])
+async def test_what_is_no_error_ends_a_map_where_a_worker_goes_on(by: str, autojump_clock: MockClock) -> None:
+    def raise_for(who: str, item: int) -> int:
+        if (who, item) == (by, 2):
+            raise KeyboardInterrupt
+        return item
+
+    per_key = KeyedLimit(2, key=lambda item: raise_for("key", item)) if by == "key" else None
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery, ConMan[int].open(nursery, 2, per_key=per_key) as cm:
+            async with cm.map(second, (raise_for("source", item) for item in range(4))) as outcomes:
+                await anext(outcomes)
+                await trio.sleep_forever()
+    assert trio.current_time() == 1
+    assert cm._line.limiter.borrowed_tokens == 0
 
 
 async def test_what_is_no_error_is_no_end_of_a_source_that_still_closes(

@@ -251,19 +251,20 @@ class Mapping(ABC, Generic[T]):
 
     def _new(self, item: object) -> TaskHandle[Any]:
         """The handle of an item."""
+        stream = self._stream
         handle = new_handle(
             self._name,
             (item,),
             self._call,
             self._terms,
             self._runner.now(),
-            self._stream.drawn,
+            stream.drawn,
             self._priority,
             self._context,
         )
         if self._is_watched:
             self._unended[handle] = None
-        self._stream.drawn += 1
+        stream.drawn += 1
         return handle
 
     def _may_begin(self, handle: TaskHandle[Any], slot: Slot) -> bool:
