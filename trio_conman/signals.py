@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
@@ -154,19 +153,19 @@ class _Listening(Unentered):
             if signal.getsignal(each) is None:  # what was not set by Python cannot be set again
                 signal.signal(each, signal.SIG_DFL)
         before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in self._signals}
-        coming = _Receiver()
+        receiver = _Receiver()
         _replaced.append(before)
         try:
             with self._scope, ExitStack() as stack:
-                stack.callback(coming.close)
+                stack.callback(receiver.close)
                 stack.callback(_forget, before)
                 for each in before:
-                    signal.signal(each, coming.handle)
+                    signal.signal(each, receiver.handle)
                 task_status.started()
                 async with trio.open_nursery() as nursery:
-                    self._came.append(await coming.receive())
+                    self._came.append(await receiver.coming.receive())
                     nursery.start_soon(self._shutdown)
-                    self._came.append(await coming.receive())
+                    self._came.append(await receiver.coming.receive())
                     self._cm.cancel(f"{self._came[1].name} after {self._came[0].name}")
                     nursery.cancel_scope.cancel(reason="nothing more is listened to")
         finally:
@@ -178,38 +177,28 @@ class _Listening(Unentered):
 class _Receiver:
     """As `trio.open_signal_receiver`, to which two of one signal are one while trio's loop is busy."""
 
-    __slots__ = ("_heard", "_is_closed", "_lot", "_run")
+    __slots__ = ("_run", "_send", "coming")
 
     def __init__(self) -> None:
         self._run = trio.lowlevel.current_trio_token()
-        self._heard: deque[signal.Signals] = deque()
-        self._lot = trio.lowlevel.ParkingLot()
-        self._is_closed = False
+        self._send, self.coming = trio.open_memory_channel[signal.Signals](inf)
 
     def handle(self, number: int, _: object) -> None:
         """The handler of signals."""
         self._run.run_sync_soon(self._add, signal.Signals(number))
 
     def _add(self, number: signal.Signals) -> None:
-        if self._is_closed:
+        try:
+            self._send.send_nowait(number)
+        except trio.ClosedResourceError:
             signal.raise_signal(number)
-        else:
-            self._heard.append(number)
-            self._lot.unpark()
-
-    async def receive(self) -> signal.Signals:
-        """Wait for the next signal."""
-        if self._heard:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._lot.park()
-        return self._heard.popleft()
 
     def close(self) -> None:
         """What was heard and not received is for who hears now."""
-        self._is_closed = True
-        with ExitStack() as stack:  # all of it, whatever they raise
-            for number in reversed(self._heard):
+        self._send.close()
+        with self.coming, ExitStack() as stack:  # all of it, whatever they raise
+            heard = self.coming.statistics().current_buffer_used
+            for number in [self.coming.receive_nowait() for _ in range(heard)][::-1]:
                 stack.callback(signal.raise_signal, number)
 
 
