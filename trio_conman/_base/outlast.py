@@ -33,6 +33,11 @@ async def outlast(wait: Callable[[], Awaitable[object]]) -> None:
             del interrupt
 
 
+def stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    """For `trio.lowlevel.wait_task_rescheduled`: whoever wakes the task does so, cancelled or not."""
+    return trio.lowlevel.Abort.FAILED
+
+
 def check_in_trio(call: str) -> None:
     """Refuse a call where trio does not run, as in a program of asyncio."""
     if not trio.lowlevel.in_trio_run():

@@ -20,6 +20,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from trio_conman._base.outlast import stay
 from trio_conman._base.stack import need_more_stack
 from trio_conman._base.tracebacks import foreign
 
@@ -170,7 +171,7 @@ class Feeder:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not self._stopped:
             self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+            await trio.lowlevel.wait_task_rescheduled(stay)
 
     async def _close(self) -> None:
         if self._closed:

@@ -35,6 +35,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_conman._base.outlast import stay
 from trio_conman._books.handles import Slot, TaskHandle
 
 MAX_IDLE = 1000  # workers
@@ -272,7 +273,7 @@ class Pool:
             worker.set_deadline(math.inf)
         if worker.handle is not None or worker.source is not None:
             if worker.is_late:
-                await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+                await trio.lowlevel.wait_task_rescheduled(stay)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             worker.is_ready = True
@@ -285,7 +286,7 @@ class Pool:
         worker.task.name = self._idle_name
         worker.task.context = self._blank
         worker.is_resting = True
-        await trio.lowlevel.wait_task_rescheduled(_stay)
+        await trio.lowlevel.wait_task_rescheduled(stay)
         return not worker.is_resting  # else it was woken by close()
 
     @enable_ki_protection
@@ -343,10 +344,6 @@ class Pool:
         for worker in self._called.values():
             if worker.is_late:
                 self._rouse(worker)
-
-
-def _stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
 
 
 def is_same(context: Context, base: Context) -> bool:
