@@ -412,7 +412,7 @@ async def test_nor_does_the_cancellation_of_its_closing_replace_an_interrupt(whe
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("kind", [Exception, BaseException])
 async def test_a_group_that_closing_a_source_raises_leads_to_no_cycle(kind: type[BaseException]) -> None:
-    class Lost(kind):  # type: ignore[misc, valid-type]  # either
+    class Lost(kind):  # type: ignore[misc, valid-type]  # a base by parameter is none to mypy
         pass
 
     async def loses() -> AsyncIterator[int]:
